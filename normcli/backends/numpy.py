@@ -1,0 +1,281 @@
+"""The reference: one formula, y = (x - mean) / sqrt(var + eps) * weight + bias, in NumPy.
+
+The formula is that of Ioffe and Szegedy (2015, arXiv:1502.03167, algorithm 1) for every kind; a
+plan says which elements share a mean. RMSNorm (Zhang and Sennrich 2019, arXiv:1910.07467) leaves
+the mean out.
+
+All arithmetic is double-double (``normcli.double``) and each output is rounded once, so that a
+difference from another implementation always means something. The tensor is worked on in blocks
+that fit the cache: whole groups of statistics at a time, or runs inside one long group, whose sums
+are merged. A block is read, used and dropped, so where it comes from is nobody's business.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import reduce
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from normcli.double import Double
+from normcli.errors import count
+from normcli.plan import Plan, Shape
+from normcli.result import Result, State
+
+Floats = NDArray[np.float64]
+Region = tuple[slice, ...]
+
+BLOCK = 2**14  # elements: a few float64 temporaries of this size stay in the second-level cache
+
+_FAR = 300  # beyond 2**300 (or below 2**-300) squares are scaled, lest they leave float64's range
+
+
+def normalize(
+    x: NDArray[Any],
+    plan: Plan,
+    state: State,
+    *,
+    device: str = "cpu",
+    out: NDArray[Any] | None = None,
+    steps: bool = False,
+) -> Result:
+    """Normalize ``x`` (shape ``plan.shape``, dtype ``plan.dtype``) and return all named quantities.
+
+    The output has ``plan.dtype``; everything else is float64. ``out`` receives the output when
+    given; ``steps`` keeps centered and normalized too, which takes 16 bytes for each element.
+    """
+    layout = plan.layout
+    view = x.reshape(layout.view)
+    output = np.empty(layout.view, x.dtype)
+    centered, normalized = (np.empty(layout.view if steps else 0) for _ in range(2))
+    mean, squares, rstd = (Double(np.zeros(layout.stats_view), np.zeros(layout.stats_view)) for _ in range(3))
+    weight, bias, running_mean, running_var = (
+        None if values is None else Double(np.asarray(values, np.float64).reshape(layout.channels_view))
+        for values in (state.weight, state.bias, state.running_mean, state.running_var)
+    )
+    with np.errstate(all="ignore"):  # NaN and overflow are reported in words, by the result's warnings
+        for groups in _tiles(layout.stats_view, max(1, BLOCK // layout.count)):
+            runs = _runs(plan, groups)
+            blocks = _Blocks(view, runs)
+            running = (_at(running_mean, groups), _at(running_var, groups)) if plan.source == "running" else None
+            scale = _scale(blocks, plan, running)
+            group = _group_statistics(blocks, plan, scale, running)
+            for kept, value, power in ((mean, group.mean, 1), (squares, group.squares, 2), (rstd, group.rstd, -1)):
+                kept[groups] = value.scaled(power * scale)
+            for run, block in zip(runs, blocks, strict=True):
+                deviation = block.scaled(-scale) - group.mean
+                y = scaled = _times(deviation, group.rstd)
+                if weight is not None:
+                    y = y * _at(weight, run)
+                if bias is not None:
+                    y = y + _at(bias, run)
+                output[run] = rounded(y.hi, plan.dtype)
+                if steps:
+                    centered[run], normalized[run] = deviation.scaled(scale).hi, scaled.hi
+        named = _named(mean, squares, rstd, plan)
+        after = _updated(state, mean, squares, plan) if plan.updates_running else state
+    output = output.reshape(plan.shape)
+    if out is not None:
+        out[...] = output
+    return Result(
+        plan=plan,
+        **named,
+        centered=centered.reshape(plan.shape) if steps and plan.kind.centers else None,
+        normalized=normalized.reshape(plan.shape) if steps else None,
+        output=output if out is None else out,
+        before=state,
+        after=after,
+        warnings=tuple(_warnings(x, output, named, plan)),
+    )
+
+
+def numpy_dtype(name: str) -> np.dtype[Any]:
+    """The NumPy dtype of a name; bfloat16 is ml_dtypes' extension type."""
+    if name == "bfloat16":
+        import ml_dtypes  # NumPy has no bfloat16 of its own; imported only where it is used
+
+        return np.dtype(ml_dtypes.bfloat16)
+    return np.dtype(name)
+
+
+def rounded(values: Floats, dtype: str) -> NDArray[Any]:
+    """The float64 values rounded once to ``dtype``, to nearest, ties to even.
+
+    ml_dtypes would go through float32 and so round twice; here the surplus bits are rounded away
+    in float64, and what is left converts exactly.
+
+    >>> float(rounded(np.array([1 + 2**-8 + 2**-40]), "bfloat16")[0])
+    1.0078125
+    """
+    if dtype != "bfloat16":
+        return values.astype(dtype)
+    quantum = np.ldexp(1.0, np.maximum(np.frexp(values)[1] - 8, -133))  # 8 bits; the least is 2**-133
+    near = np.where(np.isfinite(values), np.rint(values / quantum) * quantum, values)
+    return near.astype(np.float32).astype(numpy_dtype(dtype))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Group:
+    """The statistics of some groups, in units of 2**scale."""
+
+    mean: Double
+    squares: Double  # sum of squared deviations from the mean
+    rstd: Double
+
+
+def _group_statistics(
+    blocks: _Blocks, plan: Plan, scale: NDArray[np.int64], running: tuple[Double, Double] | None
+) -> _Group:
+    n, axes = plan.layout.count, plan.layout.axes
+    if running is not None:
+        mean, var = running[0].scaled(-scale), running[1].scaled(-2 * scale)
+        squares = var * _number(n)
+    else:
+        none = Double(np.zeros(scale.shape))
+        mean = _total(block.scaled(-scale).sum(axes) for block in blocks) / _number(n) if plan.kind.centers else none
+        squares = _total(_squared(block.scaled(-scale) - mean).sum(axes) for block in blocks)
+        var = squares / _number(n - plan.ddof)
+    eps = Double(np.ldexp(plan.eps, -2 * scale))
+    return _Group(mean=mean, squares=squares, rstd=_number(1) / (var + eps).sqrt())
+
+
+def _scale(blocks: _Blocks, plan: Plan, running: tuple[Double, Double] | None) -> NDArray[np.int64]:
+    """The power of two to divide each group by, 0 unless its squares would leave float64's range."""
+    stats = [size if axis not in plan.layout.axes else 1 for axis, size in enumerate(blocks.shape)]
+    if plan.dtype != "float64":
+        return np.zeros(stats, np.int64)
+    largest = np.zeros(stats)
+    for block in blocks:
+        finite = np.where(np.isfinite(block.hi), np.abs(block.hi), 0.0)
+        largest = np.maximum(largest, finite.max(axis=plan.layout.axes, keepdims=True))
+    if running is not None:
+        largest = np.maximum(largest, np.abs(running[0].hi))
+    exponent = np.frexp(largest)[1].astype(np.int64)
+    scale = np.where(exponent > _FAR, exponent, 0)
+    if running is None:
+        # Far below sqrt(eps) the group's own size no longer matters, and eps must stay finite.
+        least = math.frexp(plan.eps)[1] // 2 - 100 if plan.eps else -1100
+        scale = np.where((exponent < -_FAR) & (largest > 0), np.maximum(exponent, least), scale)
+    return scale
+
+
+def _times(deviation: Double, rstd: Double) -> Double:
+    """deviation * rstd, where a deviation of 0 gives 0 also when var + eps is 0 (by definition)."""
+    product = deviation * rstd
+    if np.isinf(rstd.hi).any():
+        product = product.where(np.isinf(rstd.hi) & (deviation.hi == 0), 0.0)
+    return product
+
+
+def _named(mean: Double, squares: Double, rstd: Double, plan: Plan) -> dict[str, Floats]:
+    """The statistics under the names of a Result, in the shape of one value for each group."""
+    n = plan.layout.count
+    var = squares / _number(n)
+    if not plan.kind.centers:
+        named = {"mean_square": var, "rstd": rstd}
+    else:
+        named = {"mean": mean, "var": var, "rstd": rstd}
+        if plan.source == "batch" and n > 1:
+            named["var_unbiased"] = squares / _number(n - 1)
+    return {name: value.hi.reshape(plan.layout.stats_shape) for name, value in named.items()}
+
+
+def _updated(state: State, mean: Double, squares: Double, plan: Plan) -> State:
+    """The state after this batch: (1 - m) * old + m * batch for both running statistics.
+
+    With several groups for each channel (instance), their statistics are averaged first, as
+    torch's InstanceNorm does (aten/src/ATen/native/Normalization.cpp, instance_norm).
+    """
+    layout = plan.layout
+    others = tuple(axis for axis in range(len(layout.view)) if axis not in layout.channels)
+    groups = _number(math.prod(layout.stats_view) // math.prod(plan.weight_shape))
+    var = squares / _number(plan.layout.count - plan.running_ddof)
+    new = _number(plan.new_weight(state.num_batches_tracked))
+    running = []
+    for old, batch in ((state.running_mean, mean), (state.running_var, var)):
+        assert old is not None
+        kept = Double(np.asarray(old, np.float64).reshape(layout.channels_view)) * (_number(1) - new)
+        running.append((kept + batch.sum(others) / groups * new).hi.reshape(plan.weight_shape))
+    return replace(
+        state,
+        running_mean=running[0],
+        running_var=running[1],
+        num_batches_tracked=state.num_batches_tracked + 1,
+    )
+
+
+def _warnings(x: NDArray[Any], output: NDArray[Any], named: dict[str, Floats], plan: Plan) -> Iterator[str]:
+    if plan.source == "batch" and plan.layout.count == 1 and plan.kind.centers:
+        yield "each group of statistics has 1 value, so every normalized value is 0"
+    spread = named["var" if plan.kind.centers else "mean_square"]
+    if plan.eps == 0 and (constant := int(np.count_nonzero(spread == 0))):
+        yield f"{count(constant, 'group')} of statistics with variance 0 and eps 0: normalized is 0 by definition"
+    if plan.source == "running" and (negative := int(np.count_nonzero(spread < -plan.eps))):
+        yield f"running_var is negative in {count(negative, 'channel')}: the output there is NaN"
+    if np.isfinite(output).all():
+        return
+    nan, infinite = int(np.count_nonzero(np.isnan(x))), int(np.count_nonzero(np.isinf(x)))
+    if nan or infinite:
+        yield f"the input holds {nan} NaN and {count(infinite, 'infinity', 'infinities')}"
+    elif overflow := int(np.count_nonzero(np.isinf(output))):
+        yield f"{count(overflow, 'output value')} beyond the range of {plan.dtype} became infinite"
+
+
+def _squared(value: Double) -> Double:
+    return value * value
+
+
+def _number(value: float) -> Double:
+    return Double(np.float64(value))
+
+
+def _total(values: Iterable[Double]) -> Double:
+    return reduce(Double.__add__, values)
+
+
+class _Blocks:
+    """The float64 blocks of some regions of the tensor, in order; a single one is read once."""
+
+    def __init__(self, view: NDArray[Any], regions: list[Region]) -> None:
+        self._view, self._regions = view, regions
+        self._kept = self._read(regions[0]) if len(regions) == 1 else None
+        self.shape = view[regions[0]].shape
+
+    def __iter__(self) -> Iterator[Double]:
+        return (self._read(region) if self._kept is None else self._kept for region in self._regions)
+
+    def _read(self, region: Region) -> Double:
+        return Double(self._view[region].astype(np.float64))
+
+
+def _tiles(shape: Shape, most: int) -> Iterator[Region]:
+    """Regions of at most ``most`` elements that cover ``shape``, in C order."""
+    inner = 1
+    steps: list[int] = []
+    for size in reversed(shape):
+        steps.insert(0, max(1, min(size, most // inner)))
+        inner *= size
+    starts = product(*(range(0, size, step) for size, step in zip(shape, steps, strict=True)))
+    for start in starts:
+        yield tuple(slice(at, min(at + step, size)) for at, step, size in zip(start, steps, shape, strict=True))
+
+
+def _runs(plan: Plan, groups: Region) -> list[Region]:
+    """The regions of the view that make up some groups of statistics: one, unless they are long."""
+    axes = plan.layout.axes
+    averaged = tuple(size if axis in axes else 1 for axis, size in enumerate(plan.layout.view))
+    return [
+        tuple(run[axis] if axis in axes else groups[axis] for axis in range(len(averaged)))
+        for run in _tiles(averaged, BLOCK)
+    ]
+
+
+def _at(values: Double | None, region: Region) -> Double:
+    """The part of broadcast values that meets a region of the view."""
+    assert values is not None
+    return values[tuple(part if size > 1 else slice(None) for part, size in zip(region, values.shape, strict=True))]

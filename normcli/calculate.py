@@ -1,0 +1,110 @@
+"""From a tensor and options to a Result: plan, gather the state, run the backend."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from normcli.backends import backend as backend_named
+from normcli.backends.numpy import numpy_dtype
+from normcli.errors import InputError
+from normcli.plan import FLOAT_DTYPES, Plan, check_state_shape, plan
+from normcli.result import Result, State
+
+_ALIASES = {"gamma": "weight", "beta": "bias"}
+
+
+def normalize(
+    x: Any,
+    kind: str,
+    *,
+    backend: str = "numpy",
+    device: str | None = None,
+    out: Any = None,
+    steps: bool = False,
+    **options: Any,
+) -> Result:
+    """Normalize a tensor: y = (x - mean) / sqrt(var + eps) * weight + bias.
+
+    ``x`` is anything ``numpy.asarray`` takes; floating dtypes are kept, integers become float64.
+    ``kind`` is batch, instance, layer, group or rms. The options are those of the command line,
+    with underscores: eps, weight, bias, affine, mode, momentum (None: cumulative average), decay,
+    track_running_stats, running_mean, running_var, num_batches_tracked, normalized_shape, groups,
+    channel_axis, ddof, running_ddof, convention, dtype. ``out`` is an array of the output's shape
+    and dtype to write to; ``steps=True`` keeps centered and normalized in the Result.
+
+    Raises InputError (a ValueError) for what cannot be computed, UnavailableError where the backend
+    or the device is missing.
+
+    >>> result = normalize([[1, 2, 4, 1], [6, 3, 2, 4], [2, 4, 6, 1]], "batch")
+    >>> result.mean.tolist(), result.running_var.round(4).tolist()
+    ([3.0, 3.0, 4.0, 2.0], [1.6, 1.0, 1.3, 1.2])
+    """
+    given = {_ALIASES.get(name, name): value for name, value in options.items()}
+    tensor = as_float_array(x, given.get("dtype"))
+    settled = plan(kind, tensor.shape, str(tensor.dtype), given)
+    return run(tensor, settled, initial_state(settled, given), backend=backend, device=device, out=out, steps=steps)
+
+
+def run(
+    x: NDArray[Any],
+    settled: Plan,
+    state: State,
+    *,
+    backend: str = "numpy",
+    device: str | None = None,
+    out: Any = None,
+    steps: bool = False,
+) -> Result:
+    """Run a planned calculation on the backend of that name; a device implies torch."""
+    if device is not None and backend == "numpy":
+        backend = "torch"
+    if out is not None and (out.shape != settled.shape or str(out.dtype) != settled.dtype):
+        raise InputError(f"out is {out.shape} {out.dtype}; the output is {settled.shape} {settled.dtype}")
+    return backend_named(backend).normalize(x, settled, state, device=device or "cpu", out=out, steps=steps)
+
+
+def as_float_array(x: Any, dtype: str | None = None) -> NDArray[Any]:
+    """``x`` as an array of a floating dtype: of ``dtype`` if given, float64 for integers.
+
+    >>> str(as_float_array([1, 2]).dtype), str(as_float_array([1, 2], "float16").dtype)
+    ('float64', 'float16')
+    """
+    try:
+        array = np.asarray(x)
+    except ValueError:
+        raise InputError("the tensor's rows have different lengths") from None
+    if str(array.dtype) not in FLOAT_DTYPES:
+        if array.dtype.kind not in "iu":
+            raise InputError(f"the tensor holds {array.dtype} values; only real numbers can be normalized")
+        array = array.astype(np.float64)
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
+    if dtype is None or dtype == str(array.dtype) or dtype not in FLOAT_DTYPES:
+        return array  # an unknown name is refused by the plan, with the names that are known
+    with np.errstate(over="ignore"):
+        return array.astype(numpy_dtype(dtype))
+
+
+def initial_state(settled: Plan, given: Mapping[str, Any]) -> State:
+    """The layer's numbers before the first input: those given, else ones and zeros where it has them."""
+    state = State()
+    for name in ("weight", "bias", "running_mean", "running_var"):
+        value = given.get(name)
+        if value is not None:
+            array = as_float_array(value)
+            check_state_shape(settled, name, array.shape)
+            state = replace(state, **{name: array})
+    if settled.track_running_stats:
+        shape = settled.weight_shape
+        mean, var = state.running_mean, state.running_var
+        state = replace(
+            state,
+            running_mean=np.zeros(shape) if mean is None else mean,
+            running_var=np.ones(shape) if var is None else var,
+            num_batches_tracked=int(given.get("num_batches_tracked") or 0),
+        )
+    return state

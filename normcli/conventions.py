@@ -1,0 +1,115 @@
+"""What each framework computes when it says "batch norm": named, sourced constants.
+
+A convention is another framework's set of defaults. It changes no formula: it fills in the
+options that were not given. Sources name the public file in which the numbers stand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Convention:
+    """One framework's defaults, for the kinds of normalization that it has.
+
+    ``eps`` lists the kinds the framework has; None stands for the machine epsilon of the
+    computing dtype. ``momentum`` is the weight of the NEW batch, whatever the framework calls it;
+    ``momentum_sense`` says which weight its own ``momentum`` argument is.
+    """
+
+    name: str
+    eps: Mapping[str, float | None]
+    momentum: float
+    momentum_sense: str  # "new": weight of the new batch; "old": weight of the old value (decay)
+    running_ddof: int
+    channel_axis: int
+    affine: Mapping[str, bool]  # kinds whose default differs from True
+    interleaved_groups: bool
+    one_value_per_channel: bool  # computed (True) or refused (False) in training
+    source: str
+
+
+TORCH = Convention(
+    name="torch",
+    eps={"batch": 1e-5, "instance": 1e-5, "layer": 1e-5, "group": 1e-5, "rms": None},
+    momentum=0.1,
+    momentum_sense="new",
+    running_ddof=1,
+    channel_axis=1,
+    affine={"instance": False},
+    interleaved_groups=False,
+    one_value_per_channel=False,
+    # pytorch: torch/nn/modules/{batchnorm,instancenorm,normalization}.py; torch/nn/functional.py _verify_batch_size
+    source="pytorch torch/nn/modules/batchnorm.py, instancenorm.py, normalization.py",
+)
+
+KERAS = Convention(
+    name="keras",
+    # No InstanceNorm layer of its own: GroupNormalization(groups=-1), one group for each channel.
+    eps={"batch": 1e-3, "instance": 1e-3, "layer": 1e-3, "group": 1e-3, "rms": 1e-6},
+    momentum=0.01,
+    momentum_sense="old",
+    running_ddof=0,
+    channel_axis=-1,
+    affine={},
+    interleaved_groups=False,
+    one_value_per_channel=True,
+    source="keras keras/src/layers/normalization/{batch,layer,group,rms}_normalization.py",
+)
+
+FLAX = Convention(
+    name="flax",
+    eps={"batch": 1e-5, "instance": 1e-6, "layer": 1e-6, "group": 1e-6, "rms": 1e-6},
+    momentum=0.01,
+    momentum_sense="old",
+    running_ddof=0,
+    channel_axis=-1,
+    affine={},
+    interleaved_groups=False,
+    one_value_per_channel=True,
+    source="flax flax/linen/normalization.py",
+)
+
+ONNX = Convention(
+    name="onnx",
+    eps={"batch": 1e-5, "instance": 1e-5, "layer": 1e-5, "group": 1e-5, "rms": 1e-5},
+    momentum=0.1,
+    momentum_sense="old",
+    running_ddof=0,
+    channel_axis=1,
+    affine={},
+    interleaved_groups=False,
+    one_value_per_channel=True,
+    # BatchNormalization-15, InstanceNormalization-22, LayerNormalization-17, GroupNormalization-21, RMSNormalization-23
+    source="onnx docs/Operators.md",
+)
+
+MLX = Convention(
+    name="mlx",
+    eps={"batch": 1e-5, "instance": 1e-5, "layer": 1e-5, "group": 1e-5, "rms": 1e-5},
+    momentum=0.1,
+    momentum_sense="new",
+    running_ddof=1,  # since mlx pull request 3817; the biased variance before
+    channel_axis=-1,
+    affine={"instance": False},
+    interleaved_groups=True,  # channel c belongs to group c mod G, unless pytorch_compatible=True
+    one_value_per_channel=False,
+    source="mlx python/mlx/nn/layers/normalization.py",
+)
+
+D2L = Convention(
+    name="d2l",
+    eps={"batch": 1e-5},
+    momentum=0.1,
+    momentum_sense="old",
+    running_ddof=0,
+    channel_axis=1,
+    affine={},
+    interleaved_groups=False,
+    one_value_per_channel=True,
+    source="d2l-zh chapter_convolutional-modern/batch-norm.md (from scratch, PyTorch tab)",
+)
+
+CONVENTIONS: Mapping[str, Convention] = {c.name: c for c in (TORCH, KERAS, FLAX, ONNX, MLX, D2L)}

@@ -1,0 +1,439 @@
+"""From a kind, its options and a shape to the axes that share one mean: integers only.
+
+All the kinds are one formula over different axes. A plan says how to view the tensor so that the
+axes fall out as whole dimensions, which of them share a mean, and how weight and bias broadcast.
+Everything that can be refused is refused here, before any data is touched.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from normcli.conventions import CONVENTIONS, Convention
+from normcli.errors import InputError, count
+
+Shape = tuple[int, ...]
+
+FLOAT_DTYPES = ("float16", "bfloat16", "float32", "float64")
+
+# What 1 + eps == 1 asks of the dtype that frameworks compute in: half inputs are computed in float32.
+_MACHINE_EPS = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-23, "bfloat16": 2.0**-23}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """A member of the family: its name, its layer's name and the options that mean something to it."""
+
+    name: str
+    title: str
+    options: tuple[str, ...]
+    centers: bool = True  # whether a mean is subtracted; RMSNorm divides by the root mean square alone
+
+    @property
+    def has_running_stats(self) -> bool:
+        return "running_mean" in self.options
+
+
+_SHARED = ("eps", "weight", "affine", "convention", "dtype")
+_CENTERED = (*_SHARED, "bias", "ddof")
+_RUNNING = (
+    *_CENTERED, "mode", "momentum", "decay", "track_running_stats", "running_mean", "running_var",
+    "num_batches_tracked", "running_ddof", "channel_axis",
+)  # fmt: skip
+
+KINDS: Mapping[str, Kind] = {
+    kind.name: kind
+    for kind in (
+        Kind(name="batch", title="BatchNorm", options=_RUNNING),
+        Kind(name="instance", title="InstanceNorm", options=_RUNNING),
+        Kind(name="layer", title="LayerNorm", options=(*_CENTERED, "normalized_shape")),
+        Kind(name="group", title="GroupNorm", options=(*_CENTERED, "groups", "channel_axis")),
+        Kind(name="rms", title="RMSNorm", options=(*_SHARED, "normalized_shape"), centers=False),
+    )
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """How to look at the tensor: ``view`` is the shape to reshape to, the rest follows from it.
+
+    >>> layout = layout_of("group", (2, 6, 4), channel_axis=1, groups=3)
+    >>> layout.view, layout.axes, layout.count, layout.stats_shape
+    ((2, 1, 3, 2, 4), (1, 3, 4), 8, (2, 3))
+    """
+
+    view: Shape
+    axes: Shape  # dimensions of the view that share one mean
+    channels: Shape  # dimensions of the view that weight and bias have
+    stats_shape: Shape  # one value for each group of statistics
+    reported_axes: Shape  # the axes averaged over, in the input's own numbering
+    channel_axis: int | None = None  # in the input's own numbering; None for layer and rms
+
+    @property
+    def count(self) -> int:
+        """n, the number of elements in one group of statistics."""
+        return math.prod(self.view[axis] for axis in self.axes)
+
+    @property
+    def stats_view(self) -> Shape:
+        """The view with the averaged dimensions shrunk to 1: the statistics broadcast from it."""
+        return tuple(1 if axis in self.axes else size for axis, size in enumerate(self.view))
+
+    @property
+    def channels_view(self) -> Shape:
+        """The view with all but the channel dimensions shrunk to 1: weight and bias broadcast from it."""
+        return tuple(size if axis in self.channels else 1 for axis, size in enumerate(self.view))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Everything that is settled before the first element is read: options resolved, layout derived."""
+
+    kind: Kind
+    convention: Convention
+    shape: Shape
+    dtype: str
+    mode: str  # "train" or "eval"
+    eps: float
+    affine: bool
+    momentum: float | None  # weight of the new batch; None: cumulative average
+    ddof: int
+    running_ddof: int
+    track_running_stats: bool
+    groups: int | None
+    normalized_shape: Shape | None
+    layout: Layout
+
+    @property
+    def source(self) -> str:
+        """Where mean and variance come from: "batch", or in eval mode "running"."""
+        return "running" if self.mode == "eval" and self.track_running_stats else "batch"
+
+    @property
+    def updates_running(self) -> bool:
+        return self.track_running_stats and self.mode == "train"
+
+    @property
+    def weight_shape(self) -> Shape:
+        """The shape of weight and bias: (C), or normalized_shape."""
+        return self.normalized_shape or (math.prod(self.layout.channels_view),)
+
+    def new_weight(self, batches: int) -> float:
+        """The weight of the new batch in the running update, after ``batches`` earlier ones."""
+        return 1 / (batches + 1) if self.momentum is None else self.momentum
+
+    def options(self) -> dict[str, Any]:
+        """The options that shaped the result, resolved; only those that mean something to the kind.
+
+        >>> plan("layer", (3, 4), "float64", {"eps": 0.001}).options()
+        {'eps': 0.001, 'affine': True, 'ddof': 0, 'normalized_shape': [4]}
+        """
+        resolved = {
+            "eps": self.eps,
+            "affine": self.affine,
+            "momentum": self.momentum,
+            "track_running_stats": self.track_running_stats,
+            "ddof": self.ddof,
+            "running_ddof": self.running_ddof,
+            "channel_axis": self.layout.channel_axis,
+            "groups": self.groups,
+            "normalized_shape": list(self.normalized_shape or ()),
+        }
+        return {name: value for name, value in resolved.items() if name in self.kind.options}
+
+
+def plan(kind: str, shape: Shape, dtype: str, given: Mapping[str, Any]) -> Plan:
+    """Settle a calculation from its kind, the tensor's shape and dtype, and the options given.
+
+    An option that is None counts as not given, but for ``momentum``, where None is the cumulative
+    average. Raises InputError, in one sentence with the way out, for what cannot be computed.
+
+    >>> plan("batch", (3, 4), "float32", {}).layout.reported_axes
+    (0,)
+    """
+    family = _kind(kind)
+    given = {name: value for name, value in given.items() if value is not None or name == "momentum"}
+    _refuse_foreign_options(family, given)
+    convention = _convention(given.get("convention", "torch"), family)
+    dtype = given.get("dtype", dtype)
+    if dtype not in FLOAT_DTYPES:
+        raise InputError(f"dtype {dtype!r} is not known; use {either(FLOAT_DTYPES)}")
+    _check_shape(family, shape)
+    groups = _groups(given) if "groups" in family.options else None
+    normalized_shape = _normalized_shape(given, shape) if "normalized_shape" in family.options else None
+    channel_axis = _channel_axis(family, shape, given, convention) if "channel_axis" in family.options else None
+    settled = Plan(
+        kind=family,
+        convention=convention,
+        shape=shape,
+        dtype=dtype,
+        mode=_choice(given, "mode", ("train", "eval")),
+        eps=_eps(given, convention.eps[kind], dtype),
+        affine=_affine(given, convention.affine.get(kind, True)),
+        momentum=_momentum(given, convention.momentum),
+        ddof=_choice(given, "ddof", (0, 1)),
+        running_ddof=_choice(given, "running_ddof", (0, 1), default=convention.running_ddof),
+        track_running_stats=_track_running_stats(family, given),
+        groups=groups,
+        normalized_shape=normalized_shape,
+        layout=layout_of(
+            kind,
+            shape,
+            channel_axis=channel_axis,
+            groups=groups,
+            normalized_shape=normalized_shape,
+            interleaved=convention.interleaved_groups,
+        ),
+    )
+    _check_enough_values(settled)
+    return settled
+
+
+def layout_of(
+    kind: str,
+    shape: Shape,
+    *,
+    channel_axis: int | None = None,
+    groups: int | None = None,
+    normalized_shape: Shape | None = None,
+    interleaved: bool = False,
+) -> Layout:
+    """The layout of a kind for a shape. A new kind of the family is a new case here, never a new formula.
+
+    An instance norm of two dimensions is one sample (C, L), as in torch.nn.InstanceNorm1d.
+    """
+    if normalized_shape is not None:  # layer, rms: the trailing axes share one mean
+        kept = len(shape) - len(normalized_shape)
+        return Layout(
+            view=(math.prod(shape[:kept]), math.prod(normalized_shape)),
+            axes=(1,),
+            channels=(1,),
+            stats_shape=shape[:kept],
+            reported_axes=tuple(range(kept, len(shape))),
+        )
+    assert channel_axis is not None
+    first_spatial = {"batch": 0, "instance": len(shape) > 2, "group": 1}[kind]
+    samples = math.prod(shape[:first_spatial])
+    before = math.prod(shape[first_spatial:channel_axis])
+    channels = shape[channel_axis]
+    after = math.prod(shape[channel_axis + 1 :])
+    averaged = tuple(axis for axis in range(first_spatial, len(shape)) if axis != channel_axis)
+    if kind == "batch":
+        return Layout(
+            view=(before, channels, after),
+            axes=(0, 2),
+            channels=(1,),
+            stats_shape=(channels,),
+            reported_axes=averaged,
+            channel_axis=channel_axis,
+        )
+    if kind == "instance":
+        return Layout(
+            view=(samples, before, channels, after),
+            axes=(1, 3),
+            channels=(2,),
+            stats_shape=(samples, channels),
+            reported_axes=averaged,
+            channel_axis=channel_axis,
+        )
+    assert groups is not None
+    if channels % groups:
+        divisors = [size for size in range(1, channels + 1) if channels % size == 0]
+        raise InputError(
+            f"{count(channels, 'channel')} cannot be split into {count(groups, 'group')}; use {either(divisors)}"
+        )
+    width = channels // groups
+    return Layout(
+        view=(samples, before, width, groups, after) if interleaved else (samples, before, groups, width, after),
+        axes=(1, 2, 4) if interleaved else (1, 3, 4),
+        channels=(2, 3),
+        stats_shape=(samples, groups),
+        reported_axes=tuple(range(1, len(shape))),
+        channel_axis=channel_axis,
+    )
+
+
+def check_state_shape(settled: Plan, name: str, shape: Shape) -> None:
+    """Refuse a weight, bias, running_mean or running_var whose shape is not the layer's."""
+    expected = settled.weight_shape
+    if shape != expected:
+        what = "normalized_shape" if settled.normalized_shape else "the number of channels"
+        raise InputError(f"{name} has shape {shape}; {expected} is needed, {what} of this tensor")
+
+
+def flag(option: str) -> str:
+    """The option as it is typed.
+
+    >>> flag("running_mean")
+    '--running-mean'
+    """
+    return "--" + option.replace("_", "-")
+
+
+def either(choices: Iterable[object]) -> str:
+    """The choices as words.
+
+    >>> either([1, 2, 4])
+    '1, 2 or 4'
+    """
+    words = [str(choice) for choice in choices]
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
+
+
+def _kind(name: str) -> Kind:
+    if name not in KINDS:
+        raise InputError(f"kind {name!r} is not known; use {either(KINDS)}")
+    return KINDS[name]
+
+
+def _refuse_foreign_options(kind: Kind, given: Mapping[str, Any]) -> None:
+    for name in given:
+        if name not in kind.options:
+            owners = [other.name for other in KINDS.values() if name in other.options]
+            belongs = f"it belongs to {either(owners)}" if owners else "no kind has it"
+            raise InputError(f"{kind.name} has no option {name}; {belongs}")
+
+
+def _convention(name: str, kind: Kind) -> Convention:
+    if name not in CONVENTIONS:
+        raise InputError(f"convention {name!r} is not known; use {either(CONVENTIONS)}")
+    convention = CONVENTIONS[name]
+    if kind.name not in convention.eps:
+        raise InputError(f"the {name} convention has no {kind.title}; it has {either(convention.eps)}")
+    return convention
+
+
+def _check_shape(kind: Kind, shape: Shape) -> None:
+    fewest = 2 if "channel_axis" in kind.options else 1
+    if 0 in shape:
+        raise InputError(f"the tensor has no elements (shape {shape})")
+    if len(shape) < fewest:
+        what = "a single number" if not shape else f"shape {shape}"
+        layout = {"batch": "(N, C)", "instance": "(N, C, L), or (C, L)", "group": "(N, C)"}
+        needs = f"{layout[kind.name]} or more" if fewest == 2 else "one axis or more"
+        raise InputError(f"{kind.name} needs {needs}; the tensor is {what}")
+
+
+def _choice(given: Mapping[str, Any], name: str, choices: tuple[Any, ...], default: Any = None) -> Any:
+    value = given.get(name, choices[0] if default is None else default)
+    if isinstance(value, bool) or value not in choices:
+        raise InputError(f"{name} is {value!r}; use {either(choices)}")
+    return value
+
+
+def _integer(given: Mapping[str, Any], name: str) -> int:
+    value = given[name]
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise InputError(f"{name} is {value!r}; it must be a whole number")
+    return int(value)
+
+
+def _number(given: Mapping[str, Any], name: str, *, least: float = 0.0, most: float = math.inf) -> float:
+    value = given[name]
+    if isinstance(value, bool | str) or not hasattr(value, "__float__"):
+        raise InputError(f"{name} is {value!r}; it must be a number")
+    number = float(value)
+    if not (least <= number <= most) or math.isinf(number):
+        between = f"between {least:g} and {most:g}" if math.isfinite(most) else f"a finite number, {least:g} or more"
+        raise InputError(f"{name} is {number:g}; it must be {between}")
+    return number
+
+
+def _eps(given: Mapping[str, Any], default: float | None, dtype: str) -> float:
+    if "eps" in given:
+        return _number(given, "eps")
+    return _MACHINE_EPS[dtype] if default is None else default
+
+
+def _affine(given: Mapping[str, Any], default: bool) -> bool:
+    parameters = [name for name in ("weight", "bias") if name in given]
+    affine = given.get("affine", default or bool(parameters))
+    if parameters and not affine:
+        raise InputError(f"{flag(parameters[0])} and --no-affine contradict each other; give one of them")
+    return bool(affine)
+
+
+def _momentum(given: Mapping[str, Any], default: float) -> float | None:
+    if "decay" in given:
+        if "momentum" in given:
+            raise InputError("--momentum and --decay say the same thing twice (decay = 1 - momentum); give one of them")
+        # 1 - 0.9 is 0.09999999999999998 in binary; the complement of the decimal number is meant.
+        return float(f"{1 - _number(given, 'decay', most=1.0):.15g}")
+    if "momentum" not in given:
+        return default
+    return None if given["momentum"] is None else _number(given, "momentum", most=1.0)
+
+
+def _track_running_stats(kind: Kind, given: Mapping[str, Any]) -> bool:
+    if not kind.has_running_stats:
+        return False
+    state = [name for name in ("running_mean", "running_var", "num_batches_tracked") if name in given]
+    track = given.get("track_running_stats", kind.name == "batch" or bool(state))
+    if state and not track:
+        raise InputError(f"{flag(state[0])} and --no-track-running-stats contradict each other; give one of them")
+    if given.get("num_batches_tracked") is not None and _integer(given, "num_batches_tracked") < 0:
+        raise InputError(f"num_batches_tracked is {given['num_batches_tracked']}; it must be 0 or more")
+    return bool(track)
+
+
+def _groups(given: Mapping[str, Any]) -> int:
+    if "groups" not in given:
+        raise InputError("group needs the number of groups; give --groups N")
+    groups = _integer(given, "groups")
+    if groups < 1:
+        raise InputError(f"groups is {groups}; it must be 1 or more")
+    return groups
+
+
+def _normalized_shape(given: Mapping[str, Any], shape: Shape) -> Shape:
+    value = given.get("normalized_shape", shape[-1:])
+    normalized = tuple(value) if isinstance(value, tuple | list) else (value,)
+    if not normalized or any(isinstance(size, bool) or not hasattr(size, "__index__") for size in normalized):
+        raise InputError(f"normalized_shape is {value!r}; give the last sizes of the tensor, such as {shape[-1:]}")
+    normalized = tuple(int(size) for size in normalized)
+    if normalized != shape[-len(normalized) :]:
+        raise InputError(
+            f"normalized_shape {normalized} does not end the tensor's shape {shape}; "
+            f"its last {count(min(len(normalized), len(shape)), 'size')} would be {shape[-len(normalized) :]}"
+        )
+    return normalized
+
+
+def _channel_axis(kind: Kind, shape: Shape, given: Mapping[str, Any], convention: Convention) -> int:
+    rank = len(shape)
+    unbatched = kind.name == "instance" and rank == 2
+    default = 0 if unbatched and convention.channel_axis == 1 else convention.channel_axis
+    axis = _integer(given, "channel_axis") if "channel_axis" in given else default
+    if not -rank <= axis < rank:
+        raise InputError(f"channel axis {axis} does not exist; a tensor of shape {shape} has axes 0 to {rank - 1}")
+    axis %= rank
+    if axis == 0 and kind.name != "batch" and not unbatched:
+        raise InputError(f"channel axis 0 holds the samples of {kind.name}; use 1 to {rank - 1}")
+    return axis
+
+
+def _check_enough_values(settled: Plan) -> None:
+    if settled.source == "running":
+        return
+    n = settled.layout.count
+    title, shape = settled.kind.title, settled.shape
+    refused = not settled.convention.one_value_per_channel
+    if refused and settled.kind.has_running_stats and n == 1:
+        product = "batch size x spatial size" if settled.kind.name == "batch" else "spatial size"
+        raise InputError(
+            f"{title} needs more than 1 value per channel to compute a variance; "
+            f"{product} is 1 in shape {shape} (channel axis {settled.layout.channel_axis})",
+            hint="with running statistics --mode eval needs no batch variance",
+        )
+    if refused and settled.kind.name == "group" and n == 1 and shape[0] == 1:
+        raise InputError(
+            f"{title} needs more than 1 value per group to compute a variance; "
+            f"batch size x channels per group x spatial size is 1 in shape {shape}"
+        )
+    if n - settled.ddof < 1:
+        raise InputError(f"--ddof {settled.ddof} divides by n - {settled.ddof} = 0: each statistic has n = 1 value")
+    if settled.updates_running and n - settled.running_ddof < 1:
+        raise InputError("--running-ddof 1 divides by n - 1 = 0: each statistic has n = 1 value; use --running-ddof 0")
