@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from normcli.backends import backend as backend_named
-from normcli.backends.numpy import numpy_dtype
+from normcli.backends.numpy import rounded
 from normcli.errors import InputError
 from normcli.plan import FLOAT_DTYPES, Plan, check_state_shape, plan
 from normcli.result import Result, State
 
+STATE_ARRAYS = ("weight", "bias", "running_mean", "running_var")
 _ALIASES = {"gamma": "weight", "beta": "bias"}
 
 
@@ -44,7 +45,12 @@ def normalize(
     >>> result.mean.tolist(), result.running_var.round(4).tolist()
     ([3.0, 3.0, 4.0, 2.0], [1.6, 1.0, 1.3, 1.2])
     """
-    given = {_ALIASES.get(name, name): value for name, value in options.items()}
+    for alias, name in _ALIASES.items():
+        if options.get(alias) is not None and options.get(name) is not None:
+            raise InputError(f"{alias} and {name} are two words for the same thing; give one of them")
+    given = {
+        _ALIASES.get(name, name): value for name, value in options.items() if value is not None or name == "momentum"
+    }
     tensor = as_float_array(x, given.get("dtype"))
     settled = plan(kind, tensor.shape, str(tensor.dtype), given)
     return run(tensor, settled, initial_state(settled, given), backend=backend, device=device, out=out, steps=steps)
@@ -61,6 +67,9 @@ def run(
     steps: bool = False,
 ) -> Result:
     """Run a planned calculation on the backend of that name; a device implies torch."""
+    for name in STATE_ARRAYS:
+        if (array := getattr(state, name)) is not None:
+            check_state_shape(settled, name, array.shape)  # carried over from a batch with other channels, perhaps
     if device is not None and backend == "numpy":
         backend = "torch"
     if out is not None and (out.shape != settled.shape or str(out.dtype) != settled.dtype):
@@ -68,8 +77,10 @@ def run(
     return backend_named(backend).normalize(x, settled, state, device=device or "cpu", out=out, steps=steps)
 
 
-def as_float_array(x: Any, dtype: str | None = None) -> NDArray[Any]:
+def as_float_array(x: Any, dtype: str | None = None, *, name: str = "the tensor") -> NDArray[Any]:
     """``x`` as an array of a floating dtype: of ``dtype`` if given, float64 for integers.
+
+    ``name`` is what an error calls it.
 
     >>> str(as_float_array([1, 2]).dtype), str(as_float_array([1, 2], "float16").dtype)
     ('float64', 'float16')
@@ -77,27 +88,26 @@ def as_float_array(x: Any, dtype: str | None = None) -> NDArray[Any]:
     try:
         array = np.asarray(x)
     except ValueError:
-        raise InputError("the tensor's rows have different lengths") from None
+        raise InputError(f"the rows of {name} have different lengths") from None
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
     if str(array.dtype) not in FLOAT_DTYPES:
         if array.dtype.kind not in "iu":
-            raise InputError(f"the tensor holds {array.dtype} values; only real numbers can be normalized")
+            raise InputError(f"{name} holds {array.dtype} values; only real numbers can be normalized")
         array = array.astype(np.float64)
-    array = array.astype(array.dtype.newbyteorder("="), copy=False)
     if dtype is None or dtype == str(array.dtype) or dtype not in FLOAT_DTYPES:
         return array  # an unknown name is refused by the plan, with the names that are known
     with np.errstate(over="ignore"):
-        return array.astype(numpy_dtype(dtype))
+        return rounded(array, dtype)
 
 
 def initial_state(settled: Plan, given: Mapping[str, Any]) -> State:
     """The layer's numbers before the first input: those given, else ones and zeros where it has them."""
-    state = State()
-    for name in ("weight", "bias", "running_mean", "running_var"):
+    arrays: dict[str, Any] = {}
+    for name in STATE_ARRAYS:
         value = given.get(name)
         if value is not None:
-            array = as_float_array(value)
-            check_state_shape(settled, name, array.shape)
-            state = replace(state, **{name: array})
+            arrays[name] = as_float_array(value, name=name)
+    state = State(**arrays)
     if settled.track_running_stats:
         shape = settled.weight_shape
         mean, var = state.running_mean, state.running_var

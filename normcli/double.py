@@ -33,6 +33,7 @@ class Double:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """The shape of ``hi``; ``lo`` may be a 0 that broadcasts to it."""
         return self.hi.shape
 
     def __getitem__(self, region: tuple[slice, ...]) -> Double:
@@ -75,11 +76,22 @@ class Double:
 
     def scaled(self, exponent: NDArray[np.int64]) -> Double:
         """This number times 2**exponent, exactly (unless it leaves float64's range)."""
+        if not exponent.any():
+            return self
         return Double(np.ldexp(self.hi, exponent), np.ldexp(self.lo, exponent))
 
-    def where(self, condition: NDArray[np.bool_], value: float) -> Double:
+    def where(self, condition: NDArray[np.bool_], value: Double) -> Double:
         """``value`` where the condition holds, this number elsewhere."""
-        return Double(np.where(condition, value, self.hi), np.where(condition, 0.0, self.lo))
+        return Double(np.where(condition, value.hi, self.hi), np.where(condition, value.lo, self.lo))
+
+
+def difference(a: Floats, b: Floats) -> Double:
+    """a - b without any error; where it is infinite or NaN, ``lo`` is NaN until the next operation.
+
+    >>> float(difference(np.float64(1e16), np.float64(0.5)).lo)
+    -0.5
+    """
+    return Double(*_two_sum(a, -b))
 
 
 def _two_sum(a: Floats, b: Floats) -> tuple[Floats, Floats]:
@@ -105,12 +117,13 @@ def _split(a: Floats) -> tuple[Floats, Floats]:
 
 
 def _normalized(total: Floats, error: Floats) -> Double:
-    finite = np.isfinite(total)
-    if not finite.all():
-        error = np.where(finite, error, 0.0)
     hi = total + error
     lo = error - (hi - total)
-    return Double(hi, lo if finite.all() else np.where(finite, lo, 0.0))
+    usable = np.isfinite(lo)
+    if usable.all():
+        return Double(hi, lo)
+    # Infinite or NaN, or so large that only the error overflowed.
+    return Double(np.where(usable, hi, total), np.where(usable, lo, 0.0))
 
 
 def _sum_along(terms: Double, axis: int) -> Double:
@@ -120,8 +133,6 @@ def _sum_along(terms: Double, axis: int) -> Double:
         half = len(total.hi) // 2
         paired = Double(total.hi[:half], total.lo[:half]) + Double(total.hi[half : 2 * half], total.lo[half : 2 * half])
         if len(total.hi) % 2:
-            paired = Double(
-                np.concatenate([paired.hi, total.hi[-1:]]), np.concatenate([paired.lo, total.lo[-1:]])
-            )
+            paired = Double(np.concatenate([paired.hi, total.hi[-1:]]), np.concatenate([paired.lo, total.lo[-1:]]))
         total = paired
     return Double(np.moveaxis(total.hi, 0, axis), np.moveaxis(total.lo, 0, axis))

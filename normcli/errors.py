@@ -1,4 +1,9 @@
-"""What can go wrong for a person, and the exit code that says so."""
+"""What can go wrong for a person, in words, and the exit code that says so."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
 
 
 class NormcliError(Exception):
@@ -28,3 +33,18 @@ def count(number: int, noun: str, plural: str | None = None) -> str:
     '0 axes'
     """
     return f"{number} {noun if number == 1 else plural or noun + 's'}"
+
+
+def warn(messages: Iterable[str]) -> None:
+    """Say something about the results on standard error, a line each."""
+    if sys.stderr is not None:
+        sys.stderr.writelines(f"warning: {printable(message)}\n" for message in messages)
+
+
+def printable(text: str) -> str:
+    """The text on one line, control characters (which a file name may hold) escaped.
+
+    >>> printable("a\\nb")
+    'a\\\\nb'
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

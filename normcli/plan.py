@@ -8,6 +8,7 @@ Everything that can be refused is refused here, before any data is touched.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -34,6 +35,7 @@ class Kind:
 
     @property
     def has_running_stats(self) -> bool:
+        """Whether the kind can keep statistics from one batch to the next."""
         return "running_mean" in self.options
 
 
@@ -114,6 +116,7 @@ class Plan:
 
     @property
     def updates_running(self) -> bool:
+        """Whether this input changes the running statistics."""
         return self.track_running_stats and self.mode == "train"
 
     @property
@@ -321,19 +324,27 @@ def _choice(given: Mapping[str, Any], name: str, choices: tuple[Any, ...], defau
     value = given.get(name, choices[0] if default is None else default)
     if isinstance(value, bool) or value not in choices:
         raise InputError(f"{name} is {value!r}; use {either(choices)}")
-    return value
+    return choices[choices.index(value)]
 
 
 def _integer(given: Mapping[str, Any], name: str) -> int:
-    value = given[name]
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise InputError(f"{name} is {value!r}; it must be a whole number")
-    return int(value)
+    whole = _whole(given[name])
+    if whole is None:
+        raise InputError(f"{name} is {given[name]!r}; it must be a whole number")
+    return whole
+
+
+def _whole(value: Any) -> int | None:
+    """The value as an int, or None for what is not a whole number (2.0 and True are not)."""
+    try:
+        return None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        return None
 
 
 def _number(given: Mapping[str, Any], name: str, *, least: float = 0.0, most: float = math.inf) -> float:
     value = given[name]
-    if isinstance(value, bool | str) or not hasattr(value, "__float__"):
+    if isinstance(value, bool | str) or not hasattr(value, "__float__") or getattr(value, "shape", ()) != ():
         raise InputError(f"{name} is {value!r}; it must be a number")
     number = float(value)
     if not (least <= number <= most) or math.isinf(number):
@@ -360,8 +371,10 @@ def _momentum(given: Mapping[str, Any], default: float) -> float | None:
     if "decay" in given:
         if "momentum" in given:
             raise InputError("--momentum and --decay say the same thing twice (decay = 1 - momentum); give one of them")
+        from decimal import Decimal  # only here, for the sake of a fast start
+
         # 1 - 0.9 is 0.09999999999999998 in binary; the complement of the decimal number is meant.
-        return float(f"{1 - _number(given, 'decay', most=1.0):.15g}")
+        return float(1 - Decimal(repr(_number(given, "decay", most=1.0))))
     if "momentum" not in given:
         return default
     return None if given["momentum"] is None else _number(given, "momentum", most=1.0)
@@ -390,10 +403,10 @@ def _groups(given: Mapping[str, Any]) -> int:
 
 def _normalized_shape(given: Mapping[str, Any], shape: Shape) -> Shape:
     value = given.get("normalized_shape", shape[-1:])
-    normalized = tuple(value) if isinstance(value, tuple | list) else (value,)
-    if not normalized or any(isinstance(size, bool) or not hasattr(size, "__index__") for size in normalized):
+    sizes = value if isinstance(value, tuple | list) else (value,)
+    normalized = tuple(size for size in map(_whole, sizes) if size is not None)
+    if not normalized or len(normalized) < len(sizes):
         raise InputError(f"normalized_shape is {value!r}; give the last sizes of the tensor, such as {shape[-1:]}")
-    normalized = tuple(int(size) for size in normalized)
     if normalized != shape[-len(normalized) :]:
         raise InputError(
             f"normalized_shape {normalized} does not end the tensor's shape {shape}; "

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from normcli.double import Double
+from normcli.double import Double, difference
 from normcli.errors import count
 from normcli.plan import Plan, Shape
 from normcli.result import Result, State
@@ -33,6 +33,7 @@ Region = tuple[slice, ...]
 BLOCK = 2**14  # elements: a few float64 temporaries of this size stay in the second-level cache
 
 _FAR = 300  # beyond 2**300 (or below 2**-300) squares are scaled, lest they leave float64's range
+_EDGE = 990  # beyond 2**990 the parts of a product are too
 
 
 def normalize(
@@ -53,11 +54,12 @@ def normalize(
     view = x.reshape(layout.view)
     output = np.empty(layout.view, x.dtype)
     centered, normalized = (np.empty(layout.view if steps else 0) for _ in range(2))
-    mean, squares, rstd = (Double(np.zeros(layout.stats_view), np.zeros(layout.stats_view)) for _ in range(3))
+    mean, var, rstd = (Double(np.zeros(layout.stats_view), np.zeros(layout.stats_view)) for _ in range(3))
     weight, bias, running_mean, running_var = (
         None if values is None else Double(np.asarray(values, np.float64).reshape(layout.channels_view))
         for values in (state.weight, state.bias, state.running_mean, state.running_var)
     )
+    undefined = 0
     with np.errstate(all="ignore"):  # NaN and overflow are reported in words, by the result's warnings
         for groups in _tiles(layout.stats_view, max(1, BLOCK // layout.count)):
             runs = _runs(plan, groups)
@@ -65,10 +67,11 @@ def normalize(
             running = (_at(running_mean, groups), _at(running_var, groups)) if plan.source == "running" else None
             scale = _scale(blocks, plan, running)
             group = _group_statistics(blocks, plan, scale, running)
-            for kept, value, power in ((mean, group.mean, 1), (squares, group.squares, 2), (rstd, group.rstd, -1)):
+            for kept, value, power in ((mean, group.mean, 1), (var, group.var, 2), (rstd, group.rstd, -1)):
                 kept[groups] = value.scaled(power * scale)
+            undefined += int(np.count_nonzero(np.isinf(group.rstd.hi)))
             for run, block in zip(runs, blocks, strict=True):
-                deviation = block.scaled(-scale) - group.mean
+                deviation = group.centered(block.scaled(-scale))
                 y = scaled = _times(deviation, group.rstd)
                 if weight is not None:
                     y = y * _at(weight, run)
@@ -77,8 +80,8 @@ def normalize(
                 output[run] = rounded(y.hi, plan.dtype)
                 if steps:
                     centered[run], normalized[run] = deviation.scaled(scale).hi, scaled.hi
-        named = _named(mean, squares, rstd, plan)
-        after = _updated(state, mean, squares, plan) if plan.updates_running else state
+        named = _named(mean, var, rstd, plan)
+        after = _updated(state, mean, var, plan) if plan.updates_running else state
     output = output.reshape(plan.shape)
     if out is not None:
         out[...] = output
@@ -90,7 +93,7 @@ def normalize(
         output=output if out is None else out,
         before=state,
         after=after,
-        warnings=tuple(_warnings(x, output, named, plan)),
+        warnings=tuple(_warnings(x, output, state, plan, undefined)),
     )
 
 
@@ -99,12 +102,13 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
     if name == "bfloat16":
         import ml_dtypes  # NumPy has no bfloat16 of its own; imported only where it is used
 
-        return np.dtype(ml_dtypes.bfloat16)
+        bfloat16: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+        return bfloat16
     return np.dtype(name)
 
 
-def rounded(values: Floats, dtype: str) -> NDArray[Any]:
-    """The float64 values rounded once to ``dtype``, to nearest, ties to even.
+def rounded(values: NDArray[Any], dtype: str) -> NDArray[Any]:
+    """The values rounded once to ``dtype``, to nearest, ties to even.
 
     ml_dtypes would go through float32 and so round twice; here the surplus bits are rounded away
     in float64, and what is left converts exactly.
@@ -124,28 +128,36 @@ class _Group:
     """The statistics of some groups, in units of 2**scale."""
 
     mean: Double
-    squares: Double  # sum of squared deviations from the mean
+    missing: Double  # what mean.hi lacks of the mean, to the last bit: an element may lie that close to it
+    var: Double
     rstd: Double
+
+    def centered(self, block: Double) -> Double:
+        return difference(block.hi, self.mean.hi) - self.missing
 
 
 def _group_statistics(
     blocks: _Blocks, plan: Plan, scale: NDArray[np.int64], running: tuple[Double, Double] | None
 ) -> _Group:
-    n, axes = plan.layout.count, plan.layout.axes
+    zero, axes = Double(np.zeros(scale.shape)), plan.layout.axes
+    eps = _number(plan.eps)
     if running is not None:
-        mean, var = running[0].scaled(-scale), running[1].scaled(-2 * scale)
-        squares = var * _number(n)
-    else:
-        none = Double(np.zeros(scale.shape))
-        mean = _total(block.scaled(-scale).sum(axes) for block in blocks) / _number(n) if plan.kind.centers else none
-        squares = _total(_squared(block.scaled(-scale) - mean).sum(axes) for block in blocks)
-        var = squares / _number(n - plan.ddof)
-    eps = Double(np.ldexp(plan.eps, -2 * scale))
-    return _Group(mean=mean, squares=squares, rstd=_number(1) / (var + eps).sqrt())
+        mean, var = running[0].scaled(-scale), running[1]
+        rstd = (_number(1) / (var + eps).sqrt()).scaled(scale)
+        return _Group(mean=mean, missing=zero, var=var.scaled(-2 * scale), rstd=rstd)
+    n = _number(plan.layout.count)
+    total = _total(block.scaled(-scale).sum(axes) for block in blocks) if plan.kind.centers else zero
+    mean = total / n
+    missing = (total - Double(mean.hi) * n) / n
+    group = _Group(mean=mean, missing=missing.where(~np.isfinite(missing.hi), zero), var=zero, rstd=zero)
+    squares = _total(_squared(group.centered(block.scaled(-scale))).sum(axes) for block in blocks)
+    std = (squares / _number(plan.layout.count - plan.ddof) + eps.scaled(-2 * scale)).sqrt()
+    std = std.where(squares.hi == 0, eps.sqrt().scaled(-scale))  # scaled eps alone may be below float64's range
+    return replace(group, var=squares / n, rstd=_number(1) / std)
 
 
 def _scale(blocks: _Blocks, plan: Plan, running: tuple[Double, Double] | None) -> NDArray[np.int64]:
-    """The power of two to divide each group by, 0 unless its squares would leave float64's range."""
+    """The power of two to divide each group by, 0 unless its arithmetic would leave float64's range."""
     stats = [size if axis not in plan.layout.axes else 1 for axis, size in enumerate(blocks.shape)]
     if plan.dtype != "float64":
         return np.zeros(stats, np.int64)
@@ -153,39 +165,42 @@ def _scale(blocks: _Blocks, plan: Plan, running: tuple[Double, Double] | None) -
     for block in blocks:
         finite = np.where(np.isfinite(block.hi), np.abs(block.hi), 0.0)
         largest = np.maximum(largest, finite.max(axis=plan.layout.axes, keepdims=True))
-    if running is not None:
-        largest = np.maximum(largest, np.abs(running[0].hi))
+    if running is not None:  # nothing is squared, and small elements must not vanish beside large ones
+        exponent = np.frexp(np.maximum(largest, np.abs(running[0].hi)))[1].astype(np.int64)
+        return np.maximum(exponent - _EDGE, 0)
     exponent = np.frexp(largest)[1].astype(np.int64)
-    scale = np.where(exponent > _FAR, exponent, 0)
-    if running is None:
-        # Far below sqrt(eps) the group's own size no longer matters, and eps must stay finite.
-        least = math.frexp(plan.eps)[1] // 2 - 100 if plan.eps else -1100
-        scale = np.where((exponent < -_FAR) & (largest > 0), np.maximum(exponent, least), scale)
-    return scale
+    # Far below sqrt(eps) the group's own size no longer matters, and eps must stay finite.
+    least = (math.frexp(plan.eps)[1] - _EDGE) // 2 if plan.eps else -1100
+    small = np.where((exponent < -_FAR) & (largest > 0), np.maximum(exponent, least), 0)
+    return np.where(exponent > _FAR, exponent - _FAR, small)
 
 
 def _times(deviation: Double, rstd: Double) -> Double:
     """deviation * rstd, where a deviation of 0 gives 0 also when var + eps is 0 (by definition)."""
     product = deviation * rstd
     if np.isinf(rstd.hi).any():
-        product = product.where(np.isinf(rstd.hi) & (deviation.hi == 0), 0.0)
+        product = product.where(np.isinf(rstd.hi) & (deviation.hi == 0), _number(0))
     return product
 
 
-def _named(mean: Double, squares: Double, rstd: Double, plan: Plan) -> dict[str, Floats]:
+def _named(mean: Double, var: Double, rstd: Double, plan: Plan) -> dict[str, Any]:
     """The statistics under the names of a Result, in the shape of one value for each group."""
-    n = plan.layout.count
-    var = squares / _number(n)
     if not plan.kind.centers:
         named = {"mean_square": var, "rstd": rstd}
     else:
         named = {"mean": mean, "var": var, "rstd": rstd}
-        if plan.source == "batch" and n > 1:
-            named["var_unbiased"] = squares / _number(n - 1)
+        if plan.source == "batch" and plan.layout.count > 1:
+            named["var_unbiased"] = _divided(var, plan, ddof=1)
     return {name: value.hi.reshape(plan.layout.stats_shape) for name, value in named.items()}
 
 
-def _updated(state: State, mean: Double, squares: Double, plan: Plan) -> State:
+def _divided(var: Double, plan: Plan, ddof: int) -> Double:
+    """The biased variance, as it is when the sum is divided by n - ddof."""
+    n = plan.layout.count
+    return var * (_number(n) / _number(n - ddof)) if ddof else var
+
+
+def _updated(state: State, mean: Double, var: Double, plan: Plan) -> State:
     """The state after this batch: (1 - m) * old + m * batch for both running statistics.
 
     With several groups for each channel (instance), their statistics are averaged first, as
@@ -194,7 +209,7 @@ def _updated(state: State, mean: Double, squares: Double, plan: Plan) -> State:
     layout = plan.layout
     others = tuple(axis for axis in range(len(layout.view)) if axis not in layout.channels)
     groups = _number(math.prod(layout.stats_view) // math.prod(plan.weight_shape))
-    var = squares / _number(plan.layout.count - plan.running_ddof)
+    var = _divided(var, plan, plan.running_ddof)
     new = _number(plan.new_weight(state.num_batches_tracked))
     running = []
     for old, batch in ((state.running_mean, mean), (state.running_var, var)):
@@ -209,20 +224,27 @@ def _updated(state: State, mean: Double, squares: Double, plan: Plan) -> State:
     )
 
 
-def _warnings(x: NDArray[Any], output: NDArray[Any], named: dict[str, Floats], plan: Plan) -> Iterator[str]:
-    if plan.source == "batch" and plan.layout.count == 1 and plan.kind.centers:
+def _warnings(x: NDArray[Any], output: NDArray[Any], state: State, plan: Plan, undefined: int) -> Iterator[str]:
+    zero = 0
+    if plan.source == "running":
+        assert state.running_var is not None
+        spread = np.asarray(state.running_var, np.float64) + plan.eps
+        if negative := int(np.count_nonzero(spread < 0)):
+            yield f"running_var is negative in {count(negative, 'channel')}: the output there is NaN"
+        zero = int(np.count_nonzero(spread == 0))
+        if zero:
+            yield f"running_var + eps is 0 in {count(zero, 'channel')}: the output there is infinite, or 0 at the mean"
+    elif plan.layout.count == 1 and plan.kind.centers:
         yield "each group of statistics has 1 value, so every normalized value is 0"
-    spread = named["var" if plan.kind.centers else "mean_square"]
-    if plan.eps == 0 and (constant := int(np.count_nonzero(spread == 0))):
-        yield f"{count(constant, 'group')} of statistics with variance 0 and eps 0: normalized is 0 by definition"
-    if plan.source == "running" and (negative := int(np.count_nonzero(spread < -plan.eps))):
-        yield f"running_var is negative in {count(negative, 'channel')}: the output there is NaN"
+    if plan.source == "batch" and undefined:
+        what = "variance" if plan.kind.centers else "mean square"
+        yield f"{count(undefined, 'group')} of statistics with {what} 0 and eps 0: normalized is 0 by definition"
     if np.isfinite(output).all():
         return
     nan, infinite = int(np.count_nonzero(np.isnan(x))), int(np.count_nonzero(np.isinf(x)))
     if nan or infinite:
         yield f"the input holds {nan} NaN and {count(infinite, 'infinity', 'infinities')}"
-    elif overflow := int(np.count_nonzero(np.isinf(output))):
+    elif not zero and (overflow := int(np.count_nonzero(np.isinf(output)))):
         yield f"{count(overflow, 'output value')} beyond the range of {plan.dtype} became infinite"
 
 

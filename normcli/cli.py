@@ -1,0 +1,269 @@
+"""The command line: options in, one calculation, a rendering out. No arithmetic, no formatting.
+
+NumPy and rich are imported by the functions that need them: ``--help`` needs neither.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+from normcli import __version__
+from normcli.errors import InputError, NormcliError, printable, warn
+from normcli.options import CALCULATION, PARTS, PRESENTATION, tensor
+from normcli.plan import KINDS, Kind, either
+
+if TYPE_CHECKING:
+    from normcli.result import Result, State
+    from normcli.steps import Trace
+
+
+_EXAMPLES = {
+    "batch": (
+        "normcli batch '[[1,2,4,1],[6,3,2,4],[2,4,6,1]]' --trace",
+        "normcli batch x.npy --mode eval --running-mean '[0.3,0.3]' --running-var '[1.6,1]'",
+        "normcli batch first.npy second.npy --momentum none --json",
+    ),
+    "instance": (
+        "normcli instance '[[[1,2,3],[4,6,8]]]'",
+        "normcli instance x.npy --channel-axis -1 -o y.npy",
+        "normcli instance x.npy --element 0,1,2",
+    ),
+    "layer": (
+        "normcli layer '[1,2,4,1]' --trace",
+        "normcli layer x.npy --normalized-shape 64,256,256 -o y.npy",
+        "normcli batch '[[1,2],[3,5]]' --json | normcli layer -",
+    ),
+    "group": (
+        "normcli group '[[1,2,3,4],[5,7,9,11]]' --groups 2",
+        "normcli group x.npy --groups 3 --trace",
+        "normcli group x.npy --groups 4 --only output --json",
+    ),
+    "rms": (
+        "normcli rms '[3,4]' --eps 0",
+        "normcli rms x.npy --weight w.npy --dtype float16",
+        "normcli rms '[[1,2],[3,4]]' --element 1,0",
+    ),
+}
+_SUMMARIES = {
+    "batch": "BatchNorm: one mean for each channel.",
+    "instance": "InstanceNorm: one mean for each sample and channel.",
+    "layer": "LayerNorm: one mean over the trailing axes.",
+    "group": "GroupNorm: one mean for each group of channels.",
+    "rms": "RMSNorm: the root mean square, no mean.",
+}
+
+
+# --- the commands ---------------------------------------------------------------------------------
+
+
+class Application(TyperGroup):
+    """The group of commands; the one place where a failure becomes a line and an exit code."""
+
+    def main(self, *args: Any, **extra: Any) -> NoReturn:
+        """Run a command line and exit: 0 done, 1 does not check, 2 bad usage or input, 3 not here, 130 interrupted."""
+        try:
+            code = super().main(*args, **(extra | {"standalone_mode": False, "windows_expand_args": False}))
+            if sys.stdout is not None:
+                sys.stdout.flush()
+            sys.exit(code if isinstance(code, int) else 0)
+        except NormcliError as error:
+            fail(str(error), error.exit_code, error.hint)
+        except typer.TyperException as error:
+            fail(*_usage(error))
+        except (KeyboardInterrupt, typer.Abort):
+            sys.exit(130)
+        except BrokenPipeError:
+            _close_quietly()
+            sys.exit(141)
+        except MemoryError as error:
+            fail(f"not enough memory{': ' + str(error) if str(error) else ''}", 3)
+        except OSError as error:
+            _close_quietly()
+            fail(f"cannot write the result: {error.strerror or error}", 3)
+        except Exception as error:
+            if "NORMCLI_DEBUG" in os.environ:
+                raise
+            fail(
+                f"this is a bug in normcli ({type(error).__name__}: {error})",
+                3,
+                hint="please report it with the command line; NORMCLI_DEBUG=1 shows where it happened",
+            )
+
+
+def fail(message: str, code: int, hint: str | None = None) -> NoReturn:
+    """Say what went wrong, in one line on standard error, and exit."""
+    if sys.stderr is not None:
+        lines = [f"error: {printable(message)}", *([f"hint: {printable(hint)}"] if hint else [])]
+        sys.stderr.write("\n".join(lines) + "\n")
+    sys.exit(code)
+
+
+def _close_quietly() -> None:
+    """Point standard output at nothing, so that the interpreter's last flush cannot fail as well."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def _usage(error: typer.TyperException) -> tuple[str, int, str | None]:
+    """A usage error in our words: message, exit code, hint."""
+    if type(error).__name__ == "NoArgsIsHelpError":  # a class of typer's private copy of Click
+        sys.stderr.write(error.format_message() + "\n")
+        sys.exit(2)
+    message = error.format_message().strip().rstrip(".")
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context else "normcli"
+    unknown = getattr(error, "option_name", None)
+    name = str(unknown or "").lstrip("-").replace("-", "_").removeprefix("no_")
+    owners = [kind.name for kind in KINDS.values() if name in kind.options]
+    if owners and context:
+        message = f"{context.info_name} has no option {unknown}; it belongs to {either(owners)}"
+    return message[:1].lower() + message[1:], 2, f"{path} --help shows what is possible"
+
+
+def _version(value: bool) -> None:
+    if value:
+        print(f"normcli {__version__}")
+        raise typer.Exit
+
+
+def make_app(kinds: Iterable[str] = KINDS) -> typer.Typer:
+    """The application with the commands of some kinds: a run needs only its own, and starts sooner."""
+    app = typer.Typer(
+        cls=Application,
+        add_completion=False,
+        no_args_is_help=True,
+        rich_markup_mode=None,  # rich would read [nan] in help and messages as markup, and drop it
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    )
+
+    @app.callback()
+    def normcli(
+        version: Annotated[
+            bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+        ] = False,
+    ) -> None:
+        """Normalize a tensor: y = (x - mean) / sqrt(var + eps) * weight + bias.
+
+        INPUT is a literal such as '[[1,2],[3,4]]', a file (JSON, NPY, NPZ, CSV, or pasted
+        tensor text), or - for standard input.
+        """
+
+    for kind in kinds:
+        app.command(kind, help=_help(kind), no_args_is_help=True)(_command(KINDS[kind]))
+    return app
+
+
+def _help(kind: str) -> str:
+    return "\n\n".join([_SUMMARIES[kind], "\b\nExamples:\n" + "\n".join(f"  {line}" for line in _EXAMPLES[kind])])
+
+
+def _command(kind: Kind) -> Callable[..., None]:
+    """The function of a kind's command, its signature made from the options that the kind has."""
+    several = kind.has_running_stats
+    help_text = "Literal, file or -" + ("; several are consecutive batches." if several else ".")
+    argument = typer.Argument(metavar="INPUT..." if several else "INPUT", help=help_text, show_default=False)
+    source = inspect.Parameter(
+        "inputs",
+        inspect.Parameter.POSITIONAL_OR_KEYWORD,
+        annotation=Annotated[list[str] if several else str, argument],
+    )
+    rows = [row for row in CALCULATION if row.name in kind.options] + list(PRESENTATION)
+
+    def command(inputs: list[str] | str, **given: Any) -> None:
+        values = {row.name: row.read(given[row.name], row.name) for row in rows if given[row.name] is not None}
+        show = {row.name: values.pop(row.name) for row in PRESENTATION if row.name in values}
+        calculate(kind, [inputs] if isinstance(inputs, str) else inputs, values, show)
+
+    command.__signature__ = inspect.Signature([source, *(row.parameter(kind) for row in rows)])  # type: ignore[attr-defined]
+    command.__annotations__ = {}
+    return command
+
+
+def calculate(kind: Kind, inputs: list[str], options: dict[str, Any], show: dict[str, Any]) -> None:
+    """Normalize the inputs one after the other, then show and write every result."""
+    _check_presentation(inputs, show)
+    wants_trace = show.get("trace") or "element" in show or show.get("only") == "trace"
+    results = list(_results(kind, inputs, options, show, steps=bool(wants_trace)))
+    from normcli.steps import trace
+
+    traced = [
+        (result, trace(result, x, show.get("element"), show.get("precision", 4)) if wants_trace else None)
+        for result, x in results
+    ]
+    for index, (result, _) in enumerate(traced):
+        warn(result.warnings)
+        if "output" in show:
+            from normcli.write import write_tensor
+
+            write_tensor(show["output"].replace("{i}", str(index)), result.output)
+    for index, (result, steps) in enumerate(traced):
+        if index and show["format"] == "table":
+            sys.stdout.write("\n")
+        _render(result, steps, show)
+
+
+def _results(
+    kind: Kind, inputs: list[str], options: dict[str, Any], show: dict[str, Any], *, steps: bool
+) -> Iterator[tuple[Result, Any]]:
+    """Each input's Result; the running statistics carry over from one to the next."""
+    from normcli.calculate import as_float_array, initial_state, run
+    from normcli.plan import plan
+
+    state: State | None = None
+    for given in inputs:
+        x = as_float_array(tensor(given, "input"), options.get("dtype"))
+        settled = plan(kind.name, x.shape, str(x.dtype), options)
+        state = initial_state(settled, options) if state is None else state
+        result = run(x, settled, state, backend=show.get("backend", "numpy"), device=show.get("device"), steps=steps)
+        state = result.after
+        yield result, x
+
+
+def _check_presentation(inputs: list[str], show: dict[str, Any]) -> None:
+    """Refuse what cannot be shown or written, before anything is read."""
+    if show.get("json"):
+        if show.get("format", "json") != "json":
+            raise InputError(f"--json and --format {show['format']} contradict each other; give one of them")
+        show["format"] = "json"
+    if show.setdefault("format", "table") not in ("table", "json"):
+        raise InputError(f"--format is {show['format']!r}; use table or json")
+    if "only" in show and show["only"] not in PARTS:
+        raise InputError(f"--only is {show['only']!r}; use {either(PARTS)}")
+    if not 0 <= show.get("precision", 4) <= 17:
+        raise InputError(f"--precision is {show['precision']}; it must be between 0 and 17")
+    if inputs.count("-") > 1:
+        raise InputError("standard input (-) is given twice; it can be read once")
+    if "output" in show and len(inputs) > 1 and "{i}" not in show["output"]:
+        raise InputError(
+            f"--output {show['output']} would be written {len(inputs)} times; "
+            "put {i} into the name for the number of the input"
+        )
+
+
+def _render(result: Result, steps: Trace | None, show: dict[str, Any]) -> None:
+    only = show.get("only")
+    if show["format"] == "json":
+        from normcli.document import chunks
+
+        for piece in chunks(result, steps, only):
+            sys.stdout.write(piece)
+        return
+    from normcli.report import headline, sections
+    from normcli.tables import print_sections
+
+    if "element" in show:
+        only = only or "trace"
+    parts = [section for section in sections(result, steps, show.get("precision", 4)) if only in (None, section.part)]
+    if only == "running" and not parts:
+        raise InputError("there are no running statistics to show", hint="they come with --track-running-stats")
+    print_sections(headline(result) if "only" not in show else None, parts)
+
+
+app = make_app()

@@ -1,0 +1,64 @@
+"""How numbers are written for people: decimals that line up, and never a digit cut off."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+_WIDEST = 1e9  # from here on fixed notation is harder to read than an exponent
+
+
+def aligned(values: Iterable[float], precision: int) -> list[str]:
+    """All values in one notation: ``precision`` decimals, or an exponent where those would hide them.
+
+    >>> aligned([1, -0.5], 4), aligned([1e-7, 2e-7], 2), aligned([float("nan"), -1e-9, 1], 2)
+    (['1.0000', '-0.5000'], ['1.00e-07', '2.00e-07'], ['nan', '0.00', '1.00'])
+    """
+    numbers = [float(value) for value in values]
+    sizes = [abs(number) for number in numbers if math.isfinite(number) and number]
+    exponent = bool(sizes) and (max(sizes) >= _WIDEST or max(sizes) < 10.0**-precision)
+    return [_unsigned_zero(f"{number:.{precision}{'e' if exponent else 'f'}}") for number in numbers]
+
+
+def computed(value: float, precision: int) -> str:
+    """One computed number within a formula: whole numbers bare, others with ``precision`` decimals.
+
+    >>> computed(3.0, 4), computed(4.66666, 4), computed(1e-05, 4)
+    ('3', '4.6667', '1.0000e-05')
+    """
+    if math.isfinite(value) and value == math.floor(value) and abs(value) < _WIDEST:
+        return written(value)
+    return aligned([value], precision)[0]
+
+
+def written(value: float) -> str:
+    """A number as a person would type it: the shortest text that reads back to the same float.
+
+    >>> written(6.0), written(-0.5), written(1e-05)
+    ('6', '-0.5', '1e-05')
+    """
+    text = repr(float(value))
+    return text.removesuffix(".0")
+
+
+def short(value: float) -> str:
+    """A parameter such as eps: as written, unless it has more digits than anybody types.
+
+    >>> short(1e-05), short(2.0**-52)
+    ('1e-05', '2.2204e-16')
+    """
+    text = written(value)
+    return text if len(text) <= 8 else f"{value:.5g}"
+
+
+def factor(text: str) -> str:
+    """A number's text where a minus sign needs parentheses.
+
+    >>> factor("-2"), factor("3")
+    ('(-2)', '3')
+    """
+    return f"({text})" if text.startswith("-") else text
+
+
+def _unsigned_zero(text: str) -> str:
+    return text[1:] if text.startswith("-") and not any(digit in text for digit in "123456789if") else text

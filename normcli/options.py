@@ -1,0 +1,161 @@
+"""The options of the command line: a table, like the one in the documentation.
+
+Each option is a row with its type and its help; ``normcli.plan`` says which kinds it means
+something to. Every command's signature is made from these rows, so that an option that does not
+belong to a kind is refused by name.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import typer
+
+from normcli.conventions import CONVENTIONS, TORCH
+from normcli.errors import InputError, warn
+from normcli.plan import FLOAT_DTYPES, Kind, either, flag
+
+
+def number(text: str, option: str) -> float:
+    """The number that an option's text stands for; InputError if it is none.
+
+    >>> number("1e-5", "eps")
+    1e-05
+    """
+    try:
+        if "_" in text:
+            raise ValueError
+        return float(text)
+    except ValueError:
+        raise InputError(f"{flag(option)} is {text!r}; it must be a number, such as 1e-5") from None
+
+
+def integer(text: str, option: str) -> int:
+    """The whole number that an option's text stands for; InputError if it is none.
+
+    >>> integer(" -1", "channel_axis")
+    -1
+    """
+    try:
+        if "_" in text:
+            raise ValueError
+        return int(text)
+    except ValueError:
+        raise InputError(f"{flag(option)} is {text!r}; it must be a whole number") from None
+
+
+def integers(text: str, option: str) -> tuple[int, ...]:
+    """Whole numbers between commas, in parentheses or brackets or bare.
+
+    >>> integers("64,256,256", "normalized_shape"), integers("(4,)", "normalized_shape")
+    ((64, 256, 256), (4,))
+    """
+    inside = text.strip().strip("()[]").rstrip(",")
+    return tuple(integer(part, option) for part in inside.split(",")) if inside else ()
+
+
+def momentum(text: str, option: str) -> float | None:
+    """A number, or None for the word none: the cumulative average."""
+    return None if text.strip().lower() == "none" else number(text, option)
+
+
+def word(text: str, option: str) -> str:
+    """The text itself, without blanks around it."""
+    return text.strip()
+
+
+def tensor(text: str, option: str) -> Any:
+    """The array that a literal, a path or ``-`` stands for."""
+    from normcli.read import read_tensor
+
+    read = read_tensor(text, what=flag(option))
+    warn(read.warnings)
+    return read.array
+
+
+def switch(given: bool, option: str) -> bool:
+    """The value of an option that is on or off: ``--affine / --no-affine``."""
+    return given
+
+
+def mark(given: bool, option: str) -> bool:
+    """The value of an option that is there or not: ``--json``."""
+    return given
+
+
+@dataclass(frozen=True)
+class Row:
+    """One option: its name (as in ``normcli.normalize``), how its text is read, and its help."""
+
+    name: str
+    read: Callable[[Any, str], Any]
+    metavar: str
+    help: str
+    aliases: tuple[str, ...] = ()
+
+    def parameter(self, kind: Kind) -> inspect.Parameter:
+        """The option as a parameter of a kind's command function."""
+        boolean = self.read in (switch, mark)
+        names = f"{flag(self.name)}/--no-{flag(self.name)[2:]}" if self.read is switch else flag(self.name)
+        option = typer.Option(
+            *self.aliases,
+            names,
+            help=self.help.format_map(_defaults(kind)),
+            show_default=False,
+            metavar=None if boolean else self.metavar,
+        )
+        annotation = Annotated[bool | None, option] if boolean else Annotated[str | None, option]
+        return inspect.Parameter(self.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def _defaults(kind: Kind) -> dict[str, str]:
+    """The defaults that differ between kinds, as words for the help."""
+    eps = TORCH.eps[kind.name]
+    return {
+        "eps": "machine epsilon" if eps is None else f"{eps:g}",
+        "affine": "on" if TORCH.affine.get(kind.name, True) else "off",
+        "tracking": "on" if kind.name == "batch" else "off",
+    }
+
+
+_TENSOR = "a tensor, given as INPUT is"
+
+# What shapes the result; each kind has those that its row in normcli.plan names.
+CALCULATION = (
+    Row("eps", number, "FLOAT", "Added to the variance under the root [{eps}]."),
+    Row("weight", tensor, "TENSOR", f"Scale, {_TENSOR} [ones].", ("--gamma",)),
+    Row("bias", tensor, "TENSOR", f"Offset, {_TENSOR} [zeros].", ("--beta",)),
+    Row("affine", switch, "", "Use weight and bias [{affine}]."),
+    Row("groups", integer, "N", "Number of groups that the channels are split into (required)."),
+    Row("normalized_shape", integers, "N,N,...", "Trailing sizes that share one mean [the last axis]."),
+    Row("channel_axis", integer, "N", "The axis of the channels; -1: channels last [1]."),
+    Row("mode", word, "train|eval", "Statistics of this batch, or the running ones [train]."),
+    Row("momentum", momentum, "FLOAT|none", "Weight of the NEW batch in the running update; none: cumulative [0.1]."),
+    Row("decay", number, "FLOAT", "Weight of the OLD value, 1 - momentum: the other way to say it."),
+    Row("track_running_stats", switch, "", "Keep running statistics [{tracking}]."),
+    Row("running_mean", tensor, "TENSOR", f"Running mean before the first batch, {_TENSOR} [zeros]."),
+    Row("running_var", tensor, "TENSOR", f"Running variance before the first batch, {_TENSOR} [ones]."),
+    Row("num_batches_tracked", integer, "N", "Batches seen before the first one [0]."),
+    Row("ddof", integer, "0|1", "The normalizing variance is divided by n - ddof [0]."),
+    Row("running_ddof", integer, "0|1", "The running variance is divided by n - ddof [1]."),
+    Row("convention", word, "NAME", f"A framework's defaults: {either(CONVENTIONS)} [torch]."),
+    Row("dtype", word, "NAME", f"Cast the input first: {either(FLOAT_DTYPES)}."),
+)
+
+# What is done with it; every kind has these.
+PRESENTATION = (
+    Row("backend", word, "NAME", "numpy or torch [numpy]."),
+    Row("device", word, "NAME", "cpu, cuda, cuda:1 or mps; implies --backend torch."),
+    Row("trace", mark, "", "Show every step: formula, numbers filled in, value."),
+    Row("element", integers, "I,J,...", "Trace this output element, every number written out."),
+    Row("format", word, "NAME", "table or json [table]."),
+    Row("json", mark, "", "Short for --format json."),
+    Row("only", word, "PART", "Print only output, statistics, running or trace."),
+    Row("precision", integer, "N", "Decimals in tables [4]; JSON is always exact."),
+    Row("output", word, "FILE", "Write the output tensor: .npy, .npz, .json or .csv.", ("-o",)),
+)
+
+PARTS = ("output", "statistics", "running", "trace")

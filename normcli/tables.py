@@ -1,0 +1,138 @@
+"""Sections as tables for a terminal or a pipe; the one module that imports rich.
+
+rich shortens what does not fit. Here nothing is ever shortened: widths are worked out first,
+a matrix that is too wide is printed in several panels, and the console is made wide enough.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from typing import TextIO
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from normcli.report import Section
+
+_GUTTER = 2  # blanks between columns
+_UNLIMITED = 1_000_000
+_READABLE = 120  # formulas are folded here even where nothing limits the width
+
+
+def print_sections(headline: str | None, sections: list[Section], stream: TextIO | None = None) -> None:
+    """Print the headline and the sections; a narrow terminal gets panels and folded formulas."""
+    stream = stream or sys.stdout
+    width = shutil.get_terminal_size().columns if stream.isatty() else None
+    console = Console(
+        file=stream,
+        width=_UNLIMITED,  # widths are settled here, and rich must not think again
+        markup=False,
+        highlight=False,
+        emoji=False,
+        legacy_windows=False,
+        # Without this rich would still set bold and dim under NO_COLOR and on a dumb terminal.
+        color_system=None if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" else "auto",
+    )
+    blocks: list[Text | Table] = (
+        [Text("\n".join(_folded(headline, width, joint="  ")), style="bold")] if headline else []
+    )
+    blocks += [_table(panel) for section in sections for panel in _panels(section, width)]
+    with console.capture() as capture:
+        for index, block in enumerate(blocks):
+            console.print(*([""] if index else []), block, sep="\n")
+    stream.write("".join(line.rstrip(" ") + "\n" for line in capture.get().splitlines()))
+
+
+def _table(section: Section) -> Table:
+    table = Table(
+        title=Text(section.title),
+        title_justify="left",
+        title_style="cyan",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, _GUTTER - 1, 0, 0),  # the box draws a blank between columns as well
+    )
+    for index, head in enumerate(section.columns):
+        flush_left = section.text and index < len(section.columns) - 1
+        table.add_column(
+            Text(head),
+            justify="left" if flush_left else "right",
+            style="dim" if index < section.labels else "",
+            no_wrap=True,
+        )
+    for row in section.rows:
+        table.add_row(*(Text(cell) for cell in row))
+    return table
+
+
+def _panels(section: Section, width: int | None) -> list[Section]:
+    """The section as it fits: formulas folded at blanks, or a matrix cut between columns."""
+    if section.text:
+        return [_with_folded_text(section, width or _READABLE)]
+    return [section] if width is None else _cut(section, width)
+
+
+def _cut(section: Section, width: int) -> list[Section]:
+    widths = _widths(section)
+    labels = section.labels
+    room = width - sum(widths[:labels]) - _GUTTER * labels
+    panels: list[list[int]] = [[]]
+    used = 0
+    for column in range(labels, len(widths)):
+        needed = widths[column] + _GUTTER
+        if panels[-1] and used + needed > room:
+            panels.append([])
+            used = 0
+        panels[-1].append(column)
+        used += needed
+    if len(panels) == 1:
+        return [section]
+    return [_columns(section, [*range(labels), *panel], part) for part, panel in enumerate(panels, 1)]
+
+
+def _columns(section: Section, kept: list[int], part: int) -> Section:
+    return Section(
+        part=section.part,
+        title=section.title if part == 1 else f"{section.title}, continued",
+        columns=[section.columns[column] for column in kept],
+        rows=[[row[column] for column in kept] for row in section.rows],
+        labels=section.labels,
+    )
+
+
+def _with_folded_text(section: Section, width: int) -> Section:
+    """Fold the widest columns at blanks, never inside a number, until the table fits if it can."""
+    widths = _widths(section)
+    excess = sum(widths) + _GUTTER * len(widths) - width
+    for column in sorted(range(len(widths)), key=widths.__getitem__, reverse=True):
+        if excess <= 0:
+            break
+        longest_word = max(len(word) for row in [section.columns, *section.rows] for word in row[column].split(" "))
+        narrowed = max(widths[column] - excess, min(widths[column], max(longest_word, 18)))
+        excess -= widths[column] - narrowed
+        widths[column] = narrowed
+    rows = [["\n".join(_folded(cell, widths[column])) for column, cell in enumerate(row)] for row in section.rows]
+    return Section(part=section.part, title=section.title, columns=section.columns, rows=rows, labels=section.labels,
+                   text=True)  # fmt: skip
+
+
+def _folded(text: str, width: int | None, joint: str = " ") -> list[str]:
+    """The text in lines of at most ``width``, broken at ``joint`` only."""
+    lines = [""]
+    for word in text.split(joint):
+        longer = f"{lines[-1]}{joint}{word}" if lines[-1] else word
+        if width is not None and lines[-1] and len(longer) > width:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines
+
+
+def _widths(section: Section) -> list[int]:
+    rows = [section.columns, *section.rows]
+    return [max(len(line) for row in rows for line in row[column].split("\n")) for column in range(len(rows[0]))]

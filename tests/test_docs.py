@@ -1,0 +1,108 @@
+"""Every ``$ normcli ...`` line in the README and in examples/ is run, and its output compared."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "examples").glob("*.md"))]
+
+
+@dataclass(frozen=True)
+class Example:
+    page: str
+    line: int
+    command: str
+    output: str
+
+
+def examples(page: Path) -> list[Example]:
+    """The commands of a page's ``console`` blocks, each with the output that follows it."""
+    found = []
+    for block in re.finditer(r"```console\n(.*?)```", page.read_text(), re.DOTALL):
+        line = page.read_text()[: block.start(1)].count("\n") + 1
+        for part in re.split(r"(?m)^\$ ", block.group(1))[1:]:
+            command = re.match(r"(?:.*\\\n)*.*\n", part)
+            assert command is not None
+            found.append(Example(page.name, line, command.group().strip(), part[command.end() :]))
+            line += part.count("\n")
+    return found
+
+
+EXAMPLES = [example for page in PAGES for example in examples(page)]
+
+
+def prepare(place: Path, command: Path) -> None:
+    """Copy examples/ to ``place`` and make a ``normcli`` command."""
+    shutil.copytree(ROOT / "examples", place, dirs_exist_ok=True)
+    command.parent.mkdir(parents=True, exist_ok=True)
+    command.write_text(f'#!/bin/sh\nexec {sys.executable} -m normcli "$@"\n')
+    command.chmod(0o755)
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> tuple[Path, dict[str, str]]:
+    """A copy of examples/ to run in, with a ``normcli`` command on the path."""
+    place, command = tmp_path_factory.mktemp("docs"), tmp_path_factory.mktemp("bin") / "normcli"
+    prepare(place, command)
+    return place, environment | {"PATH": f"{command.parent}:{environment['PATH']}"}
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda e: f"{e.page}:{e.line}")
+def test_shown_output_is_what_the_command_prints(example: Example, folder: tuple[Path, dict[str, str]]) -> None:
+    place, env = folder
+    done = subprocess.run(
+        ["bash", "-c", example.command],
+        cwd=place,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.stdout == example.output
+
+
+def test_there_are_examples_to_run() -> None:
+    assert {example.page for example in EXAMPLES} == {page.name for page in PAGES}
+
+
+def test_readme_shows_every_command() -> None:
+    from normcli.cli import make_app
+
+    text = (ROOT / "README.md").read_text()
+    names = [command.name for command in make_app().registered_commands]
+    assert [name for name in names if f"normcli {name}" not in text] == []
+
+
+def update(page: Path, place: Path, env: dict[str, str]) -> None:
+    """Write the page anew with what its commands print today; read the difference before you commit it."""
+    text = page.read_text()
+    for example in examples(page):
+        done = subprocess.run(
+            ["bash", "-c", example.command], cwd=place, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            text=True, check=False,
+        )  # fmt: skip
+        text = text.replace(f"$ {example.command}\n{example.output}", f"$ {example.command}\n{done.stdout}", 1)
+    page.write_text(text)
+
+
+if __name__ == "__main__":
+    import os
+    import tempfile
+
+    for written in PAGES:
+        with tempfile.TemporaryDirectory() as folder_name:
+            copy = Path(folder_name)
+            command_file, examples_copy = copy / "bin" / "normcli", copy / "examples"
+            prepare(examples_copy, command_file)
+            update(written, examples_copy, os.environ | {"PATH": f"{command_file.parent}:{os.environ['PATH']}",
+                                                         "PYTHONPATH": str(ROOT)})  # fmt: skip
