@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 
 from normcli import __version__
 from normcli.errors import InputError, NormcliError, printable, warn
-from normcli.options import CALCULATION, PARTS, PRESENTATION, tensor
+from normcli.options import CALCULATION, PARTS, PRESENTATION
 from normcli.plan import KINDS, Kind, either
 
 if TYPE_CHECKING:
@@ -213,12 +213,15 @@ def _results(
     kind: Kind, inputs: list[str], options: dict[str, Any], show: dict[str, Any], *, steps: bool
 ) -> Iterator[tuple[Result, Any]]:
     """Each input's Result; the running statistics carry over from one to the next."""
-    from normcli.calculate import as_float_array, initial_state, run
+    from normcli.calculate import initial_state, run
     from normcli.plan import plan
+    from normcli.read import read_tensor
 
     state: State | None = None
     for given in inputs:
-        x = as_float_array(tensor(given, "input"), options.get("dtype"))
+        read = read_tensor(given, key=show.get("key"), dtype=options.get("dtype"))
+        warn(read.warnings)
+        x = read.array
         settled = plan(kind.name, x.shape, str(x.dtype), options)
         state = initial_state(settled, options) if state is None else state
         result = run(x, settled, state, backend=show.get("backend", "numpy"), device=show.get("device"), steps=steps)

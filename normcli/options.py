@@ -147,6 +147,7 @@ CALCULATION = (
 
 # What is done with it; every kind has these.
 PRESENTATION = (
+    Row("key", word, "NAME", "The array to take from an NPZ file of several (or FILE.npz::NAME)."),
     Row("backend", word, "NAME", "numpy or torch [numpy]."),
     Row("device", word, "NAME", "cpu, cuda, cuda:1 or mps; implies --backend torch."),
     Row("trace", mark, "", "Show every step: formula, numbers filled in, value."),

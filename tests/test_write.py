@@ -207,6 +207,16 @@ class TestWholeFile:
 
         assert [path.name for path in folder.iterdir()] == ["y.npy"]
 
+    def test_the_bytes_are_on_the_disk_before_the_file_is_in_place(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        there: list[bool] = []
+        monkeypatch.setattr(os, "fsync", lambda _: there.append((folder / "y.npy").exists()))
+
+        write_tensor("y.npy", TABLE)
+
+        assert there == [False]
+
     @pytest.mark.parametrize("mode", [0o600, 0o640, 0o755], ids=oct)
     def test_a_replaced_file_keeps_its_mode(self, folder: Path, mode: int) -> None:
         (folder / "y.npy").touch()
