@@ -12,15 +12,14 @@ def main() -> None:
     interrupted = signal.signal(signal.SIGINT, signal.SIG_DFL)
     if hasattr(signal, "SIGPIPE"):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `normcli ... | head -1` ends quietly
-    from normcli.cli import fail, make_app
-    from normcli.plan import KINDS
+    from normcli.cli import COMMANDS, fail, make_app
 
     if sys.stdout is None:
         fail("standard output is closed", 3)
     arguments = list(protected(sys.argv[1:]))
-    named = [kind for kind in KINDS if arguments[:1] == [kind]]
+    named = [name for name in COMMANDS if arguments[:1] == [name]]
     signal.signal(signal.SIGINT, interrupted)
-    make_app(named or KINDS)(args=arguments, prog_name="normcli")
+    make_app(named or COMMANDS)(args=arguments, prog_name="normcli")
 
 
 def protected(arguments: list[str]) -> list[str]:

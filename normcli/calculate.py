@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from normcli.backends import backend as backend_named
-from normcli.backends.numpy import rounded
+from normcli.backends.numpy import numpy_dtype, rounded
 from normcli.errors import InputError
 from normcli.plan import FLOAT_DTYPES, Plan, check_state_shape, plan
 from normcli.result import Result, State
@@ -51,8 +51,11 @@ def normalize(
     given = {
         _ALIASES.get(name, name): value for name, value in options.items() if value is not None or name == "momentum"
     }
-    tensor = as_float_array(x, given.get("dtype"))
-    settled = plan(kind, tensor.shape, str(tensor.dtype), given)
+    if is_torch(x) and (backend == "torch" or device is not None):
+        tensor = x if x.is_floating_point() else x.double()
+    else:
+        tensor = as_float_array(x, given.get("dtype"))
+    settled = plan(kind, tuple(tensor.shape), dtype_name(tensor), given)
     return run(tensor, settled, initial_state(settled, given), backend=backend, device=device, out=out, steps=steps)
 
 
@@ -72,9 +75,23 @@ def run(
             check_state_shape(settled, name, array.shape)  # carried over from a batch with other channels, perhaps
     if device is not None and backend == "numpy":
         backend = "torch"
-    if out is not None and (out.shape != settled.shape or str(out.dtype) != settled.dtype):
-        raise InputError(f"out is {out.shape} {out.dtype}; the output is {settled.shape} {settled.dtype}")
-    return backend_named(backend).normalize(x, settled, state, device=device or "cpu", out=out, steps=steps)
+    if out is not None and (tuple(out.shape), dtype_name(out)) != (settled.shape, settled.dtype):
+        raise InputError(f"out is {tuple(out.shape)} {out.dtype}; the output is {settled.shape} {settled.dtype}")
+    return backend_named(backend).normalize(x, settled, state, device=device, out=out, steps=steps)
+
+
+def is_torch(x: Any) -> bool:
+    """Whether ``x`` is a torch tensor, found out without importing torch."""
+    return type(x).__module__.split(".")[0] == "torch"
+
+
+def dtype_name(x: Any) -> str:
+    """The name of an array's or a tensor's dtype.
+
+    >>> dtype_name(np.float32(1))
+    'float32'
+    """
+    return str(x.dtype).removeprefix("torch.")
 
 
 def as_float_array(x: Any, dtype: str | None = None, *, name: str = "the tensor") -> NDArray[Any]:
@@ -85,6 +102,8 @@ def as_float_array(x: Any, dtype: str | None = None, *, name: str = "the tensor"
     >>> str(as_float_array([1, 2]).dtype), str(as_float_array([1, 2], "float16").dtype)
     ('float64', 'float16')
     """
+    if is_torch(x):
+        x = _array_of_tensor(x)
     try:
         array = np.asarray(x)
     except ValueError:
@@ -98,6 +117,13 @@ def as_float_array(x: Any, dtype: str | None = None, *, name: str = "the tensor"
         return array  # an unknown name is refused by the plan, with the names that are known
     with np.errstate(over="ignore"):
         return rounded(array, dtype)
+
+
+def _array_of_tensor(x: Any) -> NDArray[Any]:
+    x = x.detach().cpu()
+    if dtype_name(x) != "bfloat16":
+        return np.asarray(x)
+    return np.asarray(x.float()).astype(numpy_dtype("bfloat16"))  # exact: NumPy cannot take bfloat16 itself
 
 
 def initial_state(settled: Plan, given: Mapping[str, Any]) -> State:

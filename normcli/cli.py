@@ -8,21 +8,16 @@ from __future__ import annotations
 import inspect
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from collections.abc import Callable, Iterable
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
 from normcli import __version__
-from normcli.errors import InputError, NormcliError, printable, warn
-from normcli.options import CALCULATION, PARTS, PRESENTATION
+from normcli.errors import NormcliError, printable
+from normcli.options import CALCULATION, PRESENTATION, Show
 from normcli.plan import KINDS, Kind, either
-
-if TYPE_CHECKING:
-    from normcli.result import Result, State
-    from normcli.steps import Trace
-
 
 _EXAMPLES = {
     "batch": (
@@ -50,6 +45,16 @@ _EXAMPLES = {
         "normcli rms x.npy --weight w.npy --dtype float16",
         "normcli rms '[[1,2],[3,4]]' --element 1,0",
     ),
+    "check": (
+        "normcli check homework.json",
+        "normcli check examples/checks/*.json",
+        "normcli check homework.json --json",
+    ),
+    "conventions": (
+        "normcli conventions",
+        "normcli conventions torch keras",
+        "normcli conventions --json",
+    ),
 }
 _SUMMARIES = {
     "batch": "BatchNorm: one mean for each channel.",
@@ -57,8 +62,12 @@ _SUMMARIES = {
     "layer": "LayerNorm: one mean over the trailing axes.",
     "group": "GroupNorm: one mean for each group of channels.",
     "rms": "RMSNorm: the root mean square, no mean.",
+    "check": "Verify worked examples; name the mistake in a wrong one.",
+    "conventions": "What differs between frameworks.",
 }
 
+
+COMMANDS = (*KINDS, "check", "conventions")
 
 # --- the commands ---------------------------------------------------------------------------------
 
@@ -132,8 +141,8 @@ def _version(value: bool) -> None:
         raise typer.Exit
 
 
-def make_app(kinds: Iterable[str] = KINDS) -> typer.Typer:
-    """The application with the commands of some kinds: a run needs only its own, and starts sooner."""
+def make_app(names: Iterable[str] = COMMANDS) -> typer.Typer:
+    """The application with some of its commands: a run needs only its own, and starts sooner."""
     app = typer.Typer(
         cls=Application,
         add_completion=False,
@@ -155,9 +164,39 @@ def make_app(kinds: Iterable[str] = KINDS) -> typer.Typer:
         tensor text), or - for standard input.
         """
 
-    for kind in kinds:
-        app.command(kind, help=_help(kind), no_args_is_help=True)(_command(KINDS[kind]))
+    for name in names:
+        if name in KINDS:
+            app.command(name, help=_help(name), no_args_is_help=True)(_command(KINDS[name]))
+        else:
+            app.command(name, help=_help(name), no_args_is_help=name == "check")(_OTHERS[name])
     return app
+
+
+def check(
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Worked examples (JSON).", show_default=False)],
+    json: Annotated[bool, typer.Option("--json", help="One JSON object for each file.")] = False,
+) -> None:
+    """Verify worked examples and name the mistake in those that are wrong."""
+    from normcli.commands import check_files
+
+    _exit(check_files(files, as_json=json))
+
+
+def conventions(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="NAME...", help="Only these.", show_default=False)
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Show what each framework's convention is, or where two of them differ."""
+    from normcli.commands import show_conventions
+
+    show_conventions(names or [], as_json=json)
+
+
+def _exit(code: int) -> None:
+    if code:
+        raise typer.Exit(code)
 
 
 def _help(kind: str) -> str:
@@ -177,96 +216,17 @@ def _command(kind: Kind) -> Callable[..., None]:
     rows = [row for row in CALCULATION if row.name in kind.options] + list(PRESENTATION)
 
     def command(inputs: list[str] | str, **given: Any) -> None:
-        values = {row.name: row.read(given[row.name], row.name) for row in rows if given[row.name] is not None}
-        show = {row.name: values.pop(row.name) for row in PRESENTATION if row.name in values}
-        calculate(kind, [inputs] if isinstance(inputs, str) else inputs, values, show)
+        values = {row.name: row.read(given[row.name], row.name) for row in rows if given[row.name] not in (None, [])}
+        show = Show(**{row.name: values.pop(row.name) for row in PRESENTATION if row.name in values})
+        from normcli.commands import calculate
+
+        _exit(calculate(kind, [inputs] if isinstance(inputs, str) else inputs, values, show))
 
     command.__signature__ = inspect.Signature([source, *(row.parameter(kind) for row in rows)])  # type: ignore[attr-defined]
     command.__annotations__ = {}
     return command
 
 
-def calculate(kind: Kind, inputs: list[str], options: dict[str, Any], show: dict[str, Any]) -> None:
-    """Normalize the inputs one after the other, then show and write every result."""
-    _check_presentation(inputs, show)
-    wants_trace = show.get("trace") or "element" in show or show.get("only") == "trace"
-    results = list(_results(kind, inputs, options, show, steps=bool(wants_trace)))
-    from normcli.steps import trace
-
-    traced = [
-        (result, trace(result, x, show.get("element"), show.get("precision", 4)) if wants_trace else None)
-        for result, x in results
-    ]
-    for index, (result, _) in enumerate(traced):
-        warn(result.warnings)
-        if "output" in show:
-            from normcli.write import write_tensor
-
-            write_tensor(show["output"].replace("{i}", str(index)), result.output)
-    for index, (result, steps) in enumerate(traced):
-        if index and show["format"] == "table":
-            sys.stdout.write("\n")
-        _render(result, steps, show)
-
-
-def _results(
-    kind: Kind, inputs: list[str], options: dict[str, Any], show: dict[str, Any], *, steps: bool
-) -> Iterator[tuple[Result, Any]]:
-    """Each input's Result; the running statistics carry over from one to the next."""
-    from normcli.calculate import initial_state, run
-    from normcli.plan import plan
-    from normcli.read import read_tensor
-
-    state: State | None = None
-    for given in inputs:
-        read = read_tensor(given, key=show.get("key"), dtype=options.get("dtype"))
-        warn(read.warnings)
-        x = read.array
-        settled = plan(kind.name, x.shape, str(x.dtype), options)
-        state = initial_state(settled, options) if state is None else state
-        result = run(x, settled, state, backend=show.get("backend", "numpy"), device=show.get("device"), steps=steps)
-        state = result.after
-        yield result, x
-
-
-def _check_presentation(inputs: list[str], show: dict[str, Any]) -> None:
-    """Refuse what cannot be shown or written, before anything is read."""
-    if show.get("json"):
-        if show.get("format", "json") != "json":
-            raise InputError(f"--json and --format {show['format']} contradict each other; give one of them")
-        show["format"] = "json"
-    if show.setdefault("format", "table") not in ("table", "json"):
-        raise InputError(f"--format is {show['format']!r}; use table or json")
-    if "only" in show and show["only"] not in PARTS:
-        raise InputError(f"--only is {show['only']!r}; use {either(PARTS)}")
-    if not 0 <= show.get("precision", 4) <= 17:
-        raise InputError(f"--precision is {show['precision']}; it must be between 0 and 17")
-    if inputs.count("-") > 1:
-        raise InputError("standard input (-) is given twice; it can be read once")
-    if "output" in show and len(inputs) > 1 and "{i}" not in show["output"]:
-        raise InputError(
-            f"--output {show['output']} would be written {len(inputs)} times; "
-            "put {i} into the name for the number of the input"
-        )
-
-
-def _render(result: Result, steps: Trace | None, show: dict[str, Any]) -> None:
-    only = show.get("only")
-    if show["format"] == "json":
-        from normcli.document import chunks
-
-        for piece in chunks(result, steps, only):
-            sys.stdout.write(piece)
-        return
-    from normcli.report import headline, sections
-    from normcli.tables import print_sections
-
-    if "element" in show:
-        only = only or "trace"
-    parts = [section for section in sections(result, steps, show.get("precision", 4)) if only in (None, section.part)]
-    if only == "running" and not parts:
-        raise InputError("there are no running statistics to show", hint="they come with --track-running-stats")
-    print_sections(headline(result) if "only" not in show else None, parts)
-
+_OTHERS: dict[str, Callable[..., None]] = {"check": check, "conventions": conventions}
 
 app = make_app()

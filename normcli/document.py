@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,12 @@ from normcli.steps import Trace
 from normcli.write import json_chunks
 
 
-def chunks(result: Result, trace: Trace | None = None, only: str | None = None) -> Iterator[str]:
-    """The document in pieces of text, the output row by row; ``only`` gives the value of that part alone.
+def chunks(
+    result: Result, trace: Trace | None = None, *, only: str | None = None, more: Mapping[str, Any] | None = None
+) -> Iterator[str]:
+    """The document in pieces of text, the output row by row.
+
+    ``only`` gives the value of that part alone; ``more`` holds further keys (check, versus).
 
     >>> from normcli.calculate import normalize
     >>> "".join(chunks(normalize([[1.0, 3]], "layer", eps=0), only="output"))
@@ -24,13 +28,13 @@ def chunks(result: Result, trace: Trace | None = None, only: str | None = None) 
     if only == "output":
         yield from json_chunks(np.asarray(result.output))
     elif only is not None:
-        yield _text(_parts(result, trace)[only])
+        yield text(_parts(result, trace)[only])
     else:
         parts = _parts(result, trace)
-        after = {name: parts.pop(name) for name in ("trace",) if name in parts}
-        yield _text(parts)[:-1] + ', "output": '
+        after = {name: parts.pop(name) for name in ("trace",) if name in parts} | dict(more or {})
+        yield text(parts)[:-1] + ', "output": '
         yield from json_chunks(np.asarray(result.output))
-        yield "".join(f", {json.dumps(name)}: {_text(value)}" for name, value in after.items()) + "}"
+        yield "".join(f", {json.dumps(name)}: {text(value)}" for name, value in after.items()) + "}"
     yield "\n"
 
 
@@ -71,7 +75,12 @@ def _running(result: Result) -> dict[str, Any] | None:
     return {"mean": state.running_mean, "var": state.running_var, "num_batches_tracked": state.num_batches_tracked}
 
 
-def _text(value: Any) -> str:
+def text(value: Any) -> str:
+    """Any value as JSON text; NaN and the infinities, which JSON lacks, as strings.
+
+    >>> text({"max_error": float("inf")})
+    '{"max_error": "Infinity"}'
+    """
     return json.dumps(_plain(value), allow_nan=False)
 
 

@@ -15,8 +15,10 @@ from typing import Annotated, Any
 import typer
 
 from normcli.conventions import CONVENTIONS, TORCH
-from normcli.errors import InputError, warn
+from normcli.errors import InputError
 from normcli.plan import FLOAT_DTYPES, Kind, either, flag
+
+EXACT = 1000  # as normcli.text has it, which imports NumPy
 
 
 def number(text: str, option: str) -> float:
@@ -67,13 +69,27 @@ def word(text: str, option: str) -> str:
     return text.strip()
 
 
-def tensor(text: str, option: str) -> Any:
-    """The array that a literal, a path or ``-`` stands for."""
-    from normcli.read import read_tensor
+def tensor(text: str, option: str) -> Source:
+    """The literal, path or ``-`` that a tensor is given as; it is read when it is needed."""
+    return Source(text, option)
 
-    read = read_tensor(text, what=flag(option))
-    warn(read.warnings)
-    return read.array
+
+@dataclass(frozen=True)
+class Source:
+    """Where a tensor comes from: what was typed, and for which option."""
+
+    text: str
+    option: str
+
+
+def several(texts: list[str], option: str) -> tuple[str, ...]:
+    """The values of an option that may be given more than once."""
+    return tuple(text.strip() for text in texts)
+
+
+def decimals(text: str, option: str) -> int:
+    """A number of decimals, or the word exact."""
+    return EXACT if text.strip().lower() == "exact" else integer(text, option)
 
 
 def switch(given: bool, option: str) -> bool:
@@ -107,7 +123,8 @@ class Row:
             show_default=False,
             metavar=None if boolean else self.metavar,
         )
-        annotation = Annotated[bool | None, option] if boolean else Annotated[str | None, option]
+        plain: Any = bool | None if boolean else list[str] | None if self.read is several else str | None
+        annotation = Annotated[plain, option]
         return inspect.Parameter(self.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
@@ -150,6 +167,15 @@ PRESENTATION = (
     Row("key", word, "NAME", "The array to take from an NPZ file of several (or FILE.npz::NAME)."),
     Row("backend", word, "NAME", "numpy or torch [numpy]."),
     Row("device", word, "NAME", "cpu, cuda, cuda:1 or mps; implies --backend torch."),
+    Row("expect", tensor, "TENSOR", f"Check this answer for the output, {_TENSOR}; exit 1 if it is wrong."),
+    Row("decimals", integer, "N", "Decimals that the answer was printed with [as written]."),
+    Row("input_decimals", decimals, "N|exact", "Decimals of the input and the parameters [as written]."),
+    Row(
+        "versus",
+        several,
+        "SPEC",
+        "Compare with torch, torch:cuda, numpy::float32, keras, ...; repeatable.",
+    ),
     Row("trace", mark, "", "Show every step: formula, numbers filled in, value."),
     Row("element", integers, "I,J,...", "Trace this output element, every number written out."),
     Row("format", word, "NAME", "table or json [table]."),
@@ -160,3 +186,28 @@ PRESENTATION = (
 )
 
 PARTS = ("output", "statistics", "running", "trace")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Show:
+    """What is to be done with the results: the options of PRESENTATION, with their defaults."""
+
+    key: str | None = None
+    backend: str | None = None
+    device: str | None = None
+    expect: Source | None = None
+    decimals: int | None = None
+    input_decimals: int | None = None
+    versus: tuple[str, ...] = ()
+    trace: bool = False
+    element: tuple[int, ...] | None = None
+    format: str | None = None
+    json: bool = False
+    only: str | None = None
+    precision: int = 4
+    output: str | None = None
+
+    @property
+    def steps(self) -> bool:
+        """Whether the steps of the calculation are wanted."""
+        return self.trace or self.element is not None or self.only == "trace"

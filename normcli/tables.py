@@ -40,25 +40,27 @@ def print_sections(headline: str | None, sections: list[Section], stream: TextIO
     blocks: list[Text | Table] = (
         [Text("\n".join(_folded(headline, width, joint="  ")), style="bold")] if headline else []
     )
-    blocks += [_table(panel) for section in sections for panel in _panels(section, width)]
+    for panel in (panel for section in sections for panel in _panels(section, width)):
+        blocks += [Text(panel.title, style="cyan"), _table(panel)]
     with console.capture() as capture:
         for index, block in enumerate(blocks):
-            console.print(*([""] if index else []), block, sep="\n")
+            # A title stands above its table, not in it: rich would fold it to the table's width.
+            apart = index and isinstance(block, Text)
+            console.print(*([""] if apart else []), block, sep="\n")
     stream.write("".join(line.rstrip(" ") + "\n" for line in capture.get().splitlines()))
 
 
 def _table(section: Section) -> Table:
     table = Table(
-        title=Text(section.title),
-        title_justify="left",
-        title_style="cyan",
         box=box.SIMPLE_HEAD,
         show_edge=False,
         pad_edge=False,
         padding=(0, _GUTTER - 1, 0, 0),  # the box draws a blank between columns as well
     )
     for index, head in enumerate(section.columns):
-        flush_left = section.text and index < len(section.columns) - 1
+        numbers_last = section.part == "trace" and index == len(section.columns) - 1
+        words = index < section.labels and any(c.isalpha() for row in section.rows for c in row[index])
+        flush_left = words or (section.text and not numbers_last)
         table.add_column(
             Text(head),
             justify="left" if flush_left else "right",

@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any, Protocol, cast
 
-from normcli.errors import InputError
+from normcli.errors import InputError, UnavailableError
 from normcli.plan import Plan, either
 from normcli.result import Result, State
 
@@ -19,7 +19,7 @@ class Backend(Protocol):
     """What each backend module offers."""
 
     def normalize(
-        self, x: Any, plan: Plan, state: State, *, device: str, out: Any = None, steps: bool = False
+        self, x: Any, plan: Plan, state: State, *, device: str | None = None, out: Any = None, steps: bool = False
     ) -> Result:
         """Normalize ``x`` as planned, from ``state``; ``steps`` asks for centered and normalized too."""
         ...
@@ -28,9 +28,21 @@ class Backend(Protocol):
 def backend(name: str) -> Backend:
     """The backend of that name; importing it is all that it costs.
 
+    Raises InputError for an unknown name and UnavailableError where its library is missing.
+
     >>> backend("numpy").__name__
     'normcli.backends.numpy'
     """
     if name not in BACKENDS:
         raise InputError(f"backend {name!r} is not known; use {either(BACKENDS)}")
-    return cast(Backend, import_module(f"normcli.backends.{name}"))
+    try:
+        return cast(Backend, import_module(f"normcli.backends.{name}"))
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise
+        raise UnavailableError(
+            f"the {name} backend needs PyTorch, which is not installed",
+            hint="pip install 'normcli[torch]' installs it (several GB on Linux)",
+        ) from None
+    except (ImportError, OSError) as error:
+        raise UnavailableError(f"{name} is installed but cannot be imported: {error}") from None

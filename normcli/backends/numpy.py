@@ -41,7 +41,7 @@ def normalize(
     plan: Plan,
     state: State,
     *,
-    device: str = "cpu",
+    device: str | None = None,
     out: NDArray[Any] | None = None,
     steps: bool = False,
 ) -> Result:

@@ -1,0 +1,266 @@
+"""What the commands do: read, calculate, check, compare, and hand the outcome to a renderer."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from normcli.calculate import STATE_ARRAYS, as_float_array, initial_state, run
+from normcli.errors import InputError, NormcliError, count, printable, warn
+from normcli.options import PARTS, Show, Source
+from normcli.plan import Kind, either, flag, plan
+from normcli.read import read_tensor, read_written
+from normcli.result import Result, State
+from normcli.steps import Trace, trace
+
+if TYPE_CHECKING:
+    from normcli.check import Check
+    from normcli.tolerance import Printed
+    from normcli.versus import Comparison
+
+FORMATS = ("table", "json")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """All that is said about one input."""
+
+    result: Result
+    trace: Trace | None = None
+    check: Check | None = None
+    comparisons: tuple[Comparison, ...] = ()
+
+
+def calculate(kind: Kind, inputs: list[str], options: dict[str, Any], show: Show) -> int:
+    """Normalize the inputs one after the other, write and show every outcome; the exit code."""
+    show = _settled(inputs, options, show)
+    outcomes = list(_checked(kind, inputs[0], options, show) if show.expect else _outcomes(kind, inputs, options, show))
+    for index, outcome in enumerate(outcomes):
+        warn(outcome.result.warnings)
+        if show.output:
+            from normcli.write import write_tensor
+
+            write_tensor(show.output.replace("{i}", str(index)), outcome.result.output)
+    for index, outcome in enumerate(outcomes):
+        if index and show.format != "json":
+            sys.stdout.write("\n")
+        _render(outcome, show)
+    return int(any(outcome.check is not None and not outcome.check.ok for outcome in outcomes))
+
+
+def check_files(files: list[str], *, as_json: bool) -> int:
+    """Verify worked-example files, a broken one without stopping at it; the exit code."""
+    from normcli import check as checking
+    from normcli.document import text
+
+    code = 0
+    tally = {"check": 0, "do not": 0, "could not be read": 0}
+    for file in files:
+        try:
+            example, found = checking.check_file(file)
+        except NormcliError as error:
+            tally["could not be read"] += 1
+            code = max(code, error.exit_code)
+            sys.stderr.write(f"error: {printable(str(error))}\n")
+            if as_json:
+                sys.stdout.write(text({"file": file, "error": str(error)}) + "\n")
+            continue
+        code = code if found.ok else max(code, 1)
+        tally["check" if found.ok else "do not"] += 1
+        if as_json:
+            parts = {"file": file, "title": example.title, "check": checking.document(found)}
+            sys.stdout.write(text(parts) + "\n")
+        elif len(files) == 1:
+            _print_check(found, example.title)
+        else:
+            keys = "".join(f" [{', '.join(names)}]" for names in found.keys[:3])
+            sys.stdout.write(f"{printable(file)}: {checking.verdict(found)}{keys}\n")
+    if len(files) > 1 and not as_json:
+        said = ", ".join(f"{number} {what}" for what, number in tally.items() if number)
+        sys.stdout.write(f"{count(len(files), 'file')}: {said}\n")
+    return code
+
+
+def show_conventions(names: list[str], *, as_json: bool) -> None:
+    """Print what the conventions say, or where the named ones differ."""
+    from normcli.conventions import CONVENTIONS, table
+
+    rows = table(names)
+    chosen = names or list(CONVENTIONS)
+    if as_json:
+        from normcli.document import text
+
+        said = {name: {point: texts[i] for point, texts in rows.items()} for i, name in enumerate(chosen)}
+        sys.stdout.write(text(said) + "\n")
+        return
+    from normcli.report import Section
+    from normcli.tables import print_sections
+
+    title = f"where {' and '.join(names)} differ" if len(names) > 1 else "conventions"
+    body = [[point, *texts] for point, texts in rows.items()]
+    sources = [[name, CONVENTIONS[name].source] for name in chosen]
+    sections = [
+        Section(part="conventions", title=title, columns=["", *chosen], rows=body, text=True),
+        Section(part="conventions", title="sources", columns=["", "public file"], rows=sources, text=True),
+    ]
+    print_sections(None, sections)
+
+
+def _settled(inputs: list[str], options: Mapping[str, Any], show: Show) -> Show:
+    """The presentation with its defaults; what cannot be shown or written is refused before anything is read."""
+    if show.json:
+        if show.format not in (None, "json"):
+            raise InputError(f"--json and --format {show.format} contradict each other; give one of them")
+        show = replace(show, format="json")
+    show = replace(show, format=show.format or "table")
+    if show.format not in FORMATS:
+        raise InputError(f"--format is {show.format!r}; use {either(FORMATS)}")
+    if show.only is not None and show.only not in PARTS:
+        raise InputError(f"--only is {show.only!r}; use {either(PARTS)}")
+    if not 0 <= show.precision <= 17:
+        raise InputError(f"--precision is {show.precision}; it must be between 0 and 17")
+    if show.backend == "numpy" and show.device is not None:
+        raise InputError("--backend numpy and --device contradict each other: a device implies torch")
+    sources = [*inputs, *(value.text for value in [*options.values(), show.expect] if isinstance(value, Source))]
+    if [text.strip() for text in sources].count("-") > 1:
+        raise InputError("standard input (-) is given twice; it can be read once")
+    if show.output and len(inputs) > 1 and "{i}" not in show.output:
+        raise InputError(
+            f"--output {show.output} would be written {len(inputs)} times; "
+            "put {i} into the name for the number of the input"
+        )
+    for name in ("decimals", "input_decimals"):
+        if getattr(show, name) is not None and show.expect is None:
+            raise InputError(f"{flag(name)} says how an answer was printed; give the answer with --expect")
+    if show.expect is not None and len(inputs) > 1:
+        raise InputError(f"--expect is the answer for one input; {len(inputs)} are given")
+    return show
+
+
+def _outcomes(kind: Kind, inputs: list[str], options: dict[str, Any], show: Show) -> Iterator[Outcome]:
+    """Each input's outcome; the running statistics carry over from one to the next."""
+    given: dict[str, Any] = {
+        name: _read(value) if isinstance(value, Source) else value for name, value in options.items()
+    }
+    state: State | None = None
+    for text in inputs:
+        read = read_tensor(text, key=show.key, dtype=given.get("dtype"))
+        warn(read.warnings)
+        outcome = _outcome(kind, read.array, given, show, state)
+        state = outcome.result.after
+        yield outcome
+
+
+def _outcome(kind: Kind, x: NDArray[Any], given: dict[str, Any], show: Show, state: State | None) -> Outcome:
+    settled = plan(kind.name, x.shape, str(x.dtype), given)
+    state = initial_state(settled, given) if state is None else state
+    result = run(x, settled, state, backend=show.backend or "numpy", device=show.device, steps=show.steps)
+    steps = trace(result, x, show.element, show.precision) if show.steps else None
+    return Outcome(result=result, trace=steps, comparisons=tuple(_comparisons(x, given, result, show.versus)))
+
+
+def _comparisons(
+    x: NDArray[Any], given: Mapping[str, Any], result: Result, specs: tuple[str, ...]
+) -> Iterator[Comparison]:
+    if specs:
+        from normcli.versus import compare
+
+        for spec in specs:
+            yield compare(x, given, result, spec)
+
+
+def _checked(kind: Kind, text: str, options: dict[str, Any], show: Show) -> Iterator[Outcome]:
+    """The outcome of an input whose answer is checked: numbers are read together with their written decimals."""
+    from normcli.check import check_result
+
+    assert show.expect is not None
+    written = {name: _read_written(value) for name, value in options.items() if isinstance(value, Source)}
+    given: dict[str, Any] = {
+        name: written[name].values if name in written else value for name, value in options.items()
+    }
+    x = _read_written(Source(text, ""), show.key)
+    cast = as_float_array(x.values, given.get("dtype"))
+    outcome = _outcome(kind, cast, given, show, None)
+    found = check_result(
+        replace(x, values=np.asarray(cast, np.float64)),
+        outcome.result,
+        _read_written(show.expect),
+        parameters={name: written[name] for name in STATE_ARRAYS if name in written},
+        decimals=show.decimals,
+        input_decimals=show.input_decimals,
+    )
+    yield replace(outcome, check=found)
+
+
+def _read(source: Source) -> NDArray[Any]:
+    read = read_tensor(source.text, what=flag(source.option))
+    warn(read.warnings)
+    return read.array
+
+
+def _read_written(source: Source, key: str | None = None) -> Printed:
+    from normcli.tolerance import Printed
+
+    what = flag(source.option) if source.option else "the tensor"
+    read, decimals = read_written(source.text, what=what, key=key)
+    warn(read.warnings)
+    return Printed(np.asarray(read.array, np.float64), decimals)
+
+
+def _render(outcome: Outcome, show: Show) -> None:
+    if show.format == "json":
+        _write_document(outcome, show)
+        return
+    from normcli.report import headline, sections
+    from normcli.tables import print_sections
+
+    if outcome.check is not None and show.only is None:
+        _print_check(outcome.check)
+        if not show.steps:
+            return
+        sys.stdout.write("\n")
+    only = show.only or ("trace" if show.element is not None or outcome.check is not None else None)
+    parts = [part for part in sections(outcome.result, outcome.trace, show.precision) if only in (None, part.part)]
+    if only == "running" and not parts:
+        raise InputError("there are no running statistics to show", hint="they come with --track-running-stats")
+    if outcome.comparisons:
+        from normcli import versus
+
+        parts += versus.sections(list(outcome.comparisons))
+    print_sections(headline(outcome.result) if show.only is None else None, parts)
+
+
+def _write_document(outcome: Outcome, show: Show) -> None:
+    from normcli.document import chunks
+
+    more: dict[str, Any] = {}
+    if outcome.check is not None:
+        from normcli import check
+
+        more["check"] = check.document(outcome.check)
+    if outcome.comparisons:
+        from normcli import versus
+
+        more["versus"] = versus.documents(list(outcome.comparisons))
+    for piece in chunks(outcome.result, outcome.trace, only=show.only, more=more):
+        sys.stdout.write(piece)
+
+
+def _print_check(found: Check, title: str = "") -> None:
+    """The verdict first, then the cells that differ, then the slip in words."""
+    from normcli import check
+    from normcli.tables import print_sections
+
+    if title:
+        sys.stdout.write(f"{printable(title)}\n")
+    sys.stdout.write(check.verdict(found) + "\n")
+    if not found.ok:
+        sys.stdout.write("\n")
+        print_sections(None, [check.section(found)])
+        sys.stdout.write("\n")
+    sys.stdout.writelines(f"{line}\n" for line in check.explanation(found))
