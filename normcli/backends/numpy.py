@@ -30,6 +30,7 @@ from normcli.result import Result, State
 Floats = NDArray[np.float64]
 Region = tuple[slice, ...]
 
+SMALL = 2**16  # elements; what is larger goes through normcli.kernel
 BLOCK = 2**14  # elements: a few float64 temporaries of this size stay in the second-level cache
 
 _FAR = 300  # beyond 2**300 (or below 2**-300) squares are scaled, lest they leave float64's range
@@ -44,12 +45,42 @@ def normalize(
     device: str | None = None,
     out: NDArray[Any] | None = None,
     steps: bool = False,
+    threads: int | None = None,
 ) -> Result:
     """Normalize ``x`` (shape ``plan.shape``, dtype ``plan.dtype``) and return all named quantities.
 
     The output has ``plan.dtype``; everything else is float64. ``out`` receives the output when
     given; ``steps`` keeps centered and normalized too, which takes 16 bytes for each element.
+    Large tensors of half and single precision go through ``normcli.kernel``, on ``threads`` threads
+    (without: on all cores).
     """
+    if x.size > SMALL and plan.dtype != "float64" and not steps:
+        return _large(x, plan, state, out=out, threads=threads)
+    return _small(x, plan, state, out=out, steps=steps)
+
+
+def _large(x: NDArray[Any], plan: Plan, state: State, *, out: NDArray[Any] | None, threads: int | None) -> Result:
+    """The same by ``normcli.kernel``, in the order in which the elements lie in memory."""
+    from normcli import kernel  # small calculations need not wait for it
+
+    output = np.empty_like(x) if out is None else out
+    shape = kernel.split_shape(plan)
+    axes = kernel.axes_of(plan, x.reshape(shape).strides)
+    parts = (array.reshape(shape, copy=False).transpose(axes.order) for array in (x, output))
+    found = kernel.normalize(plan, state, axes, *parts, threads=threads)
+    mean, low, var, rstd = (
+        axes.planned(values).reshape(plan.layout.stats_view)
+        for values in (found.mean, found.mean_low, found.var, found.rstd)
+    )
+    with np.errstate(all="ignore"):
+        named = _named(Double(mean), Double(var), Double(rstd), plan)
+        after = _updated(state, Double(mean, low), Double(var), plan) if plan.updates_running else state
+    undefined = int(np.count_nonzero(np.isinf(rstd)))
+    warnings = tuple(_warnings(x, output, state, plan, undefined, named["rstd"]))
+    return Result(plan=plan, **named, output=output, before=state, after=after, warnings=warnings)
+
+
+def _small(x: NDArray[Any], plan: Plan, state: State, *, out: NDArray[Any] | None, steps: bool) -> Result:
     layout = plan.layout
     view = x.reshape(layout.view)
     output = np.empty(layout.view, x.dtype)
@@ -93,7 +124,7 @@ def normalize(
         output=output if out is None else out,
         before=state,
         after=after,
-        warnings=tuple(_warnings(x, output, state, plan, undefined)),
+        warnings=tuple(_warnings(x, output, state, plan, undefined, named["rstd"])),
     )
 
 
@@ -224,7 +255,14 @@ def _updated(state: State, mean: Double, var: Double, plan: Plan) -> State:
     )
 
 
-def _warnings(x: NDArray[Any], output: NDArray[Any], state: State, plan: Plan, undefined: int) -> Iterator[str]:
+def _warnings(
+    x: NDArray[Any],
+    output: NDArray[Any],
+    state: State,
+    plan: Plan,
+    undefined: int,
+    rstd: Floats,
+) -> Iterator[str]:
     zero = 0
     if plan.source == "running":
         assert state.running_var is not None
@@ -239,13 +277,22 @@ def _warnings(x: NDArray[Any], output: NDArray[Any], state: State, plan: Plan, u
     if plan.source == "batch" and undefined:
         what = "variance" if plan.kind.centers else "mean square"
         yield f"{count(undefined, 'group')} of statistics with {what} 0 and eps 0: normalized is 0 by definition"
-    if np.isfinite(output).all():
+    if _surely_finite(state, plan, rstd) or np.isfinite(output).all():
         return
     nan, infinite = int(np.count_nonzero(np.isnan(x))), int(np.count_nonzero(np.isinf(x)))
     if nan or infinite:
         yield f"the input holds {nan} NaN and {count(infinite, 'infinity', 'infinities')}"
     elif not zero and (overflow := int(np.count_nonzero(np.isinf(output)))):
         yield f"{count(overflow, 'output value')} beyond the range of {plan.dtype} became infinite"
+
+
+def _surely_finite(state: State, plan: Plan, rstd: Floats) -> bool:
+    """Whether no output can be infinite or NaN: |normalized| is at most the root of n."""
+    if plan.source == "running" or not np.isfinite(rstd).all():
+        return False
+    weight, bias = (0.0 if values is None else float(np.abs(values).max()) for values in (state.weight, state.bias))
+    bound = math.sqrt(plan.layout.count) * (weight if state.weight is not None else 1.0) + bias
+    return bound < 6e4  # float16, which ends at 65504, has the shortest range
 
 
 def _squared(value: Double) -> Double:

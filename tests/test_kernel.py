@@ -1,0 +1,179 @@
+"""The kernel for large tensors: within 0.5001 ulp of double-double arithmetic, whatever the layout."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import normcli
+from normcli import kernel
+from normcli.backends import numpy as reference
+from normcli.calculate import initial_state
+from normcli.plan import plan
+from normcli.result import Result
+from normcli.versus import ulp
+
+LAYOUTS: dict[str, tuple[str, tuple[int, ...], dict[str, Any]]] = {
+    "batch": ("batch", (30, 7, 11, 13), {}),
+    "batch features": ("batch", (4000, 20), {}),
+    "batch wide": ("batch", (7, 5000), {}),
+    "batch channels last": ("batch", (30, 11, 13, 7), {"channel_axis": -1}),
+    "batch long": ("batch", (3, 2, 9000), {}),
+    "batch short": ("batch", (5000, 3, 4), {}),
+    "batch eval": ("batch", (40, 7, 31), {"mode": "eval"}),
+    "instance": ("instance", (6, 7, 33, 40), {}),
+    "instance tracked": ("instance", (6, 7, 33), {"track_running_stats": True}),
+    "instance channels last": ("instance", (6, 33, 40, 7), {"channel_axis": -1}),
+    "layer": ("layer", (500, 100), {}),
+    "layer long": ("layer", (3, 20000), {}),
+    "layer short": ("layer", (20000, 3), {}),
+    "layer axes": ("layer", (2, 3, 4, 5, 600), {"normalized_shape": (5, 600)}),
+    "layer alone": ("layer", (70000,), {}),
+    "layer ddof": ("layer", (50, 70), {"ddof": 1}),
+    "group": ("group", (6, 12, 30, 40), {"groups": 3}),
+    "group channels last": ("group", (6, 30, 40, 12), {"groups": 4, "channel_axis": -1}),
+    "group interleaved": ("group", (6, 12, 30, 40), {"groups": 3, "convention": "mlx", "channel_axis": 1}),
+    "rms": ("rms", (500, 100), {}),
+    "rms long": ("rms", (3, 20000), {}),
+}
+TILES = {"usual": {}, "tiny": {"BLOCK": 257, "SLAB": 3001, "_BLOCK_SPAN": 5, "_SLAB_SPAN": 31}}
+
+
+def both(
+    x: np.ndarray[Any, Any], kind: str, options: dict[str, Any], threads: int = 2, out: Any = None
+) -> tuple[Result, Result]:
+    """The kernel's result, and that of double-double arithmetic in float64 on the same numbers."""
+    settled = plan(kind, x.shape, str(x.dtype), options)
+    state = initial_state(settled, options)
+    fast = reference._large(x, settled, state, out=out, threads=threads)
+    exact = reference._small(x.astype(np.float64), replace(settled, dtype="float64"), state, out=None, steps=False)
+    return fast, exact
+
+
+def seeded(layout: str, dtype: str, mean: float) -> tuple[np.ndarray[Any, Any], str, dict[str, Any]]:
+    """A tensor of a layout, with weight, bias and running statistics that are not 1 and 0."""
+    kind, shape, options = LAYOUTS[layout]
+    rng = np.random.default_rng(len(layout))
+    x = reference.rounded(rng.normal(mean, 2.0, size=shape), dtype)
+    parameters = options.get("normalized_shape", shape[-1:] if kind in ("layer", "rms") else None)
+    parameters = parameters or (shape[options.get("channel_axis", 1)],)
+    given = {**options, "weight": rng.uniform(0.5, 2.0, parameters)}
+    given |= {"bias": rng.normal(size=parameters)} if kind != "rms" else {}
+    given |= {"running_var": rng.uniform(0.5, 2.0, parameters)} if options.get("mode") == "eval" else {}
+    return x, kind, given
+
+
+def worst(fast: Result, exact: Result) -> float:
+    error = np.abs(fast.output.astype(np.float64) - exact.output) / ulp(exact.output, fast.plan.dtype)
+    return float(error.max())
+
+
+@pytest.mark.parametrize("tiles", TILES)
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_output_is_rounded_once(layout: str, dtype: str, tiles: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, size in TILES[tiles].items():
+        monkeypatch.setattr(kernel, name, size)
+    fast, exact = both(*seeded(layout, dtype, 0.3))
+    assert worst(fast, exact) <= 0.5001
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_large_means_lose_nothing(layout: str) -> None:
+    x, kind, given = seeded(layout, "float32", 0.0)
+    fast, exact = both((x * np.float32(0.01) + np.float32(1e4)).astype(np.float32), kind, given)
+    assert worst(fast, exact) <= 0.5001
+
+
+@pytest.mark.parametrize("name", ["mean", "var", "var_unbiased", "rstd", "running_mean", "running_var"])
+@pytest.mark.parametrize("layout", ["batch", "batch features", "batch channels last", "instance tracked"])
+def test_statistics_are_those_of_the_reference(layout: str, name: str) -> None:
+    fast, exact = both(*seeded(layout, "float32", 0.3))
+    np.testing.assert_allclose(getattr(fast, name), getattr(exact, name), rtol=1e-13)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_threads_do_not_change_a_bit(layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel, "SLAB", 5000)
+    x, kind, given = seeded(layout, "float32", 0.3)
+    results = [both(x, kind, given, threads=threads)[0] for threads in (1, 2, 5)]
+    assert {result.output.tobytes() for result in results} == {results[0].output.tobytes()}
+    assert {result.rstd.tobytes() for result in results} == {results[0].rstd.tobytes()}
+
+
+@pytest.mark.parametrize(
+    "arranged",
+    [
+        lambda x: np.asfortranarray(x),
+        lambda x: x[::-1, ::2],
+        lambda x: x.transpose(1, 0, 2),
+        lambda x: np.broadcast_to(x[:1], x.shape),
+    ],
+    ids=["Fortran order", "strided", "transposed", "broadcast"],
+)
+def test_any_arrangement_in_memory(arranged: Any) -> None:
+    x = arranged(np.random.default_rng(4).normal(size=(40, 42, 60)).astype(np.float32))
+    fast, exact = both(x, "batch", {})
+    assert worst(fast, exact) <= 0.5001
+
+
+def test_a_constant_channel_is_exactly_the_bias() -> None:
+    x = np.random.default_rng(5).normal(size=(500, 3, 50)).astype(np.float32)
+    x[:, 1] = 1e8
+    fast, _ = both(x, "batch", {"bias": np.array([1.0, 0.25, 3.0])})
+    assert set(np.unique(fast.output[:, 1]).tolist()) == {0.25}
+
+
+def test_a_constant_group_with_eps_0_is_0_and_warned_about() -> None:
+    x = np.random.default_rng(6).normal(size=(700, 100)).astype(np.float32)
+    x[13] = 0.1
+    fast, _ = both(x, "layer", {"eps": 0.0})
+    assert not fast.output[13].any()
+    assert fast.warnings == ("1 group of statistics with variance 0 and eps 0: normalized is 0 by definition",)
+
+
+def test_nan_and_infinities_stay_in_their_group() -> None:
+    x = np.random.default_rng(7).normal(size=(700, 100)).astype(np.float32)
+    x[3, 5], x[9, 2] = np.nan, np.inf
+    fast, exact = both(x, "layer", {})
+    assert np.flatnonzero(~np.isfinite(fast.output).all(axis=1)).tolist() == [3, 9]
+    np.testing.assert_array_equal(np.isnan(fast.output), np.isnan(exact.output))
+    assert fast.warnings == ("the input holds 1 NaN and 1 infinity",)
+
+
+def test_an_overflow_of_the_dtype_is_warned_about() -> None:
+    x = np.random.default_rng(8).normal(size=(700, 100)).astype(np.float16)
+    fast, _ = both(x, "layer", {"weight": np.full(100, 6e4)})
+    assert "beyond the range of float16 became infinite" in fast.warnings[0]
+
+
+def test_values_near_the_end_of_float32() -> None:
+    x = (np.random.default_rng(9).uniform(-3e38, 3e38, size=(20, 5000))).astype(np.float32)
+    fast, exact = both(x, "layer", {})
+    assert worst(fast, exact) <= 0.5001
+
+
+def test_out_receives_the_output() -> None:
+    x = np.random.default_rng(10).normal(size=(300, 300)).astype(np.float32)
+    out = np.empty_like(x)
+    assert normcli.normalize(x, "layer", out=out).output is out
+    np.testing.assert_array_equal(out, normcli.normalize(x, "layer").output)
+
+
+def test_an_element_close_to_the_mean_keeps_its_digits() -> None:
+    x = np.random.default_rng(11).normal(size=(1, 70001)).astype(np.float32)
+    x[0, 0] = np.float32(x.astype(np.float64).mean())
+    fast, exact = both(x, "layer", {"eps": 0.0})
+    assert abs(float(fast.output[0, 0]) - exact.output[0, 0]) <= 0.5001 * float(ulp(exact.output[0, 0], "float32"))
+
+
+def test_large_tensors_take_this_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    called = []
+    monkeypatch.setattr(kernel, "normalize", lambda *a, **k: called.append(a) or (_ for _ in ()).throw(KeyError))
+    with pytest.raises(KeyError):
+        normcli.normalize(np.ones((300, 300), np.float32), "layer")
+    assert normcli.normalize(np.ones((300, 300)), "layer").output.any() == np.False_
+    assert len(called) == 1
