@@ -269,7 +269,7 @@ def _difference(reference: Floats, other: Floats, dtype: str) -> Difference:
     ranked = np.argsort(-np.nan_to_num(units, nan=np.inf), axis=None, kind="stable")[: min(beyond, _CELLS)]
     return Difference(
         max_abs=float(gap.max()),
-        max_rel=float(np.nan_to_num(relative, nan=np.inf).max()),
+        max_rel=float(np.where(np.isnan(relative), np.inf, relative).max()),
         max_ulp=float(units.max()),
         beyond_one_ulp=beyond,
         at=tuple(int(i) for i in worst),
@@ -323,13 +323,16 @@ def _causes(
     for option in options:
         if option.output or option.running:
             yield option.name, _MEANINGS[option.name]
-    if math.isfinite(output.reference) and not math.isfinite(output.other):
-        yield "overflow", f"A number on the way left the range of {dtype}, which ends at {_largest(dtype):.4g}."
+    mean, var = _statistics_at(result, output.at)
+    computing = "float32" if dtype in ("float16", "bfloat16") else dtype
+    vanished = output.max_ulp > _ROUNDING_ULPS and var > _largest(computing)
+    if vanished or (math.isfinite(output.reference) and not math.isfinite(output.other)):
+        yield "overflow", f"A number on the way left the range of {computing}, which ends at {_largest(computing):.4g}."
+        return
     if other.backend == "numpy" or output.max_ulp <= _ROUNDING_ULPS or options:
         return
-    mean, var = _statistics_at(result, output.at)
     spread = math.sqrt(max(var, 0.0) + plan.eps)
-    unit = 2.0 ** -_BITS["float32" if dtype in ("float16", "bfloat16") else dtype][0]
+    unit = 2.0 ** -_BITS[computing][0]
     folded = abs(mean) / spread if spread else math.inf
     if (
         plan.kind.name in ("batch", "instance")

@@ -124,9 +124,15 @@ def test_a_dtype_rounds_the_input_and_says_so() -> None:
     assert [key for key, _ in found.causes] == ["input_rounded"]
 
 
-def test_overflow_in_the_dtype_is_named() -> None:
-    found = compared(np.array([[1e30, 2e30, 4e30]], np.float32), "layer", "torch")
-    assert ("overflow" in dict(found.causes)) or found.output.max_abs > 0.5
+@pytest.mark.parametrize("kind", ["layer", "rms"])
+def test_overflow_in_the_dtype_is_named(kind: str) -> None:
+    found = compared(np.array([[1e30, 2e30, 4e30]], np.float32), kind, "torch")
+    assert [key for key, _ in found.causes] == ["overflow"]
+
+
+def test_an_eps_above_the_variance_is_named() -> None:
+    x = np.array([[1000.0], [1000.001], [1000.002]], np.float32)
+    assert "eps_dominates" in dict(compared(x, "batch", "torch").causes)
 
 
 def test_cancellation_is_named() -> None:
