@@ -20,6 +20,8 @@ from normcli.report import Section
 
 _GUTTER = 2  # blanks between columns
 _UNLIMITED = 1_000_000
+_FOLDED = 4  # columns of text; a table of more is cut between them
+_NARROWEST = 12  # to which a column of text is folded
 _READABLE = 120  # formulas are folded here even where nothing limits the width
 
 
@@ -74,7 +76,7 @@ def _table(section: Section) -> Table:
 
 def _panels(section: Section, width: int | None) -> list[Section]:
     """The section as it fits: formulas folded at blanks, or a matrix cut between columns."""
-    if section.text:
+    if section.text and len(section.columns) <= _FOLDED:
         return [_with_folded_text(section, width or _READABLE)]
     return [section] if width is None else _cut(section, width)
 
@@ -104,18 +106,20 @@ def _columns(section: Section, kept: list[int], part: int) -> Section:
         columns=[section.columns[column] for column in kept],
         rows=[[row[column] for column in kept] for row in section.rows],
         labels=section.labels,
+        text=section.text,
     )
 
 
 def _with_folded_text(section: Section, width: int) -> Section:
     """Fold the widest columns at blanks, never inside a number, until the table fits if it can."""
     widths = _widths(section)
-    excess = sum(widths) + _GUTTER * len(widths) - width
+    excess = sum(widths) + _GUTTER * (len(widths) - 1) - width
     for column in sorted(range(len(widths)), key=widths.__getitem__, reverse=True):
         if excess <= 0:
             break
-        longest_word = max(len(word) for row in [section.columns, *section.rows] for word in row[column].split(" "))
-        narrowed = max(widths[column] - excess, min(widths[column], max(longest_word, 18)))
+        longest_word = max(len(word) for row in section.rows for word in row[column].split(" "))
+        least = max(len(section.columns[column]), longest_word, _NARROWEST)
+        narrowed = max(widths[column] - excess, min(widths[column], least))
         excess -= widths[column] - narrowed
         widths[column] = narrowed
     rows = [["\n".join(_folded(cell, widths[column])) for column, cell in enumerate(row)] for row in section.rows]
@@ -125,11 +129,16 @@ def _with_folded_text(section: Section, width: int) -> Section:
 
 def _folded(text: str, width: int | None, joint: str = " ") -> list[str]:
     """The text in lines of at most ``width``, broken at ``joint`` only."""
+    terms = text.split(", ")
+    if width is not None and joint == " " and all(len(term) < width for term in terms):
+        terms = [*(f"{term}," for term in terms[:-1]), terms[-1]]  # whole terms of a list, where they fit
+    else:
+        terms = text.split(joint)
     lines = [""]
-    for word in text.split(joint):
-        longer = f"{lines[-1]}{joint}{word}" if lines[-1] else word
+    for term in terms:
+        longer = f"{lines[-1]}{joint}{term}" if lines[-1] else term
         if width is not None and lines[-1] and len(longer) > width:
-            lines.append(word)
+            lines.append(term)
         else:
             lines[-1] = longer
     return lines

@@ -231,6 +231,13 @@ def test_tables_fit_the_terminal(environment: dict[str, str], columns: int) -> N
     assert shown.count(".") == 60
 
 
+@pytest.mark.parametrize("columns", [60, 80, 200])
+@pytest.mark.parametrize("arguments", [("batch", BN1D, "--trace"), ("conventions",)], ids=["trace", "conventions"])
+def test_text_fits_the_terminal(environment: dict[str, str], arguments: tuple[str, ...], columns: int) -> None:
+    shown = in_terminal(list(arguments), environment | {"NO_COLOR": "1"}, columns).partition("sources")[0]
+    assert max(len(line) for line in shown.splitlines()) <= columns
+
+
 # --- what is refused ------------------------------------------------------------------------------
 
 

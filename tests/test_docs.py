@@ -17,8 +17,6 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "examples").glob("*.md"))]
 
 @dataclass(frozen=True)
 class Example:
-    page: str
-    line: int
     command: str
     output: str
 
@@ -27,16 +25,11 @@ def examples(page: Path) -> list[Example]:
     """The commands of a page's ``console`` blocks, each with the output that follows it."""
     found = []
     for block in re.finditer(r"```console\n(.*?)```", page.read_text(), re.DOTALL):
-        line = page.read_text()[: block.start(1)].count("\n") + 1
         for part in re.split(r"(?m)^\$ ", block.group(1))[1:]:
             command = re.match(r"(?:.*\\\n)*.*\n", part)
             assert command is not None
-            found.append(Example(page.name, line, command.group().strip(), part[command.end() :]))
-            line += part.count("\n")
+            found.append(Example(command.group().strip(), part[command.end() :]))
     return found
-
-
-EXAMPLES = [example for page in PAGES for example in examples(page)]
 
 
 def prepare(place: Path, command: Path) -> None:
@@ -47,6 +40,24 @@ def prepare(place: Path, command: Path) -> None:
     command.chmod(0o755)
 
 
+def as_run(page: Path, place: Path, env: dict[str, str]) -> str:
+    """The page with what its commands print today."""
+    text = page.read_text()
+    for example in examples(page):
+        done = subprocess.run(
+            ["bash", "-c", example.command],
+            cwd=place,
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        text = text.replace(f"$ {example.command}\n{example.output}", f"$ {example.command}\n{done.stdout}", 1)
+    return text
+
+
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> tuple[Path, dict[str, str]]:
     """A copy of examples/ to run in, with a ``normcli`` command on the path."""
@@ -55,24 +66,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]
     return place, environment | {"PATH": f"{command.parent}:{environment['PATH']}"}
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda e: f"{e.page}:{e.line}")
-def test_shown_output_is_what_the_command_prints(example: Example, folder: tuple[Path, dict[str, str]]) -> None:
-    place, env = folder
-    done = subprocess.run(
-        ["bash", "-c", example.command],
-        cwd=place,
-        env=env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.stdout == example.output
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_shown_output_is_what_the_commands_print(page: Path, folder: tuple[Path, dict[str, str]]) -> None:
+    assert as_run(page, *folder) == page.read_text()
 
 
-def test_there_are_examples_to_run() -> None:
-    assert {example.page for example in EXAMPLES} == {page.name for page in PAGES}
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_there_are_examples_to_run(page: Path) -> None:
+    assert examples(page)
 
 
 def test_readme_shows_every_command() -> None:
@@ -81,18 +82,6 @@ def test_readme_shows_every_command() -> None:
     text = (ROOT / "README.md").read_text()
     names = [command.name for command in make_app().registered_commands]
     assert [name for name in names if f"normcli {name}" not in text] == []
-
-
-def update(page: Path, place: Path, env: dict[str, str]) -> None:
-    """Write the page anew with what its commands print today; read the difference before you commit it."""
-    text = page.read_text()
-    for example in examples(page):
-        done = subprocess.run(
-            ["bash", "-c", example.command], cwd=place, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            text=True, check=False,
-        )  # fmt: skip
-        text = text.replace(f"$ {example.command}\n{example.output}", f"$ {example.command}\n{done.stdout}", 1)
-    page.write_text(text)
 
 
 if __name__ == "__main__":
@@ -104,5 +93,6 @@ if __name__ == "__main__":
             copy = Path(folder_name)
             command_file, examples_copy = copy / "bin" / "normcli", copy / "examples"
             prepare(examples_copy, command_file)
-            update(written, examples_copy, os.environ | {"PATH": f"{command_file.parent}:{os.environ['PATH']}",
-                                                         "PYTHONPATH": str(ROOT)})  # fmt: skip
+            path = f"{command_file.parent}:{os.environ['PATH']}"
+            # Read the difference before it is committed.
+            written.write_text(as_run(written, examples_copy, os.environ | {"PATH": path, "PYTHONPATH": str(ROOT)}))
