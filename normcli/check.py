@@ -195,8 +195,8 @@ def section(found: Check, *, everything: bool = False) -> Section:
     return Section(part="check", title=title, columns=columns, rows=list(islice(rows, most)))
 
 
-def document(found: Check) -> dict[str, Any]:
-    """The check as the JSON document has it: ok, tolerance, max_error, mismatches, diagnoses."""
+def document(found: Check, *, cells: bool = False) -> dict[str, Any]:
+    """The check as the JSON document has it: ok, tolerance, max_error, mismatches, diagnoses (and every cell)."""
     parts: dict[str, Any] = {
         "ok": found.ok,
         "tolerance": found.tolerance,
@@ -204,6 +204,12 @@ def document(found: Check) -> dict[str, Any]:
         "mismatches": found.mismatches,
         "diagnoses": [_diagnosis_document(diagnosis) for diagnosis in found.diagnoses],
     }
+    if cells:
+        parts["cells"] = [
+            {**vars(cell), "index": list(cell.index), "allowed": float(quantity.allowed[cell.index])}
+            for quantity in found.quantities
+            for cell in quantity.cells(np.ones_like(quantity.wrong))
+        ]
     if len(found.diagnoses) > 1:
         parts["apart"] = found.apart
     if found.nearest is not None:

@@ -175,11 +175,12 @@ def make_app(names: Iterable[str] = COMMANDS) -> typer.Typer:
 def check(
     files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Worked examples (JSON).", show_default=False)],
     json: Annotated[bool, typer.Option("--json", help="One JSON object for each file.")] = False,
+    cells: Annotated[bool, typer.Option("--cells", help="Show every cell, and what is allowed for it.")] = False,
 ) -> None:
     """Verify worked examples and name the mistake in those that are wrong."""
     from normcli.commands import check_files
 
-    _exit(check_files(files, as_json=json))
+    _exit(check_files(files, as_json=json, cells=cells))
 
 
 def conventions(

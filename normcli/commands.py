@@ -53,7 +53,7 @@ def calculate(kind: Kind, inputs: list[str], options: dict[str, Any], show: Show
     return int(any(outcome.check is not None and not outcome.check.ok for outcome in outcomes))
 
 
-def check_files(files: list[str], *, as_json: bool) -> int:
+def check_files(files: list[str], *, as_json: bool, cells: bool) -> int:
     """Verify worked-example files, a broken one without stopping at it; the exit code."""
     from normcli import check as checking
     from normcli.document import text
@@ -73,10 +73,10 @@ def check_files(files: list[str], *, as_json: bool) -> int:
         code = code if found.ok else max(code, 1)
         tally["check" if found.ok else "do not"] += 1
         if as_json:
-            parts = {"file": file, "title": example.title, "check": checking.document(found)}
+            parts = {"file": file, "title": example.title, "check": checking.document(found, cells=cells)}
             sys.stdout.write(text(parts) + "\n")
         elif len(files) == 1:
-            _print_check(found, example.title)
+            _print_check(found, example.title, cells=cells)
         else:
             keys = "".join(f" [{', '.join(names)}]" for names in found.keys[:3])
             sys.stdout.write(f"{printable(file)}: {checking.verdict(found)}{keys}\n")
@@ -134,9 +134,9 @@ def _settled(inputs: list[str], options: Mapping[str, Any], show: Show) -> Show:
             f"--output {show.output} would be written {len(inputs)} times; "
             "put {i} into the name for the number of the input"
         )
-    for name in ("decimals", "input_decimals"):
-        if getattr(show, name) is not None and show.expect is None:
-            raise InputError(f"{flag(name)} says how an answer was printed; give the answer with --expect")
+    for name in ("decimals", "input_decimals", "cells"):
+        if getattr(show, name) not in (None, False) and show.expect is None:
+            raise InputError(f"{flag(name)} is about an answer that is checked; give the answer with --expect")
     if show.expect is not None and len(inputs) > 1:
         raise InputError(f"--expect is the answer for one input; {len(inputs)} are given")
     return show
@@ -220,7 +220,7 @@ def _render(outcome: Outcome, show: Show) -> None:
     from normcli.tables import print_sections
 
     if outcome.check is not None and show.only is None:
-        _print_check(outcome.check)
+        _print_check(outcome.check, cells=show.cells)
         if not show.steps:
             return
         sys.stdout.write("\n")
@@ -242,7 +242,7 @@ def _write_document(outcome: Outcome, show: Show) -> None:
     if outcome.check is not None:
         from normcli import check
 
-        more["check"] = check.document(outcome.check)
+        more["check"] = check.document(outcome.check, cells=show.cells)
     if outcome.comparisons:
         from normcli import versus
 
@@ -251,16 +251,16 @@ def _write_document(outcome: Outcome, show: Show) -> None:
         sys.stdout.write(piece)
 
 
-def _print_check(found: Check, title: str = "") -> None:
-    """The verdict first, then the cells that differ, then the slip in words."""
+def _print_check(found: Check, title: str = "", *, cells: bool) -> None:
+    """The verdict first, then the cells that differ (or all), then the slip in words."""
     from normcli import check
     from normcli.tables import print_sections
 
     if title:
         sys.stdout.write(f"{printable(title)}\n")
     sys.stdout.write(check.verdict(found) + "\n")
-    if not found.ok:
+    if cells or not found.ok:
         sys.stdout.write("\n")
-        print_sections(None, [check.section(found)])
+        print_sections(None, [check.section(found, everything=cells)])
         sys.stdout.write("\n")
     sys.stdout.writelines(f"{line}\n" for line in check.explanation(found))

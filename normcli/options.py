@@ -170,6 +170,7 @@ PRESENTATION = (
     Row("expect", tensor, "TENSOR", f"Check this answer for the output, {_TENSOR}; exit 1 if it is wrong."),
     Row("decimals", integer, "N", "Decimals that the answer was printed with [as written]."),
     Row("input_decimals", decimals, "N|exact", "Decimals of the input and the parameters [as written]."),
+    Row("cells", mark, "", "With --expect: show every cell, and what is allowed for it."),
     Row(
         "versus",
         several,
@@ -198,6 +199,7 @@ class Show:
     expect: Source | None = None
     decimals: int | None = None
     input_decimals: int | None = None
+    cells: bool = False
     versus: tuple[str, ...] = ()
     trace: bool = False
     element: tuple[int, ...] | None = None

@@ -55,7 +55,7 @@ def test_decimals_can_be_said(normcli: Run) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("layer", "[1,2]", "--decimals", "3"), "--decimals says how an answer was printed"),
+        (("layer", "[1,2]", "--decimals", "3"), "--decimals is about an answer that is checked"),
         (("layer", "[1,2]", "--expect", "[1,2,3]"), "the answer for output has shape (3,); output has shape (2,)"),
         (("batch", BN1D, BN1D, "--expect", UNBIASED), "--expect is the answer for one input; 2 are given"),
         (("layer", "-", "--expect", "-"), "standard input (-) is given twice"),
@@ -66,6 +66,15 @@ def test_refused(normcli: Run, arguments: tuple[str, ...], message: str) -> None
     done = normcli(*arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr
+
+
+def test_every_cell_is_shown_when_asked(normcli: Run) -> None:
+    arguments = ("layer", "[1,2,4,1]", "--expect", "[-0.8165, 0.0, 1.6330, -0.8165]", "--cells")
+    assert [line.split()[:2] for line in normcli(*arguments).stdout.splitlines()[5:9]] == [
+        ["output", f"({i})"] for i in range(4)
+    ]
+    cells = json.loads(normcli(*arguments, "--json").stdout)["check"]["cells"]
+    assert [cell["allowed"] > 5e-5 for cell in cells] == [True] * 4
 
 
 def test_one_file_is_reported_in_full(normcli: Run) -> None:
