@@ -130,6 +130,11 @@ def _usage(error: typer.TyperException) -> tuple[str, int, str | None]:
     unknown = getattr(error, "option_name", None)
     name = str(unknown or "").lstrip("-").replace("-", "_").removeprefix("no_")
     owners = [kind.name for kind in KINDS.values() if name in kind.options]
+    near = getattr(error, "possibilities", None)
+    if near:
+        from difflib import get_close_matches
+
+        message = f"no such option: {unknown}; did you mean {get_close_matches(str(unknown), near, 1, 0.0)[0]}?"
     if owners and context:
         message = f"{context.info_name} has no option {unknown}; it belongs to {either(owners)}"
     return message[:1].lower() + message[1:], 2, f"{path} --help shows what is possible"

@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any, TypeVar
@@ -27,6 +27,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from normcli.backends.numpy import regions_of, rounded
 from normcli.double import Double
 from normcli.plan import Plan, Shape
 from normcli.result import State
@@ -335,8 +336,6 @@ def store(values: Floats, target: NDArray[Any], dtype: str) -> None:
     if dtype != "bfloat16":
         np.copyto(target, values, casting="unsafe")
         return
-    from normcli.backends.numpy import rounded
-
     single = values.astype(np.float32)
     np.copyto(target, single, casting="unsafe")
     halfway = (single.view(np.uint32) & 0xFFFF) == 0x8000
@@ -378,18 +377,7 @@ def _tiles(axes: Axes, shape: Shape, most: int, span: int) -> tuple[list[Region]
     beside = min(math.prod(kept), max(1, span // inner))
     groups = max(1, most // n, beside)
     runs = max(1, most // min(groups, math.prod(kept)))
-    return list(_regions(kept, groups)), list(_regions(averaged, runs))
-
-
-def _regions(shape: Shape, most: int) -> Iterator[Region]:
-    """Regions of at most ``most`` elements that cover ``shape``, in C order."""
-    inner = 1
-    steps: list[int] = []
-    for size in reversed(shape):
-        steps.insert(0, max(1, min(size, most // inner)))
-        inner *= size
-    for start in product(*(range(0, size, step) for size, step in zip(shape, steps, strict=True))):
-        yield tuple(slice(at, min(at + step, size)) for at, step, size in zip(start, steps, shape, strict=True))
+    return list(regions_of(kept, groups)), list(regions_of(averaged, runs))
 
 
 def _joined(axes: Axes, group: Region, run: Region) -> Region:

@@ -245,7 +245,7 @@ def test_text_fits_the_terminal(environment: dict[str, str], arguments: tuple[st
     ("arguments", "message"),
     [
         (("layer", "[1,2]", "--momentum", "0.1"), "layer has no option --momentum; it belongs to batch or instance"),
-        (("layer", "[1,2]", "--esp", "1"), "no such option: --esp (Possible options: --eps"),
+        (("layer", "[1,2]", "--esp", "1"), "no such option: --esp; did you mean --eps?"),
         (("lyer", "[1,2]"), "no such command 'lyer'. Did you mean 'layer'?"),
         (("layer", "[1,2]", "--eps", "x"), "--eps is 'x'; it must be a number"),
         (("layer", "[1,2]", "--eps", "1_0"), "--eps is '1_0'; it must be a number"),

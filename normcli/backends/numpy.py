@@ -92,7 +92,7 @@ def _small(x: NDArray[Any], plan: Plan, state: State, *, out: NDArray[Any] | Non
     )
     undefined = 0
     with np.errstate(all="ignore"):  # NaN and overflow are reported in words, by the result's warnings
-        for groups in _tiles(layout.stats_view, max(1, BLOCK // layout.count)):
+        for groups in regions_of(layout.stats_view, max(1, BLOCK // layout.count)):
             runs = _runs(plan, groups)
             blocks = _Blocks(view, runs)
             running = (_at(running_mean, groups), _at(running_var, groups)) if plan.source == "running" else None
@@ -322,7 +322,7 @@ class _Blocks:
         return Double(self._view[region].astype(np.float64))
 
 
-def _tiles(shape: Shape, most: int) -> Iterator[Region]:
+def regions_of(shape: Shape, most: int) -> Iterator[Region]:
     """Regions of at most ``most`` elements that cover ``shape``, in C order."""
     inner = 1
     steps: list[int] = []
@@ -340,7 +340,7 @@ def _runs(plan: Plan, groups: Region) -> list[Region]:
     averaged = tuple(size if axis in axes else 1 for axis, size in enumerate(plan.layout.view))
     return [
         tuple(run[axis] if axis in axes else groups[axis] for axis in range(len(averaged)))
-        for run in _tiles(averaged, BLOCK)
+        for run in regions_of(averaged, BLOCK)
     ]
 
 
