@@ -163,6 +163,14 @@ def test_out_receives_the_output() -> None:
     np.testing.assert_array_equal(out, normcli.normalize(x, "layer").output)
 
 
+@pytest.mark.parametrize("shift", [0, 1])
+def test_out_may_be_or_overlap_the_input(shift: int) -> None:
+    memory = np.random.default_rng(12).normal(size=90_001).astype(np.float32)
+    x, out = memory[:90_000].reshape(300, 300), memory[shift : 90_000 + shift].reshape(300, 300)
+    expected = normcli.normalize(x.copy(), "batch").output
+    np.testing.assert_array_equal(normcli.normalize(x, "batch", out=out).output, expected)
+
+
 def test_an_element_close_to_the_mean_keeps_its_digits() -> None:
     x = np.random.default_rng(11).normal(size=(1, 70001)).astype(np.float32)
     x[0, 0] = np.float32(x.astype(np.float64).mean())

@@ -45,25 +45,26 @@ def normalize(
     device: str | None = None,
     out: NDArray[Any] | None = None,
     steps: bool = False,
-    threads: int | None = None,
 ) -> Result:
     """Normalize ``x`` (shape ``plan.shape``, dtype ``plan.dtype``) and return all named quantities.
 
     The output has ``plan.dtype``; everything else is float64. ``out`` receives the output when
     given; ``steps`` keeps centered and normalized too, which takes 16 bytes for each element.
-    Large tensors of half and single precision go through ``normcli.kernel``, on ``threads`` threads
-    (without: on all cores).
+    Large tensors of half and single precision go through ``normcli.kernel``, on all cores.
     """
     if x.size > SMALL and plan.dtype != "float64" and not steps:
-        return _large(x, plan, state, out=out, threads=threads)
+        return _large(x, plan, state, out=out)
     return _small(x, plan, state, out=out, steps=steps)
 
 
-def _large(x: NDArray[Any], plan: Plan, state: State, *, out: NDArray[Any] | None, threads: int | None) -> Result:
+def _large(
+    x: NDArray[Any], plan: Plan, state: State, *, out: NDArray[Any] | None, threads: int | None = None
+) -> Result:
     """The same by ``normcli.kernel``, in the order in which the elements lie in memory."""
     from normcli import kernel  # small calculations need not wait for it
 
-    output = np.empty_like(x) if out is None else out
+    apart = out is not None and not np.may_share_memory(x, out)
+    output = out if out is not None and apart else np.empty_like(x)
     shape = kernel.split_shape(plan)
     axes = kernel.axes_of(plan, x.reshape(shape).strides)
     parts = (array.reshape(shape, copy=False).transpose(axes.order) for array in (x, output))
@@ -77,7 +78,16 @@ def _large(x: NDArray[Any], plan: Plan, state: State, *, out: NDArray[Any] | Non
         after = _updated(state, Double(mean, low), Double(var), plan) if plan.updates_running else state
     undefined = int(np.count_nonzero(np.isinf(rstd)))
     warnings = tuple(_warnings(x, output, state, plan, undefined, named["rstd"]))
-    return Result(plan=plan, **named, output=output, before=state, after=after, warnings=warnings)
+    if out is not None and not apart:
+        out[...] = output
+    return Result(
+        plan=plan,
+        **named,
+        output=output if out is None else out,
+        before=state,
+        after=after,
+        warnings=warnings,
+    )
 
 
 def _small(x: NDArray[Any], plan: Plan, state: State, *, out: NDArray[Any] | None, steps: bool) -> Result:
