@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from normcli.backends import backend as backend_named
 from normcli.backends.numpy import numpy_dtype, rounded
 from normcli.errors import InputError
-from normcli.plan import FLOAT_DTYPES, Plan, check_state_shape, plan
+from normcli.plan import FLOAT_DTYPES, Plan, check_state_shape, either, plan
 from normcli.result import Result, State
 
 STATE_ARRAYS = ("weight", "bias", "running_mean", "running_var")
@@ -75,6 +75,8 @@ def run(
             check_state_shape(settled, name, array.shape)  # carried over from a batch with other channels, perhaps
     if device is not None and backend == "numpy":
         backend = "torch"
+    if out is not None and not hasattr(out, "dtype"):
+        raise InputError(f"out is a {type(out).__name__}; it must be an array of the output's shape and dtype")
     if out is not None and (tuple(out.shape), dtype_name(out)) != (settled.shape, settled.dtype):
         raise InputError(f"out is {tuple(out.shape)} {out.dtype}; the output is {settled.shape} {settled.dtype}")
     return backend_named(backend).normalize(x, settled, state, device=device, out=out, steps=steps)
@@ -104,6 +106,8 @@ def as_float_array(x: Any, dtype: str | None = None, *, name: str = "the tensor"
     """
     if is_torch(x):
         x = _array_of_tensor(x)
+    if type(x).__name__ == "MaskedArray":
+        raise InputError(f"{name} is a masked array; fill or drop what is masked first")
     try:
         array = np.asarray(x)
     except ValueError:
@@ -111,7 +115,8 @@ def as_float_array(x: Any, dtype: str | None = None, *, name: str = "the tensor"
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
     if str(array.dtype) not in FLOAT_DTYPES:
         if array.dtype.kind not in "iu":
-            raise InputError(f"{name} holds {array.dtype} values; only real numbers can be normalized")
+            known = f"{either(FLOAT_DTYPES)}, or integers"
+            raise InputError(f"{name} holds {array.dtype} values; only real numbers can be normalized: {known}")
         array = array.astype(np.float64)
     if dtype is None or dtype == str(array.dtype) or dtype not in FLOAT_DTYPES:
         return array  # an unknown name is refused by the plan, with the names that are known

@@ -287,7 +287,7 @@ def either(choices: Iterable[object]) -> str:
 
 
 def _kind(name: str) -> Kind:
-    if name not in KINDS:
+    if not isinstance(name, str) or name not in KINDS:
         raise InputError(f"kind {name!r} is not known; use {either(KINDS)}")
     return KINDS[name]
 

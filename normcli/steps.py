@@ -48,7 +48,7 @@ def trace(result: Result, x: NDArray[Any], element: tuple[int, ...] | None = Non
     Step(step='mean', formula='sum(x) / n', substituted='(1 + 6 + 2) / 3', value=3.0)
     """
     if element is not None:
-        _check_element(element, result.plan)
+        element = _counted_from_start(element, result.plan)
     group = _Group(result, x, element)
     writer = _Writer(precision, most=_SHOWN if element is None else _MOST)
     statistics = _centered_statistics if result.plan.kind.centers else _mean_square
@@ -246,15 +246,17 @@ def _weight(value: float) -> str:
     return f"{value:.10g}"
 
 
-def _check_element(element: tuple[int, ...], plan: Plan) -> None:
+def _counted_from_start(element: tuple[int, ...], plan: Plan) -> tuple[int, ...]:
+    """The element's index, negative ones counted from the end as Python does."""
     if len(element) != len(plan.shape):
         raise InputError(
             f"element {_index(element)} has {count(len(element), 'index', 'indices')}; "
             f"a tensor of shape {plan.shape} needs {len(plan.shape)}"
         )
     for index, size in zip(element, plan.shape, strict=True):
-        if not 0 <= index < size:
+        if not -size <= index < size:
             raise InputError(f"element {_index(element)} is outside the tensor of shape {plan.shape}")
+    return tuple(index % size for index, size in zip(element, plan.shape, strict=True))
 
 
 def _index(index: tuple[int, ...]) -> str:

@@ -149,6 +149,11 @@ running_var   (1 - m) * old + m * var*n/(n-1)  0.9 * 1 + 0.1 * 7            1.60
     assert normcli("batch", BN1D, "--element", "1,0").stdout == expected
 
 
+def test_an_element_may_be_counted_from_the_end(normcli: Run) -> None:
+    last, second = (normcli("layer", "[1,2,4]", "--element", index).stdout for index in ("-1", "2"))
+    assert last == second
+
+
 def test_tables_of_a_layer_norm(normcli: Run) -> None:
     expected = """\
 LayerNorm  (2, 4) float64  mean over axis 1, n = 4  eps 1e-05  torch convention  numpy on cpu

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from normcli.calculate import normalize
 from normcli.conventions import CONVENTIONS
 from normcli.errors import InputError
 from normcli.plan import KINDS, Plan, check_state_shape, either, flag, plan
@@ -614,3 +615,18 @@ def test_either(choices: Any, words: str) -> None:
 
 def test_flag() -> None:
     assert flag("num_batches_tracked") == "--num-batches-tracked"
+
+
+@pytest.mark.parametrize(
+    ("x", "options", "message"),
+    [
+        (np.ma.array([[1.0, 2.0]], mask=[[True, False]]), {}, "masked array"),
+        (np.ones((2, 2), np.complex128), {}, "holds complex128 values"),
+        ([[1.0, 2.0]], {"out": [0.0]}, "out is a list"),
+        ([[1.0, 2.0]], {"kind": ["layer"]}, "is not known"),
+    ],
+    ids=["masked", "complex", "list for out", "list for kind"],
+)
+def test_what_python_gives_is_refused_in_words(x: Any, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        normalize(x, **({"kind": "layer"} | options))
