@@ -235,4 +235,9 @@ def _command(kind: Kind) -> Callable[..., None]:
 
 _OTHERS: dict[str, Callable[..., None]] = {"check": check, "conventions": conventions}
 
-app = make_app()
+
+def __getattr__(name: str) -> Any:
+    # The application with all its commands, made where somebody asks for it: a run makes only what it needs.
+    if name == "app":
+        return make_app()
+    raise AttributeError(f"module 'normcli.cli' has no attribute {name!r}")

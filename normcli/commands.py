@@ -16,10 +16,10 @@ from normcli.options import PARTS, Show, Source
 from normcli.plan import Kind, either, flag, plan
 from normcli.read import read_tensor, read_written
 from normcli.result import Result, State
-from normcli.steps import Trace, trace
 
 if TYPE_CHECKING:
     from normcli.check import Check
+    from normcli.steps import Trace
     from normcli.tolerance import Printed
     from normcli.versus import Comparison
 
@@ -160,7 +160,11 @@ def _outcome(kind: Kind, x: NDArray[Any], given: dict[str, Any], show: Show, sta
     settled = plan(kind.name, x.shape, str(x.dtype), given)
     state = initial_state(settled, given) if state is None else state
     result = run(x, settled, state, backend=show.backend or "numpy", device=show.device, steps=show.steps)
-    steps = trace(result, x, show.element, show.precision) if show.steps else None
+    steps = None
+    if show.steps:
+        from normcli.steps import trace
+
+        steps = trace(result, x, show.element, show.precision)
     return Outcome(result=result, trace=steps, comparisons=tuple(_comparisons(x, given, result, show.versus)))
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from normcli.result import Result
-from normcli.steps import Trace
 from normcli.write import json_chunks
+
+if TYPE_CHECKING:
+    from normcli.steps import Trace
 
 
 def chunks(

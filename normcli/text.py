@@ -31,30 +31,31 @@ _DEEPEST = 64  # axes that NumPy can hold
 _LONGEST_INTEGER = 400  # digits; every integer longer than this is beyond float64
 _EXACT_INTEGERS = 2.0**53
 
-_NUMBER = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
-_SPELLED = re.compile(r"[-+]?(?:nan|inf|infinity)", re.IGNORECASE)
+# Patterns are compiled where they are used (and then kept by re): most runs need few of them.
+_NUMBER = r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
+_SPELLED = r"(?i)[-+]?(?:nan|inf|infinity)"
 _QUOTED = {"NaN", "Infinity", "-Infinity", "nan", "inf", "-inf"}
 
 # What a number must hold to be rounded to 0. One pattern for all would take longer than json itself:
 # re and str search fast only for what begins with fixed letters.
 _SMALL_EXPONENTS = re.compile("e-0*[1-9][0-9]{2}"), re.compile("E-0*[1-9][0-9]{2}")
 _MANY_ZEROS = "0" * 300
-_NAME = re.compile(r"[^\W\d]")  # how the name of a column begins
-_ONLY_NUMBERS = re.compile(r"[-+.0-9][-+.0-9eE,;\s]*")
+_NAME = r"[^\W\d]"  # how the name of a column begins
+_ONLY_NUMBERS = r"[-+.0-9][-+.0-9eE,;\s]*"
 
 # What print shows: tensor([[1., 2.]], device='cuda:0'), Parameter containing:, array(...), np.float64(1.5)
-_CALL = re.compile(
+_CALL = (
     r"\s*(?:Parameter containing:\s*)?(?:[A-Za-z]+\.)?"
     r"(?:[Tt]ensor|[Aa]rray|asarray|Parameter|b?float[0-9]+|u?int[0-9]+)\("
 )
-_KEYWORD = re.compile(r"""[ \t\r\n]*,[ \t\r\n]*(\w+)=(<[^>]*>|\([^()]*\)|'[^']*'|"[^"]*"|[\w.:]+)""")
-_CALL_END = re.compile(r"[ \t\r\n]*,?[ \t\r\n]*\)")
-_TOKEN = re.compile(r"[ \t\r\n]*(np\.[a-z]+[0-9]+\([^()\[\],]*\)|[\[\](),]|[^ \t\r\n,\[\]()]+)")
-_WRAPPED = re.compile(r"np\.[a-z]+[0-9]+\((.*)\)")  # numpy 2 shows the numbers of a list as np.float64(1.5)
+_KEYWORD = r"""[ \t\r\n]*,[ \t\r\n]*(\w+)=(<[^>]*>|\([^()]*\)|'[^']*'|"[^"]*"|[\w.:]+)"""
+_CALL_END = r"[ \t\r\n]*,?[ \t\r\n]*\)"
+_TOKEN = r"[ \t\r\n]*(np\.[a-z]+[0-9]+\([^()\[\],]*\)|[\[\](),]|[^ \t\r\n,\[\]()]+)"
+_WRAPPED = r"np\.[a-z]+[0-9]+\((.*)\)"  # numpy 2 shows the numbers of a list as np.float64(1.5)
 
 _DTYPE_NAMES = {"float": "float64", "double": "float64", "half": "float16", "torch.float": "float32"}
-_DTYPE_CODE = re.compile(r"[<>=|]?([fiu])([0-9])")
-_INTEGER_DTYPE = re.compile(r"u?int[0-9]*|long|short")
+_DTYPE_CODE = r"[<>=|]?([fiu])([0-9])"
+_INTEGER_DTYPE = r"u?int[0-9]*|long|short"
 
 
 class Written(float):
@@ -89,7 +90,7 @@ class Written(float):
     @property
     def is_spelled(self) -> bool:
         """Whether it is written as a word, such as NaN or -inf."""
-        return _SPELLED.fullmatch(self.text) is not None
+        return re.compile(_SPELLED).fullmatch(self.text) is not None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +129,7 @@ def parse(text: str, name: str, *, key: str | None = None, keep: bool = False) -
         raise InputError(f"{name} is empty")
     if stripped[0] in "[{":
         numbers = _json(text, name, key, keep)
-    elif stripped[0] == "(" or _CALL.match(text):
+    elif stripped[0] == "(" or re.compile(_CALL).match(text):
         numbers = _pasted(text, name, keep)
     else:
         scalar = _number(stripped, keep)
@@ -169,9 +170,9 @@ def looks_like_tensor(text: str) -> bool:
     return bool(
         text[:1] in ("[", "(", "{")
         or text.startswith("Parameter containing:")
-        or _CALL.match(text)
-        or _ONLY_NUMBERS.fullmatch(text)
-        or _SPELLED.fullmatch(text)
+        or re.compile(_CALL).match(text)
+        or re.compile(_ONLY_NUMBERS).fullmatch(text)
+        or re.compile(_SPELLED).fullmatch(text)
     )
 
 
@@ -199,7 +200,7 @@ def _json(text: str, name: str, key: str | None, keep: bool) -> Numbers:
     except InputError:
         raise
     except ValueError:  # Python reads no integer of more than 4300 digits
-        longest = max(_NUMBER.findall(text), key=len)
+        longest = max(re.compile(_NUMBER).findall(text), key=len)
         raise InputError(f"{name} has a number that does not fit in float64: {shown(longest, 24)}") from None
     dtype = None
     if isinstance(value, dict):
@@ -287,7 +288,7 @@ def _path(at: int, shape: Shape) -> str:
 
 
 def _pasted(text: str, name: str, keep: bool) -> Numbers:
-    call = _CALL.match(text)
+    call = re.compile(_CALL).match(text)
     value, end = _nested(text, call.end() if call else 0, name, keep)
     dtype = None
     if call:
@@ -322,7 +323,7 @@ def _nested(text: str, start: int, name: str, keep: bool) -> tuple[Any, int]:
     Commas may be missing, as in what NumPy prints, but then all of a bracket's.
     """
     brackets: list[_Bracket] = []
-    for token in _TOKEN.finditer(text, start):
+    for token in re.compile(_TOKEN).finditer(text, start):
         sign, at = token[1], token.start(1)
         if sign in "[(":
             if len(brackets) == _DEEPEST:
@@ -335,7 +336,7 @@ def _nested(text: str, start: int, name: str, keep: bool) -> tuple[Any, int]:
         if sign in "])":
             value: Any = _closed(brackets, sign, text, at, name)
         else:
-            wrapped = _WRAPPED.fullmatch(sign)
+            wrapped = re.compile(_WRAPPED).fullmatch(sign)
             word = wrapped[1] if wrapped else sign
             value = _number(word, keep)
             if value is None:
@@ -370,10 +371,10 @@ def _closed(brackets: list[_Bracket], sign: str, text: str, at: int, name: str) 
 def _keywords(text: str, start: int, name: str) -> tuple[dict[str, str], int]:
     """What follows the numbers inside ``tensor(...)``, and where the parenthesis closes."""
     keywords = {}
-    while match := _KEYWORD.match(text, start):
+    while match := re.compile(_KEYWORD).match(text, start):
         keywords[match[1]] = match[2]
         start = match.end()
-    end = _CALL_END.match(text, start)
+    end = re.compile(_CALL_END).match(text, start)
     if end:
         return keywords, end.end()
     if not text[start:].strip(BLANKS):
@@ -387,23 +388,23 @@ def _dtype(written: str | None, name: str) -> str | None:
         return None
     bare = written.strip("'\"")
     last = _DTYPE_NAMES.get(bare) or _DTYPE_NAMES.get(bare.rpartition(".")[2]) or bare.rpartition(".")[2]
-    code = _DTYPE_CODE.fullmatch(last)
+    code = re.compile(_DTYPE_CODE).fullmatch(last)
     if code:
         last = ("float" if code[1] == "f" else "int") + str(8 * int(code[2]))
     if last in FLOAT_DTYPES:
         return last
-    if _INTEGER_DTYPE.fullmatch(last):
+    if re.compile(_INTEGER_DTYPE).fullmatch(last):
         return None
     raise InputError(f"{name} holds {shown(bare)} values; use {either(FLOAT_DTYPES)}")
 
 
 def _number(word: str, keep: bool) -> Any:
     """The word as a number, or None if it is none: an int, a float, or a Written one."""
-    if _NUMBER.fullmatch(word):
+    if re.compile(_NUMBER).fullmatch(word):
         if word.lstrip("-+").isdecimal():
             return int(word) if len(word) < _LONGEST_INTEGER else Written(word)
         return Written(word) if keep else float(word)
-    return Written(word) if _SPELLED.fullmatch(word) else None
+    return Written(word) if re.compile(_SPELLED).fullmatch(word) else None
 
 
 def _refuse_word(word: str, place: str, name: str) -> NoReturn:
@@ -447,7 +448,7 @@ def _leftover(text: str, end: int, name: str) -> InputError:
     place = _place(text, at)
     if text[at] in "])":
         return InputError(f"{name} closes a bracket at {place} that was never opened")
-    if text[at] in "[({" or _NUMBER.match(text, at) or _CALL.match(text, at):
+    if text[at] in "[({" or re.compile(_NUMBER).match(text, at) or re.compile(_CALL).match(text, at):
         what = "JSON value" if text.lstrip(BLANKS)[0] in "[{" else "tensor"
         return InputError(f"{name} holds more than one {what}; {place}")
     return InputError(f"{name} has {quoted(text[at : at + 12])} at {place}, after the end of the tensor")
@@ -480,7 +481,7 @@ def _too_large(numbers: Numbers, at: int, name: str) -> InputError:
     """The error for a number beyond float64; a float no longer knows how it was written, the text does."""
     leaf = numbers.leaves[at]
     if type(leaf) is float:
-        written = next(word for word in _NUMBER.findall(numbers.text) if math.isinf(float(word)))
+        written = next(word for word in re.compile(_NUMBER).findall(numbers.text) if math.isinf(float(word)))
     else:
         written = leaf.text if isinstance(leaf, Written) else str(leaf)
     return InputError(f"{name} has {shown(written, 24)} at {_path(at, numbers.shape)}, which does not fit in float64")
@@ -490,7 +491,7 @@ def _vanished(text: str) -> tuple[str, ...]:
     """The warning that numbers of the text are too small for float64."""
     if _MANY_ZEROS not in text and not any(exponent.search(text) for exponent in _SMALL_EXPONENTS):
         return ()
-    zeros = [word for word in _NUMBER.findall(text) if float(word) == 0]
+    zeros = [word for word in re.compile(_NUMBER).findall(text) if float(word) == 0]
     words = [word for word in zeros if re.search("[1-9]", word.lower().partition("e")[0])]
     if len(words) < 2:
         return tuple(f"{shown(word, 24)} rounds to 0" for word in words)
@@ -551,7 +552,7 @@ def _cells(line: str, separator: str | None) -> list[str]:
 def _are_names(cells: list[str]) -> bool:
     """Whether a row names the columns: words, none of which is a number; an index may have no name."""
     words = cells if cells[0] else cells[1:]
-    return bool(words) and all(_number(word, keep=False) is None and _NAME.match(word) for word in words)
+    return bool(words) and all(_number(word, keep=False) is None and re.compile(_NAME).match(word) for word in words)
 
 
 def _cell_numbers(rows: list[_Row], name: str, keep: bool) -> list[Any]:
