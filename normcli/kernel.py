@@ -1,17 +1,19 @@
-"""The fast arithmetic for large tensors of half and single precision: float64 inside blocks, threads over slabs.
+"""The fast arithmetic for large tensors: slabs for threads, blocks for the cache, in the order of memory.
 
-Every block is worked on in the order in which it lies in memory, so that one set of steps serves
-every layout. What keeps each output within 0.5001 units in the last place:
+A tensor is worked on in the order in which it lies in memory, so that one set of steps serves every
+layout. It is cut into slabs, and groups longer than a slab are merged from theirs; where the cuts are
+depends on the shape alone, so the number of threads does not change a bit. What keeps each output
+within 0.5001 units in the last place, in float64 inside a block:
 
 - float64 sums of a block's values, of 24 bits or fewer, lose nothing that matters, and the sums of
   blocks are added as pairs.
 - The mean is a pair, high + low, and an element's deviation is (x - high) - low.
-- Squares are summed about a centre close to the mean, and runs are merged about the exact mean
-  (Chan, Golub and LeVeque 1983, Am. Stat. 37:242, with the centre's own error taken out).
+- Squares are summed about a block's own mean, and blocks are merged about the common one (Chan, Golub
+  and LeVeque 1983, Am. Stat. 37:242).
 
-Nothing overflows on the way: the square of the largest float32 is far inside float64's range.
-float64 tensors need more than this, and stay with double-double arithmetic. A tensor is cut into
-slabs, and slabs into blocks, by its shape alone, so the number of threads does not change a bit.
+Nothing overflows on the way: the square of the largest float32 is far inside float64's range. float64
+tensors need pairs throughout, which ``normcli.tiles`` has in C; without it they stay with
+``normcli.backends.numpy``'s double-double arithmetic.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import math
 import os
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import product
 from typing import Any, TypeVar
 
@@ -37,9 +39,11 @@ Region = tuple[slice, ...]
 T = TypeVar("T")
 
 BLOCK = 2**17  # elements of a block: in float64 half of a second-level cache; shorter steps wait for each other
-SLAB = 2**20  # elements of a slab: what one thread works on
+SLAB = 2**20  # elements of a slab at most: what one thread works on
+_LEAST_SLAB = 2**16
+_SLABS = 16  # of a tensor too small for the largest
 _BLOCK_SPAN = 64  # elements that lie side by side in memory, at least, wherever the shape allows
-_SLAB_SPAN = 2**14
+_SLAB_SPAN = 2**11
 _DOT = 8192  # longer dot products BLAS would split over threads of its own
 _PIECES = 16
 
@@ -68,6 +72,36 @@ class Axes:
     def channels(self) -> Shape:
         """The shape with all but the channel dimensions shrunk to 1."""
         return tuple(size if own else 1 for size, own in zip(self.shape, self.channel, strict=True))
+
+    def merged(self, *arrays: NDArray[Any]) -> tuple[Any, ...]:
+        """Axes in which neighbours of one purpose are one where all arrays allow it, and the arrays with them.
+
+        The statistics' own dimensions stay in order, so that these axes' are a reshape away.
+        """
+        blocks: list[list[int]] = []
+        for d in range(len(self.shape)):
+            if self.shape[d] == 1:
+                continue
+            if blocks and self._one(blocks[-1][-1], d, arrays):
+                blocks[-1].append(d)
+            else:
+                blocks.append([d])
+        blocks = blocks or [[0]]
+        shape = tuple(math.prod(self.shape[d] for d in block) for block in blocks)
+        axes = Axes(
+            shape=shape,
+            order=tuple(range(len(blocks))),
+            averaged=tuple(self.averaged[block[0]] for block in blocks),
+            channel=tuple(self.channel[block[0]] for block in blocks),
+        )
+        return axes, *(array.reshape(shape, copy=False) for array in arrays)
+
+    def _one(self, outer: int, inner: int, arrays: Sequence[NDArray[Any]]) -> bool:
+        """Whether two dimensions of one purpose lie in all arrays as one would."""
+        purposes = ((self.averaged[d], self.channel[d]) for d in (outer, inner))
+        return len(set(purposes)) == 1 and all(
+            array.strides[outer] == array.strides[inner] * self.shape[inner] for array in arrays
+        )
 
     def planned(self, values: NDArray[Any]) -> NDArray[Any]:
         """An array of these dimensions in the plan's order."""
@@ -114,84 +148,126 @@ def _roles(plan: Plan) -> tuple[list[bool], list[bool]]:
 
 @dataclass(frozen=True, kw_only=True)
 class Statistics:
-    """mean (with what its rounding left), biased variance and rstd of each group, in the shape ``Axes.stats``."""
+    """mean, biased variance and rstd of each group, in the shape ``Axes.stats``, and what their rounding left.
+
+    What is left of variance and rstd matters for float64 tensors only; others have none.
+    """
 
     mean: Floats
     mean_low: Floats
     var: Floats
     rstd: Floats
+    var_low: Floats | None = None
+    rstd_low: Floats | None = None
+
+    @classmethod
+    def empty(cls, shape: Shape, dtype: str) -> Statistics:
+        """Statistics that are still to be worked out, for a tensor of ``dtype``."""
+        names = [field.name for field in fields(cls)][: 6 if dtype == "float64" else 4]
+        return cls(**{name: np.empty(shape) for name in names})
+
+    def reshaped(self, shape: Shape) -> Statistics:
+        """The same statistics in another shape."""
+        parts = {field.name: getattr(self, field.name) for field in fields(self)}
+        return Statistics(**{name: part.reshape(shape) for name, part in parts.items() if part is not None})
 
 
 def normalize(
     plan: Plan, state: State, axes: Axes, x: NDArray[Any], output: NDArray[Any], *, threads: int | None
 ) -> Statistics:
     """Normalize ``x`` into ``output``, both with the dimensions of ``axes``; return the statistics."""
-    work = _Work(plan, state, axes, x, output)
-    groups, runs = _tiles(axes, axes.shape, SLAB, _SLAB_SPAN)
+    threads = threads or cores()
     with np.errstate(all="ignore"):
+        work = _work(plan, state, axes, x, output)
+        slab = min(SLAB, max(_LEAST_SLAB, x.size // _SLABS))
+        groups, runs = _tiles(work.axes, work.axes.shape, slab, _SLAB_SPAN)
         if len(runs) == 1 or plan.source == "running":
-            _parallel(work.whole, [_joined(axes, group, run) for group in groups for run in runs], threads or cores())
+            _parallel(work.whole, [_joined(work.axes, group, run) for group in groups for run in runs], threads)
         else:
-            for group in groups:
-                work.long(group, [_joined(axes, group, run) for run in runs], threads or cores())
-    return work.statistics
+            inside = 1 if len(groups) >= 2 * threads else threads  # threads that share a group
+
+            def long(group: Region) -> None:
+                slabs = [_joined(work.axes, group, run) for run in runs]
+                work.keep(slabs[0], merged(_parallel(work.partial, slabs, inside)))
+                _parallel(work.emit, slabs, inside)
+
+            _parallel(long, groups, threads if inside == 1 else 1)
+    return work.statistics.reshaped(axes.stats)
 
 
-class _Work:
-    """One calculation: its parameters in float64, and the statistics as they come in."""
+def _work(plan: Plan, state: State, axes: Axes, x: NDArray[Any], output: NDArray[Any]) -> Work:
+    from normcli import tiles  # it builds on this module
+
+    library = tiles.compiled()
+    fits = all(array.flags.aligned for array in (x, output)) and len(axes.shape) <= tiles.MOST_DIMENSIONS
+    if library is not None and fits:
+        return tiles.CompiledWork(library, plan, state, axes, x, output)
+    return Work(plan, state, axes, x, output)
+
+
+class Work:
+    """One calculation in NumPy: its parameters in float64, and the statistics as they come in."""
 
     def __init__(self, plan: Plan, state: State, axes: Axes, x: NDArray[Any], output: NDArray[Any]) -> None:
-        self.plan, self.axes, self.x, self.output = plan, axes, x, output
-        self.weight, self.bias, mean, var = (
-            None if values is None else self._placed(values)
+        self.plan = plan
+        weight, bias, running_mean, running_var = (
+            None if values is None else _placed(values, axes)
             for values in (state.weight, state.bias, state.running_mean, state.running_var)
+        )
+        self.axes, self.x, self.output = axes, x, output = axes.merged(x, output)
+        self.weight, self.bias = (
+            None if values is None else values.reshape(axes.channels) for values in (weight, bias)
         )
         self._own = threading.local()
         self._axes = tuple(d for d, averaged in enumerate(axes.averaged) if averaged)
         self._all = "".join(chr(ord("a") + d) for d in range(len(axes.shape)))  # as einsum calls the dimensions
         self._left = "".join(self._all[d] for d, averaged in enumerate(axes.averaged) if not averaged)
-        shape = axes.stats
-        self.statistics = Statistics(**{name: np.zeros(shape) for name in ("mean", "mean_low", "var", "rstd")})
+        self.statistics = Statistics.empty(axes.stats, plan.dtype)
         if plan.source == "running":
-            assert mean is not None and var is not None
-            var = np.broadcast_to(var, shape)
-            everything = tuple(slice(None) for _ in shape)
-            self._keep(everything, np.broadcast_to(mean, shape), np.zeros(shape), var, var)
+            assert running_mean is not None and running_var is not None
+            rstd = Double(np.float64(1)) / (Double(running_var) + Double(np.float64(plan.eps))).sqrt()
+            known = {"mean": running_mean, "mean_low": np.zeros_like(running_mean), "var": running_var, "rstd": rstd.hi}
+            known |= {"var_low": np.zeros_like(running_var), "rstd_low": rstd.lo} if plan.dtype == "float64" else {}
+            for name, values in known.items():
+                getattr(self.statistics, name)[...] = values.reshape(axes.channels)
 
     def whole(self, slab: Region) -> None:
         """Work through a slab that holds whole groups (or needs no statistics of its own)."""
-        groups, runs = _tiles(self.axes, _shape(slab), BLOCK, _BLOCK_SPAN)
+        groups, runs = _tiles(self.axes, shape_of(slab), BLOCK, _BLOCK_SPAN)
         for group in groups:
             regions = [_within(slab, _joined(self.axes, group, run)) for run in runs]
             if len(regions) == 1 and self.plan.source == "batch":
                 block = self._loaded(regions[0])
-                self._keep_partial(regions[0], self._partial(block))
+                self.keep(regions[0], self._partial(block))
                 self._emit(block, regions[0], centered=True)
                 continue
             if self.plan.source == "batch":
-                loaded = (self._loaded(region) for region in regions)
-                self._keep_partial(regions[0], merged([self._partial(block, exact=False) for block in loaded]))
+                self.keep(regions[0], merged([self._partial(self._loaded(region)) for region in regions]))
             for region in regions:
                 self._emit(self._loaded(region), region, centered=False)
 
-    def long(self, group: Region, slabs: list[Region], threads: int) -> None:
-        """Work through groups that are longer than a slab: statistics of all slabs first, then outputs."""
-        self._keep_partial(group, merged(_parallel(self._partial_of_slab, slabs, threads)))
-        _parallel(self._emit_slab, slabs, threads)
-
-    def _partial_of_slab(self, slab: Region) -> Partial:
-        groups, runs = _tiles(self.axes, _shape(slab), BLOCK, _BLOCK_SPAN)
-        shape = self._stats_shape(_shape(slab))
-        found = {name: np.empty(shape) for name in ("high", "low", "squares")}
+    def partial(self, slab: Region) -> Partial:
+        """Sums, and squares about their mean, of a slab that is a part of longer groups."""
+        groups, runs = _tiles(self.axes, shape_of(slab), BLOCK, _BLOCK_SPAN)
+        shape = stats_shape(self.axes, shape_of(slab))
+        found = {name: np.empty(shape) for name in ("high", "low", "squares", "squares_low")}
         for group in groups:
             loaded = (self._loaded(_within(slab, _joined(self.axes, group, run))) for run in runs)
-            partial = merged([self._partial(block, exact=False) for block in loaded])
+            partial = merged([self._partial(block) for block in loaded])
             for name, values in found.items():
                 values[group] = getattr(partial, name)
-        return Partial(n=math.prod(_shape(slab)) // math.prod(shape), **found)
+        return Partial(n=math.prod(shape_of(slab)) // math.prod(shape), **found)
 
-    def _emit_slab(self, slab: Region) -> None:
-        groups, runs = _tiles(self.axes, _shape(slab), BLOCK, _BLOCK_SPAN)
+    def keep(self, group: Region, partial: Partial) -> None:
+        """The statistics of whole groups, from their sums."""
+        kept, at, n = self.statistics, stats_region(self.axes, group), self.plan.layout.count
+        kept.mean[at], kept.mean_low[at] = mean_of(partial.high, partial.low, n)
+        kept.var[at] = partial.squares / n
+        kept.rstd[at] = 1 / np.sqrt(partial.squares / (n - self.plan.ddof) + self.plan.eps)
+
+    def emit(self, slab: Region) -> None:
+        """The outputs of a slab whose statistics are known."""
+        groups, runs = _tiles(self.axes, shape_of(slab), BLOCK, _BLOCK_SPAN)
         for group, run in product(groups, runs):
             region = _within(slab, _joined(self.axes, group, run))
             self._emit(self._loaded(region), region, centered=False)
@@ -205,57 +281,36 @@ class _Work:
         np.copyto(block, part, casting="unsafe")
         return block
 
-    def _partial(self, block: Floats, *, exact: bool = True) -> Partial:
-        """The sum over the averaged dimensions, and that of squares; the block becomes deviations.
-
-        Squares are about the exact mean, or about the rounded one, as the merging of runs needs them.
-        """
+    def _partial(self, block: Floats) -> Partial:
+        """The sum over the averaged dimensions, and that of squares; the block becomes deviations."""
         n = math.prod(block.shape[axis] for axis in self._axes)
+        none = np.zeros(stats_shape(self.axes, block.shape))
         if not self.plan.kind.centers:
-            squares = self._sum_of_squares(block)
-            return Partial(n=n, high=np.zeros_like(squares), low=np.zeros_like(squares), squares=squares)
+            return Partial(n=n, high=none, low=none, squares=self._sum_of_squares(block), squares_low=none)
         total = self._sum(block)
-        low = np.zeros_like(total)
-        mean, rest = mean_of(total, low, n)
-        _center(block, mean, rest if exact else low)
-        return Partial(n=n, high=total, low=low, squares=self._sum_of_squares(block))
+        _center(block, *mean_of(total, none, n))
+        return Partial(n=n, high=total, low=none, squares=self._sum_of_squares(block), squares_low=none)
 
     def _sum(self, block: Floats) -> Floats:
         if not self.axes.averaged[-1]:
-            return np.asarray(np.einsum(f"{self._all}->{self._left}", block)).reshape(self._stats_shape(block.shape))
+            return np.asarray(np.einsum(f"{self._all}->{self._left}", block)).reshape(
+                stats_shape(self.axes, block.shape)
+            )
         return self._outer_sum(np.einsum("...i->...", block))
 
     def _sum_of_squares(self, block: Floats) -> Floats:
         if not self.axes.averaged[-1]:
             sums = np.asarray(np.einsum(f"{self._all},{self._all}->{self._left}", block, block))
-            return sums.reshape(self._stats_shape(block.shape))
+            return sums.reshape(stats_shape(self.axes, block.shape))
         return self._outer_sum(_dot(block))
 
     def _outer_sum(self, sums: Floats) -> Floats:
         """Sums over the last dimension, added up over the other averaged ones."""
         return np.asarray(np.add.reduce(sums[..., None], axis=self._axes[:-1], keepdims=True))
 
-    def _stats_shape(self, shape: Shape) -> Shape:
-        return tuple(1 if averaged else size for size, averaged in zip(shape, self.axes.averaged, strict=True))
-
-    def _stats_region(self, region: Region) -> Region:
-        return tuple(
-            slice(0, 1) if averaged else part for part, averaged in zip(region, self.axes.averaged, strict=True)
-        )
-
-    def _keep_partial(self, region: Region, partial: Partial) -> None:
-        n = self.plan.layout.count
-        high, low = mean_of(partial.high, partial.low, n)
-        self._keep(region, high, low, partial.squares / n, partial.squares / (n - self.plan.ddof))
-
-    def _keep(self, region: Region, high: Floats, low: Floats, var: Floats, spread: Floats) -> None:
-        kept, at = self.statistics, self._stats_region(region)
-        kept.mean[at], kept.mean_low[at], kept.var[at] = high, low, var
-        kept.rstd[at] = 1 / np.sqrt(spread + self.plan.eps)
-
     def _emit(self, block: Floats, region: Region, *, centered: bool) -> None:
         """deviation * rstd * weight + bias of a block, rounded once into the output."""
-        kept, at = self.statistics, self._stats_region(region)
+        kept, at = self.statistics, stats_region(self.axes, region)
         if not centered and self.plan.kind.centers:
             _center(block, kept.mean[at], kept.mean_low[at])
         rstd = kept.rstd[at]
@@ -270,48 +325,54 @@ class _Work:
             np.add(block, _met(self.bias, region), out=block)
         store(block, self.output[region], self.plan.dtype)
 
-    def _placed(self, values: NDArray[Any]) -> Floats:
-        """A parameter in float64, so that it broadcasts over these axes."""
-        owned = [
-            axis
-            for axis in sorted(range(len(self.axes.order)), key=self.axes.order.__getitem__)
-            if self.axes.channel[axis]
-        ]
-        shaped = np.asarray(values, np.float64).reshape([self.axes.shape[axis] for axis in owned])
-        in_memory_order = sorted(range(len(owned)), key=owned.__getitem__)
-        return shaped.transpose(in_memory_order).reshape(self.axes.channels)
+
+def _placed(values: NDArray[Any], axes: Axes) -> Floats:
+    """A parameter in float64, so that it broadcasts over these axes."""
+    owned = [axis for axis in sorted(range(len(axes.order)), key=axes.order.__getitem__) if axes.channel[axis]]
+    shaped = np.asarray(values, np.float64).reshape([axes.shape[axis] for axis in owned])
+    in_memory_order = sorted(range(len(owned)), key=owned.__getitem__)
+    return np.ascontiguousarray(shaped.transpose(in_memory_order)).reshape(axes.channels)
+
+
+def stats_shape(axes: Axes, shape: Shape) -> Shape:
+    """The shape of a region's statistics: 1 for each dimension that is averaged over."""
+    return tuple(1 if averaged else size for size, averaged in zip(shape, axes.averaged, strict=True))
+
+
+def stats_region(axes: Axes, region: Region) -> Region:
+    """Where a region's statistics lie among those of the whole tensor."""
+    return tuple(slice(0, 1) if averaged else part for part, averaged in zip(region, axes.averaged, strict=True))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Partial:
-    """What n elements of each group add up to: the sum as a pair, and the squares about its rounded mean."""
+    """What n elements of each group add up to, as pairs: their sum, and their squares about their own mean."""
 
     n: int
     high: Floats
     low: Floats
     squares: Floats
+    squares_low: Floats
 
 
 def merged(partials: Sequence[Partial]) -> Partial:
-    """The partials of runs as that of the whole; the sums of squares are moved to the common mean.
+    """The partials of runs as that of the whole.
 
-    With c the centre of a run, m the common one, d = c - m and e = sum(x - c):
-    sum((x - m)^2) = sum((x - c)^2) + d * (2 * e + n * d).
+    Squares about the mean m of a run become those about the common mean c, to which each run adds
+    n * (m - c)^2 (Chan, Golub and LeVeque 1983).
     """
     if len(partials) == 1:
         return partials[0]
     n = sum(partial.n for partial in partials)
-    highs, lows = (np.stack([getattr(partial, name) for partial in partials]) for name in ("high", "low"))
-    total = Double(highs, lows).sum((0,))
-    high, low = total.hi[0], total.lo[0]
-    common = mean_of(high, low, n)[0]
-    terms = []
-    for partial in partials:
-        own, rest = mean_of(partial.high, partial.low, partial.n)
-        distance = own - common
-        terms.append(partial.squares + distance * partial.n * (2 * rest + distance))
-    squares = Double(np.stack(terms)).sum((0,)).hi[0]
-    return Partial(n=n, high=high, low=low, squares=squares)
+    sums, squares = (
+        Double(*(np.stack([getattr(partial, name) for partial in partials]) for name in names))
+        for names in (("high", "low"), ("squares", "squares_low"))
+    )
+    counts = Double(np.array([float(partial.n) for partial in partials]).reshape(-1, *[1] * partials[0].high.ndim))
+    total = sums.sum((0,))
+    distance = sums / counts - total / Double(np.float64(n))
+    squares = (squares + distance * distance * counts).sum((0,))
+    return Partial(n=n, high=total.hi[0], low=total.lo[0], squares=squares.hi[0], squares_low=squares.lo[0])
 
 
 def mean_of(high: Floats, low: Floats, n: int) -> tuple[Floats, Floats]:
@@ -391,7 +452,8 @@ def _within(slab: Region, region: Region) -> Region:
     )
 
 
-def _shape(region: Region) -> Shape:
+def shape_of(region: Region) -> Shape:
+    """The shape of what a region cuts out."""
     return tuple(part.stop - part.start for part in region)
 
 

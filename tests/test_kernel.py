@@ -1,4 +1,4 @@
-"""The kernel for large tensors: within 0.5001 ulp of double-double arithmetic, whatever the layout."""
+"""The kernel for large tensors, compiled and in NumPy: within 0.5001 ulp of double-double, whatever the layout."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import normcli
-from normcli import kernel
+from normcli import kernel, tiles
 from normcli.backends import numpy as reference
 from normcli.calculate import initial_state
 from normcli.plan import plan
@@ -39,7 +39,26 @@ LAYOUTS: dict[str, tuple[str, tuple[int, ...], dict[str, Any]]] = {
     "rms": ("rms", (500, 100), {}),
     "rms long": ("rms", (3, 20000), {}),
 }
-TILES = {"usual": {}, "tiny": {"BLOCK": 257, "SLAB": 3001, "_BLOCK_SPAN": 5, "_SLAB_SPAN": 31}}
+TINY = {"BLOCK": 257, "SLAB": 3001, "_LEAST_SLAB": 3001, "_BLOCK_SPAN": 5, "_SLAB_SPAN": 31}
+COMPILED = pytest.param(
+    "compiled", marks=pytest.mark.skipif(tiles.compiled() is None, reason="installed without a C compiler")
+)
+
+
+@pytest.fixture(params=[COMPILED, "NumPy"])
+def arithmetic(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Which of the two does the arithmetic."""
+    if request.param == "NumPy":
+        monkeypatch.setattr(tiles, "compiled", lambda: None)
+    return str(request.param)
+
+
+@pytest.fixture(params=["usual", "tiny"])
+def cut(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slabs, blocks and tiles of the usual size, or so small that every way to merge them is taken."""
+    for name, size in (TINY if request.param == "tiny" else {}).items():
+        monkeypatch.setattr(kernel, name, size)
+    monkeypatch.setattr(tiles, "TILE", 257 if request.param == "tiny" else tiles.TILE)
 
 
 def both(
@@ -71,17 +90,25 @@ def worst(fast: Result, exact: Result) -> float:
     return float(error.max())
 
 
-@pytest.mark.parametrize("tiles", TILES)
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_every_output_is_rounded_once(layout: str, dtype: str, tiles: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, size in TILES[tiles].items():
-        monkeypatch.setattr(kernel, name, size)
+@pytest.mark.usefixtures("arithmetic", "cut")
+def test_every_output_is_rounded_once(layout: str, dtype: str) -> None:
     fast, exact = both(*seeded(layout, dtype, 0.3))
     assert worst(fast, exact) <= 0.5001
 
 
+@pytest.mark.parametrize("mean", [0.3, 2e4])
+@pytest.mark.parametrize("arithmetic", [COMPILED], indirect=True)
 @pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.usefixtures("arithmetic", "cut")
+def test_float64_is_as_good_as_double_double(layout: str, mean: float) -> None:
+    fast, exact = both(*seeded(layout, "float64", mean))
+    assert worst(fast, exact) <= 1.0
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.usefixtures("arithmetic")
 def test_large_means_lose_nothing(layout: str) -> None:
     x, kind, given = seeded(layout, "float32", 0.0)
     fast, exact = both((x * np.float32(0.01) + np.float32(1e4)).astype(np.float32), kind, given)
@@ -90,12 +117,14 @@ def test_large_means_lose_nothing(layout: str) -> None:
 
 @pytest.mark.parametrize("name", ["mean", "var", "var_unbiased", "rstd", "running_mean", "running_var"])
 @pytest.mark.parametrize("layout", ["batch", "batch features", "batch channels last", "instance tracked"])
+@pytest.mark.usefixtures("arithmetic")
 def test_statistics_are_those_of_the_reference(layout: str, name: str) -> None:
     fast, exact = both(*seeded(layout, "float32", 0.3))
     np.testing.assert_allclose(getattr(fast, name), getattr(exact, name), rtol=1e-13)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.usefixtures("arithmetic")
 def test_threads_do_not_change_a_bit(layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernel, "SLAB", 5000)
     x, kind, given = seeded(layout, "float32", 0.3)
@@ -111,15 +140,19 @@ def test_threads_do_not_change_a_bit(layout: str, monkeypatch: pytest.MonkeyPatc
         lambda x: x[::-1, ::2],
         lambda x: x.transpose(1, 0, 2),
         lambda x: np.broadcast_to(x[:1], x.shape),
+        lambda x: np.frombuffer(b"0" + x.tobytes(), np.float32, offset=1).reshape(x.shape),
+        lambda x: x[:, :, ::-2],
     ],
-    ids=["Fortran order", "strided", "transposed", "broadcast"],
+    ids=["Fortran order", "strided", "transposed", "broadcast", "unaligned", "backwards"],
 )
+@pytest.mark.usefixtures("arithmetic")
 def test_any_arrangement_in_memory(arranged: Any) -> None:
     x = arranged(np.random.default_rng(4).normal(size=(40, 42, 60)).astype(np.float32))
     fast, exact = both(x, "batch", {})
     assert worst(fast, exact) <= 0.5001
 
 
+@pytest.mark.usefixtures("arithmetic")
 def test_a_constant_channel_is_exactly_the_bias() -> None:
     x = np.random.default_rng(5).normal(size=(500, 3, 50)).astype(np.float32)
     x[:, 1] = 1e8
@@ -127,6 +160,7 @@ def test_a_constant_channel_is_exactly_the_bias() -> None:
     assert set(np.unique(fast.output[:, 1]).tolist()) == {0.25}
 
 
+@pytest.mark.usefixtures("arithmetic")
 def test_a_constant_group_with_eps_0_is_0_and_warned_about() -> None:
     x = np.random.default_rng(6).normal(size=(700, 100)).astype(np.float32)
     x[13] = 0.1
@@ -135,6 +169,7 @@ def test_a_constant_group_with_eps_0_is_0_and_warned_about() -> None:
     assert fast.warnings == ("1 group of statistics with variance 0 and eps 0: normalized is 0 by definition",)
 
 
+@pytest.mark.usefixtures("arithmetic")
 def test_nan_and_infinities_stay_in_their_group() -> None:
     x = np.random.default_rng(7).normal(size=(700, 100)).astype(np.float32)
     x[3, 5], x[9, 2] = np.nan, np.inf
@@ -144,12 +179,14 @@ def test_nan_and_infinities_stay_in_their_group() -> None:
     assert fast.warnings == ("the input holds 1 NaN and 1 infinity",)
 
 
+@pytest.mark.usefixtures("arithmetic")
 def test_an_overflow_of_the_dtype_is_warned_about() -> None:
     x = np.random.default_rng(8).normal(size=(700, 100)).astype(np.float16)
     fast, _ = both(x, "layer", {"weight": np.full(100, 6e4)})
     assert "beyond the range of float16 became infinite" in fast.warnings[0]
 
 
+@pytest.mark.usefixtures("arithmetic")
 def test_values_near_the_end_of_float32() -> None:
     x = (np.random.default_rng(9).uniform(-3e38, 3e38, size=(20, 5000))).astype(np.float32)
     fast, exact = both(x, "layer", {})
@@ -171,6 +208,7 @@ def test_out_may_be_or_overlap_the_input(shift: int) -> None:
     np.testing.assert_array_equal(normcli.normalize(x, "batch", out=out).output, expected)
 
 
+@pytest.mark.usefixtures("arithmetic")
 def test_an_element_close_to_the_mean_keeps_its_digits() -> None:
     x = np.random.default_rng(11).normal(size=(1, 70001)).astype(np.float32)
     x[0, 0] = np.float32(x.astype(np.float64).mean())
@@ -183,5 +221,35 @@ def test_large_tensors_take_this_path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernel, "normalize", lambda *a, **k: called.append(a) or (_ for _ in ()).throw(KeyError))
     with pytest.raises(KeyError):
         normcli.normalize(np.ones((300, 300), np.float32), "layer")
-    assert normcli.normalize(np.ones((300, 300)), "layer").output.any() == np.False_
+    assert normcli.normalize(np.ones((30, 300), np.float32), "layer").output.any() == np.False_
     assert len(called) == 1
+
+
+@pytest.mark.parametrize("scale", [1e200, 1e-200, 1e300])
+@pytest.mark.usefixtures("arithmetic")
+def test_float64_beyond_what_its_squares_can_hold(scale: float) -> None:
+    x = np.random.default_rng(13).normal(size=(700, 100))
+    expected = normcli.normalize(x, "layer", eps=0.0).output
+    np.testing.assert_allclose(normcli.normalize(x * scale, "layer", eps=0.0).output, expected, rtol=1e-11)
+
+
+@pytest.mark.usefixtures("arithmetic")
+def test_float64_nan_stays_in_its_group_beside_a_constant_one() -> None:
+    x = np.random.default_rng(14).normal(size=(700, 100))
+    x[3, 5], x[9, 2], x[11] = np.nan, np.inf, 0.1
+    fast = normcli.normalize(x, "layer")
+    assert np.flatnonzero(~np.isfinite(fast.output).all(axis=1)).tolist() == [3, 9]
+    assert not fast.output[11].any()
+
+
+@pytest.mark.parametrize("weight", [1.0, 1 / 3, 0.9999, 3e-5, 1e-8, 7e3, 1e30, 2.0**-110 / 3])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.usefixtures("arithmetic")
+def test_every_number_of_16_bits_is_read_and_rounded_right(dtype: str, weight: float) -> None:
+    bits = np.arange(2**16 + 2**14).astype(np.uint16)  # all of them, and enough to be a large tensor
+    x = bits.view(reference.numpy_dtype(dtype)).reshape(1, -1)
+    options = {"mode": "eval", "eps": 0.0, "weight": np.full(x.shape[1], weight)}
+    found = normcli.normalize(x, "batch", **options).output.astype(np.float64)
+    with np.errstate(all="ignore"):
+        expected = reference.rounded(x.astype(np.float64) * weight, dtype).astype(np.float64)
+    np.testing.assert_array_equal(found, expected)

@@ -34,6 +34,7 @@ SMALL = 2**16  # elements; what is larger goes through normcli.kernel
 BLOCK = 2**14  # elements: a few float64 temporaries of this size stay in the second-level cache
 
 _FAR = 300  # beyond 2**300 (or below 2**-300) squares are scaled, lest they leave float64's range
+_LEAST_VAR = 2.0**-900  # below, squares of float64 numbers come close to the end of its range
 _EDGE = 990  # beyond 2**990 the parts of a product are too
 
 
@@ -52,32 +53,42 @@ def normalize(
     given; ``steps`` keeps centered and normalized too, which takes 16 bytes for each element.
     Large tensors of half and single precision go through ``normcli.kernel``, on all cores.
     """
-    if x.size > SMALL and plan.dtype != "float64" and not steps:
-        return _large(x, plan, state, out=out)
+    if x.size > SMALL and not steps:
+        result = _large(x, plan, state, out=out)
+        if result is not None:
+            return result
     return _small(x, plan, state, out=out, steps=steps)
 
 
 def _large(
     x: NDArray[Any], plan: Plan, state: State, *, out: NDArray[Any] | None, threads: int | None = None
-) -> Result:
-    """The same by ``normcli.kernel``, in the order in which the elements lie in memory."""
-    from normcli import kernel  # small calculations need not wait for it
+) -> Result | None:
+    """The same by ``normcli.kernel``, in the order in which the elements lie in memory.
 
+    None for float64 where that cannot do it: it is not compiled, or the numbers would leave float64's
+    range on the way.
+    """
+    from normcli import kernel, tiles  # small calculations need not wait for them
+
+    if plan.dtype == "float64" and tiles.compiled() is None:
+        return None
     apart = out is not None and not np.may_share_memory(x, out)
     output = out if out is not None and apart else np.empty_like(x)
     shape = kernel.split_shape(plan)
     axes = kernel.axes_of(plan, x.reshape(shape).strides)
     parts = (array.reshape(shape, copy=False).transpose(axes.order) for array in (x, output))
     found = kernel.normalize(plan, state, axes, *parts, threads=threads)
-    mean, low, var, rstd = (
-        axes.planned(values).reshape(plan.layout.stats_view)
-        for values in (found.mean, found.mean_low, found.var, found.rstd)
+    mean, var, rstd = (
+        Double(*(axes.planned(part).reshape(plan.layout.stats_view) for part in pair if part is not None))
+        for pair in ((found.mean, found.mean_low), (found.var, found.var_low), (found.rstd, found.rstd_low))
     )
+    if plan.dtype == "float64" and _out_of_range(x, output, mean, var, rstd, state, plan):
+        return None
     with np.errstate(all="ignore"):
-        named = _named(Double(mean), Double(var), Double(rstd), plan)
-        after = _updated(state, Double(mean, low), Double(var), plan) if plan.updates_running else state
-    undefined = int(np.count_nonzero(np.isinf(rstd)))
-    warnings = tuple(_warnings(x, output, state, plan, undefined, named["rstd"]))
+        named = _named(mean, var, rstd, plan)
+        after = _updated(state, mean, var, plan) if plan.updates_running else state
+        undefined = int(np.count_nonzero(np.isinf(rstd.hi)))
+        warnings = tuple(_warnings(x, output, state, plan, undefined, named["rstd"]))
     if out is not None and not apart:
         out[...] = output
     return Result(
@@ -88,6 +99,23 @@ def _large(
         after=after,
         warnings=warnings,
     )
+
+
+def _out_of_range(
+    x: NDArray[Any], output: NDArray[Any], mean: Double, var: Double, rstd: Double, state: State, plan: Plan
+) -> bool:
+    """Whether finite float64 numbers have left float64's range on the way, or come close to its lower end."""
+    lost = ~np.isfinite(mean.hi) | ~np.isfinite(var.hi)
+    if plan.source == "batch":
+        if ((var.hi < _LEAST_VAR) & ((var.hi != 0) | (plan.eps == 0))).any():
+            return True
+        if lost.any() and (lost & np.isfinite(x).reshape(plan.layout.view).all(plan.layout.axes, keepdims=True)).any():
+            return True
+        lost |= ~np.isfinite(rstd.hi)
+    if not lost.any() and _surely_finite(state, plan, rstd.hi):
+        return False
+    infinite = ~np.isfinite(output).reshape(plan.layout.view)
+    return bool((infinite & np.isfinite(x).reshape(plan.layout.view) & ~lost).any())
 
 
 def _small(x: NDArray[Any], plan: Plan, state: State, *, out: NDArray[Any] | None, steps: bool) -> Result:
@@ -238,7 +266,11 @@ def _named(mean: Double, var: Double, rstd: Double, plan: Plan) -> dict[str, Any
 def _divided(var: Double, plan: Plan, ddof: int) -> Double:
     """The biased variance, as it is when the sum is divided by n - ddof."""
     n = plan.layout.count
-    return var * (_number(n) / _number(n - ddof)) if ddof else var
+    if not ddof:
+        return var
+    if var.lo.ndim == 0:  # half and single precision, whose large tensors' statistics are no pairs
+        return Double(var.hi * (n / (n - ddof)))
+    return var * (_number(n) / _number(n - ddof))
 
 
 def _updated(state: State, mean: Double, var: Double, plan: Plan) -> State:

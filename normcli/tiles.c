@@ -1,0 +1,544 @@
+/* The inner loops of normcli.kernel: sums, sums of squares and outputs of one slab of a tensor.
+ *
+ * normcli.kernel decides what a slab is and merges slabs; here a slab is cut into tiles that stay in a
+ * second-level cache. Elements are widened to double when they are read and rounded once when they are
+ * written. For half and single precision that is all; for double, every sum is a pair high + low
+ * (Knuth's two-sum, TAOCP 2, 4.2.2) and so is every intermediate of an output (products with fma), so
+ * that only the last addition rounds.
+ *
+ * Built with -ffp-contract=off: an fma is where one is written, and every processor gives the same bits.
+ */
+
+#define Py_LIMITED_API 0x030B0000
+#include <Python.h>
+#include <float.h>
+#include <math.h>
+#include <string.h>
+
+#define MOST_DIMENSIONS 16
+#define CHUNK 512 /* elements that are widened at a time; in double a fraction of a first-level cache */
+
+#if defined(__x86_64__) && defined(__gnu_linux__) && defined(__GNUC__) && !defined(__clang__)
+#define EVERY_PROCESSOR __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define EVERY_PROCESSOR
+#endif
+#define INLINE static inline __attribute__((always_inline))
+
+enum Dtype { FLOAT16, BFLOAT16, FLOAT32, FLOAT64 };
+
+/* A slab: dimensions in the order in which they lie in memory. The strides of x and y are in bytes,
+ * those of statistics and parameters in elements: 0 where a dimension has none of its own. The last
+ * stride of statistics and parameters is 0 or 1. */
+typedef struct {
+    int64_t rank, dtype, centers;
+    int64_t shape[MOST_DIMENSIONS], x_stride[MOST_DIMENSIONS], y_stride[MOST_DIMENSIONS];
+    int64_t stat_stride[MOST_DIMENSIONS], param_stride[MOST_DIMENSIONS];
+    int64_t cut, step;        /* the dimension that is cut into tiles, and how many of it make one */
+    double n, divisor, eps;   /* n of a whole group; what the sum of squares is divided by */
+    const char *x;
+    char *y;
+    double *mean, *mean_low, *var, *rstd, *var_low, *rstd_low; /* the last two for double only, else null */
+    double *sum, *sum_low, *squares, *squares_low; /* of a part of a longer group */
+    const double *weight, *bias;
+} Slab;
+
+/* A run: the elements along the last dimension, for one place in the others. */
+typedef struct {
+    int64_t index[MOST_DIMENSIONS], stat, param;
+    const char *x;
+    char *y;
+} Run;
+
+INLINE int next_run(const Slab *slab, Run *run) {
+    for (int64_t d = slab->rank - 2; d >= 0; d--) {
+        run->x += slab->x_stride[d];
+        run->y += slab->y_stride[d];
+        run->stat += slab->stat_stride[d];
+        run->param += slab->param_stride[d];
+        if (++run->index[d] < slab->shape[d]) return 1;
+        run->x -= slab->x_stride[d] * slab->shape[d];
+        run->y -= slab->y_stride[d] * slab->shape[d];
+        run->stat -= slab->stat_stride[d] * slab->shape[d];
+        run->param -= slab->param_stride[d] * slab->shape[d];
+        run->index[d] = 0;
+    }
+    return 0;
+}
+
+INLINE Run first_run(const Slab *slab) {
+    Run run;
+    memset(&run, 0, sizeof run);
+    run.x = slab->x;
+    run.y = slab->y;
+    return run;
+}
+
+/* ---- pairs -------------------------------------------------------------------------------------- */
+
+#define TWO_SUM(sum, rest, a, b)                                      \
+    do {                                                              \
+        __typeof__(sum) a_ = (a), b_ = (b), s_ = a_ + b_, t_ = s_ - a_; \
+        (rest) = (a_ - (s_ - t_)) + (b_ - t_);                        \
+        (sum) = s_;                                                   \
+    } while (0)
+
+INLINE void add_pair(double *high, double *low, double more_high, double more_low) {
+    double sum, rest;
+    TWO_SUM(sum, rest, *high, more_high);
+    rest += *low + more_low;
+    *high = sum + rest;
+    *low = rest - (*high - sum);
+    if (!isfinite(*high)) *high = sum, *low = 0;
+}
+
+INLINE void divide_pair(double *high, double *low, double by) {
+    double quotient = *high / by, rest = (__builtin_fma(-quotient, by, *high) + *low) / by;
+    *high = quotient + rest;
+    *low = rest - (*high - quotient);
+    if (!isfinite(*high) || !isfinite(*low)) *high = quotient, *low = 0;
+}
+
+INLINE void multiply_pair(double *high, double *low, double by) {
+    double product = *high * by;
+    *low = __builtin_fma(*high, by, -product) + *low * by;
+    *high = product;
+}
+
+/* ---- reading and writing elements ----------------------------------------------------------------- */
+
+INLINE float float_of(uint32_t bits) { float f; memcpy(&f, &bits, 4); return f; }
+INLINE uint64_t bits_of_double(double d) { uint64_t bits; memcpy(&bits, &d, 8); return bits; }
+INLINE uint32_t bits_of(float f) { uint32_t bits; memcpy(&bits, &f, 4); return bits; }
+
+INLINE double from_half(uint16_t h) {
+    uint32_t sign = (uint32_t)(h & 0x8000) << 16, rest = (uint32_t)(h & 0x7fff) << 13;
+    uint32_t finite = bits_of(float_of(rest) * 0x1p112f);
+    return float_of(sign | (rest >= 0x0f800000 ? rest | 0x7f800000 : finite));
+}
+
+/* A double rounded once, to nearest, ties to even, to a format whose significand has 53 - DROPPED bits and whose
+ * bias is BIAS: below LEAST the subnormals, which adding MAGIC rounds (its last place is their step), and from
+ * MOST on infinity. All in integers of 64 bits, so that eight go at a time. */
+#define NARROWED(name, DROPPED, BIAS, LEAST, MAGIC, MOST, INFINITE, NOT_A_NUMBER)                     \
+    INLINE uint16_t name(double d) {                                                                  \
+        double size = fabs(d), magic = MAGIC;                                                         \
+        uint64_t u = bits_of_double(size), sign = (bits_of_double(d) >> 48) & 0x8000;                 \
+        uint64_t small = bits_of_double(size + magic) - bits_of_double(magic);                        \
+        uint64_t near = u + ((1ull << (DROPPED - 1)) - 1) + ((u >> DROPPED) & 1);                     \
+        uint64_t normal = (near >> DROPPED) - ((1023ull - BIAS) << (52 - DROPPED));                   \
+        uint64_t large = size > DBL_MAX || size <= DBL_MAX ? INFINITE : NOT_A_NUMBER;                 \
+        return (uint16_t)(sign | (size < LEAST ? small : size < MOST ? normal : large));              \
+    }
+NARROWED(to_half, 42, 15, 0x1p-14, 0x1p28, 0x1p16, 0x7c00, 0x7e00)
+NARROWED(to_brain, 45, 127, 0x1p-126, 0x1p-81, 0x1p128, 0x7f80, 0x7fc0)
+
+#define LOAD(type, expression)                                          \
+    if (stride == (int64_t)sizeof(type)) {                              \
+        const type *restrict from = (const type *)x;                    \
+        for (int64_t i = 0; i < n; i++) { type e = from[i]; to[i] = (expression); } \
+    } else                                                              \
+        for (int64_t i = 0; i < n; i++) { type e; memcpy(&e, x + i * stride, sizeof e); to[i] = (expression); }
+
+#define STORE(type, expression)                                         \
+    if (stride == (int64_t)sizeof(type)) {                              \
+        type *restrict into = (type *)y;                                \
+        for (int64_t i = 0; i < n; i++) { double e = from[i]; into[i] = (expression); } \
+    } else                                                              \
+        for (int64_t i = 0; i < n; i++) { double e = from[i]; type v = (expression); memcpy(y + i * stride, &v, sizeof v); }
+
+INLINE void load(int64_t dtype, const char *x, int64_t stride, int64_t n, double *restrict to) {
+    switch (dtype) {
+    case FLOAT16: LOAD(uint16_t, from_half(e)) break;
+    case BFLOAT16: LOAD(uint16_t, float_of((uint32_t)e << 16)) break;
+    case FLOAT32: LOAD(float, e) break;
+    default: LOAD(double, e)
+    }
+}
+
+INLINE void store(int64_t dtype, const double *restrict from, int64_t n, char *y, int64_t stride) {
+    switch (dtype) {
+    case FLOAT16: STORE(uint16_t, to_half(e)) break;
+    case BFLOAT16: STORE(uint16_t, to_brain(e)) break;
+    case FLOAT32: STORE(float, (float)e) break;
+    default: STORE(double, e)
+    }
+}
+
+/* ---- sums ----------------------------------------------------------------------------------------- */
+
+/* Four sums of eight lanes each, so that no addition waits for the one before it. */
+enum { LANES = 8, SUMS = 4 };
+typedef double Lanes __attribute__((vector_size(64), aligned(8)));
+static const double PART[2 * LANES] = {1, 1, 1, 1, 1, 1, 1, 1};
+
+/* Add eight elements (squares == 0), or the squares of their deviations from mean + mean_low; `some` has 1 for
+ * those that count and 0 for those that do not. */
+INLINE void add_eight(Lanes value, Lanes some, int squares, int pairs, double mean, double mean_low, Lanes *high,
+                      Lanes *low) {
+    Lanes lost, more = {0};
+    if (squares && pairs) {
+        Lanes d, e, minus = (Lanes){0} - mean;
+        TWO_SUM(d, e, value, minus);
+        d *= some;
+        e = (e - mean_low) * some;
+        value = d * d;
+        for (int k = 0; k < LANES; k++) more[k] = __builtin_fma(d[k], d[k], -value[k]);
+        more += 2 * d * e;
+    } else if (squares) {
+        Lanes d = (value - mean - mean_low) * some;
+        value = d * d;
+    }
+    if (pairs) {
+        TWO_SUM(*high, lost, *high, value);
+        *low += lost + more;
+    } else
+        *high += value;
+}
+
+/* Up to eight elements, widened; the rest are 0. */
+INLINE Lanes eight_of(const char *b, int64_t at, int64_t n, int single) {
+    double wide[LANES] = {0};
+    float narrow[LANES] = {0};
+    Lanes value;
+    if (single) {
+        memcpy(narrow, b + at * 4, (size_t)n * 4);
+        for (int k = 0; k < LANES; k++) wide[k] = narrow[k];
+    } else
+        memcpy(wide, b + at * 8, (size_t)n * 8);
+    memcpy(&value, wide, sizeof value);
+    return value;
+}
+
+/* The sum of a chunk of float (single) or double, or of its squares, added to a pair. */
+INLINE void sum_of_chunk(const char *restrict b, int64_t n, int single, int squares, int pairs, double mean, double mean_low,
+                         double *sum, double *rest) {
+    Lanes high[SUMS] = {{0}}, low[SUMS] = {{0}}, value, all = (Lanes){0} + 1;
+    int64_t i = 0;
+    for (; i + SUMS * LANES <= n; i += SUMS * LANES)
+        for (int q = 0; q < SUMS; q++) {
+            value = eight_of(b, i + q * LANES, LANES, single);
+            add_eight(value, all, squares, pairs, mean, mean_low, high + q, low + q);
+        }
+    for (; i + LANES <= n; i += LANES) {
+        value = eight_of(b, i, LANES, single);
+        add_eight(value, all, squares, pairs, mean, mean_low, high, low);
+    }
+    if (i < n) {
+        Lanes some;
+        value = eight_of(b, i, n - i, single);
+        memcpy(&some, PART + LANES - (n - i), sizeof some);
+        add_eight(value, some, squares, pairs, mean, mean_low, high, low);
+    }
+    for (int half = SUMS / 2; half; half /= 2)
+        for (int q = 0; q < half; q++) {
+            Lanes lost = {0};
+            if (pairs) TWO_SUM(high[q], lost, high[q], high[q + half]);
+            else high[q] += high[q + half];
+            low[q] += low[q + half] + lost;
+        }
+    double highs[LANES], lows[LANES], lost = 0;
+    memcpy(highs, high, sizeof highs);
+    memcpy(lows, low, sizeof lows);
+    for (int half = LANES / 2; half; half /= 2)
+        for (int k = 0; k < half; k++) {
+            if (pairs) TWO_SUM(highs[k], lost, highs[k], highs[k + half]);
+            else highs[k] += highs[k + half];
+            lows[k] += lows[k + half] + lost;
+        }
+    if (pairs) add_pair(sum, rest, highs[0], lows[0]);
+    else *sum += highs[0];
+}
+
+/* The same for statistics that lie side by side: one sum for each element of the chunk. */
+INLINE void sums_of_chunk(const char *restrict b, int64_t n, int single, int squares, int pairs, const double *restrict mean,
+                          const double *restrict mean_low, double *restrict sum, double *restrict rest) {
+    for (int64_t i = 0; i < n; i++) {
+        double value = single ? ((const float *)b)[i] : ((const double *)b)[i], more = 0;
+        if (squares && pairs) {
+            double d, e;
+            TWO_SUM(d, e, value, -mean[i]);
+            e -= mean_low[i];
+            value = d * d;
+            more = __builtin_fma(d, d, -value) + 2 * d * e;
+        } else if (squares) {
+            double d = value - mean[i] - mean_low[i];
+            value = d * d;
+        }
+        if (pairs) {
+            double total, lost;
+            TWO_SUM(total, lost, sum[i], value);
+            sum[i] = total;
+            rest[i] += lost + more;
+        } else
+            sum[i] += value;
+    }
+}
+
+/* Where the elements of a chunk can be read as float or double: in the tensor itself, or widened in a buffer. */
+INLINE const char *readable(const Slab *t, const char *x, int64_t n, double *buffer, int *single) {
+    int64_t stride = t->x_stride[t->rank - 1];
+    *single = t->dtype == FLOAT32 && stride == 4;
+    if (*single || (t->dtype == FLOAT64 && stride == 8)) return x;
+    load(t->dtype, x, stride, n, buffer);
+    return (const char *)buffer;
+}
+
+INLINE void add_chunk(const Slab *t, const Run *run, int64_t at, int squares, int pairs) {
+    double buffer[CHUNK];
+    int64_t last = t->rank - 1, n = t->shape[last] - at < CHUNK ? t->shape[last] - at : CHUNK;
+    int64_t s = run->stat + t->stat_stride[last] * at;
+    double *sum = (squares ? t->var : t->mean) + s, *rest = squares ? t->var_low : t->mean_low;
+    const double *mean = t->mean + s, *mean_low = t->mean_low + s;
+    if (rest) rest += s;
+    int single;
+    const char *b = readable(t, run->x + at * t->x_stride[last], n, buffer, &single);
+    if (t->stat_stride[last]) {
+        if (single) sums_of_chunk(b, n, 1, squares, pairs, mean, mean_low, sum, rest);
+        else sums_of_chunk(b, n, 0, squares, pairs, mean, mean_low, sum, rest);
+    } else if (single) sum_of_chunk(b, n, 1, squares, pairs, *mean, *mean_low, sum, rest);
+    else sum_of_chunk(b, n, 0, squares, pairs, *mean, *mean_low, sum, rest);
+}
+
+/* Do something with every chunk; where statistics lie side by side, those of a chunk stay in the first-level cache. */
+#define EACH_CHUNK(t, action)                                                                                  \
+    do {                                                                                                       \
+        int64_t size_ = (t)->shape[(t)->rank - 1];                                                             \
+        Run run = first_run(t);                                                                                \
+        if ((t)->stat_stride[(t)->rank - 1])                                                                   \
+            for (int64_t at = 0; at < size_; at += CHUNK, run = first_run(t))                                  \
+                do action; while (next_run(t, &run));                                                          \
+        else                                                                                                   \
+            do                                                                                                 \
+                for (int64_t at = 0; at < size_; at += CHUNK) action;                                          \
+            while (next_run(t, &run));                                                                         \
+    } while (0)
+
+/* Add up a tile into mean and mean_low, or its squares into var and var_low. */
+EVERY_PROCESSOR static void add_up(const Slab *t, int squares) {
+    int pairs = t->dtype == FLOAT64;
+    if (!squares && !pairs) EACH_CHUNK(t, add_chunk(t, &run, at, 0, 0));
+    else if (!squares) EACH_CHUNK(t, add_chunk(t, &run, at, 0, 1));
+    else if (!pairs) EACH_CHUNK(t, add_chunk(t, &run, at, 1, 0));
+    else EACH_CHUNK(t, add_chunk(t, &run, at, 1, 1));
+}
+
+/* ---- statistics ------------------------------------------------------------------------------------- */
+
+/* A slab's statistics alone: the dimensions that have some, of which the last lies side by side. */
+INLINE Slab statistics_of(const Slab *t) {
+    Slab stats = *t;
+    stats.rank = 0;
+    for (int64_t d = 0; d < t->rank; d++)
+        if (t->stat_stride[d]) {
+            stats.shape[stats.rank] = t->shape[d];
+            stats.stat_stride[stats.rank++] = t->stat_stride[d];
+        }
+    if (!stats.rank) stats.shape[stats.rank++] = 1;
+    return stats;
+}
+
+#if defined(__GNUC__) && !defined(__clang__)
+#define INDEPENDENT _Pragma("GCC ivdep")
+#else
+#define INDEPENDENT
+#endif
+
+#define EACH_STATISTIC(t, s)                                                    \
+    Slab stats_ = statistics_of(t);                                             \
+    Run run_ = first_run(&stats_);                                              \
+    do                                                                          \
+        INDEPENDENT                                                             \
+        for (int64_t s = run_.stat; s < run_.stat + stats_.shape[stats_.rank - 1]; s++)
+
+#define END_EACH(t) while (next_run(&stats_, &run_))
+
+static void clear(double *high, double *low, const Slab *t) {
+    EACH_STATISTIC(t, s) {
+        high[s] = 0;
+        if (low) low[s] = 0;
+    }
+    END_EACH(t);
+}
+
+/* Sums become means. */
+EVERY_PROCESSOR static void finish_mean(const Slab *t, double n) {
+    double *mean = t->mean, *mean_low = t->mean_low;
+    EACH_STATISTIC(t, s) divide_pair(mean + s, mean_low + s, n);
+    END_EACH(t);
+}
+
+/* Sums of squares become variances and rstd = 1 / sqrt(squares / divisor + eps). */
+EVERY_PROCESSOR void normcli_finish(const Slab *t) {
+    double *var = t->var, *var_low = t->var_low, *rstd = t->rstd, *rstd_low = t->rstd_low;
+    double n = t->n, divisor = t->divisor, eps = t->eps;
+    int pairs = t->dtype == FLOAT64;
+    EACH_STATISTIC(t, s) {
+        double high = var[s], low = pairs ? var_low[s] : 0;
+        if (!pairs) {
+            var[s] = high / n;
+            rstd[s] = 1 / sqrt(high / divisor + eps);
+            continue;
+        }
+        divide_pair(var + s, var_low + s, n);
+        divide_pair(&high, &low, divisor);
+        add_pair(&high, &low, eps, 0);
+        double root = sqrt(high), rest = (__builtin_fma(-root, root, high) + low) / (2 * root), inverse = 1 / root;
+        rest = (__builtin_fma(-inverse, root, 1) - inverse * rest) * inverse;
+        rstd[s] = inverse;
+        rstd_low[s] = isfinite(rest) ? rest : 0;
+    }
+    END_EACH(t);
+}
+
+/* ---- outputs ---------------------------------------------------------------------------------------- */
+
+/* deviation * rstd * weight + bias; statistics and parameters are those of each element, or of all. */
+INLINE void emit_chunk(const char *restrict x, char *restrict to, int64_t n, int from_single, int to_single, int pairs,
+                       int own_stat, int own_param, const double *restrict mean, const double *restrict mean_low,
+                       const double *restrict rstd, const double *restrict rstd_low, const double *restrict weight,
+                       const double *restrict bias) {
+    for (int64_t i = 0; i < n; i++) {
+        int64_t s = own_stat ? i : 0, p = own_param ? i : 0;
+        double value = from_single ? ((const float *)x)[i] : ((const double *)x)[i], r = rstd[s];
+        if (!pairs) {
+            double d = value - mean[s] - mean_low[s];
+            double y = (d == 0) & (r == INFINITY) ? 0 : d * r; /* by definition, where var + eps is 0 */
+            value = y * weight[p] + bias[p];
+        } else {
+            double d, e, deviation, y, y_low, scaled, sum, rest;
+            TWO_SUM(d, e, value, -mean[s]);
+            e -= mean_low[s];
+            deviation = d + e;
+            e -= deviation - d;
+            d = deviation;
+            y = d * r;
+            y_low = __builtin_fma(d, r, -y) + (d * rstd_low[s] + e * r);
+            y = (d == 0) & (r == INFINITY) ? 0 : y;
+            scaled = y * weight[p];
+            y_low = __builtin_fma(y, weight[p], -scaled) + y_low * weight[p];
+            TWO_SUM(sum, rest, scaled, bias[p]);
+            value = sum + (rest + y_low);
+            value = value == value && fabs(sum) <= DBL_MAX ? value : sum; /* what infinity lost is not a number */
+        }
+        if (to_single) ((float *)to)[i] = (float)value;
+        else ((double *)to)[i] = value;
+    }
+}
+
+static const double ONE[CHUNK] = {[0 ... CHUNK - 1] = 1}, NONE[CHUNK] = {[0 ... CHUNK - 1] = -0.0}; /* y + -0.0 is y */
+
+INLINE void emit_at(const Slab *t, const Run *run, int64_t at, int pairs) {
+    double buffer[CHUNK], result[CHUNK];
+    int64_t last = t->rank - 1, n = t->shape[last] - at < CHUNK ? t->shape[last] - at : CHUNK;
+    int64_t own = t->stat_stride[last], param = t->param_stride[last], stride = t->y_stride[last];
+    int64_t s = run->stat + own * at, p = run->param + param * at;
+    const double *m = t->mean + s, *ml = t->mean_low + s, *r = t->rstd + s, *rl = pairs ? t->rstd_low + s : NULL;
+    const double *w = t->weight ? t->weight + p : ONE, *c = t->bias ? t->bias + p : NONE;
+    char *y = run->y + at * stride, *to = (char *)result;
+    int single;
+    const char *x = readable(t, run->x + at * t->x_stride[last], n, buffer, &single);
+    int direct = t->dtype == FLOAT64 ? stride == 8 : single && stride == 4;
+    if (direct) to = y;
+#define EMIT(from_single, to_single, own, param) \
+    emit_chunk(x, to, n, from_single, to_single, pairs, own, param, m, ml, r, rl, w, c)
+#define EMIT_EACH(from_single, to_single)                            \
+    do {                                                             \
+        if (own && param) EMIT(from_single, to_single, 1, 1);        \
+        else if (own) EMIT(from_single, to_single, 1, 0);            \
+        else if (param) EMIT(from_single, to_single, 0, 1);          \
+        else EMIT(from_single, to_single, 0, 0);                     \
+    } while (0)
+    if (pairs || !single) EMIT_EACH(0, 0);
+    else if (direct) EMIT_EACH(1, 1);
+    else EMIT_EACH(1, 0);
+    if (!direct) store(t->dtype, result, n, y, stride);
+}
+
+EVERY_PROCESSOR static void emit_tile(const Slab *t) {
+    if (t->dtype == FLOAT64) EACH_CHUNK(t, emit_at(t, &run, at, 1));
+    else EACH_CHUNK(t, emit_at(t, &run, at, 0));
+}
+
+/* ---- slabs ------------------------------------------------------------------------------------------ */
+
+INLINE Slab tile_of(const Slab *slab, int64_t start) {
+    Slab tile = *slab;
+    int64_t d = slab->cut, stat = start * slab->stat_stride[d], param = start * slab->param_stride[d];
+    tile.shape[d] = slab->shape[d] - start < slab->step ? slab->shape[d] - start : slab->step;
+    tile.x += start * slab->x_stride[d];
+    tile.y += start * slab->y_stride[d];
+    tile.mean += stat, tile.mean_low += stat, tile.var += stat, tile.rstd += stat;
+    if (tile.var_low) tile.var_low += stat;
+    if (tile.rstd_low) tile.rstd_low += stat;
+    if (tile.weight) tile.weight += param;
+    if (tile.bias) tile.bias += param;
+    return tile;
+}
+
+/* Statistics and outputs of a slab that holds whole groups, tile by tile. */
+void normcli_whole(const Slab *slab) {
+    for (int64_t start = 0; start < slab->shape[slab->cut]; start += slab->step) {
+        Slab tile = tile_of(slab, start);
+        clear(tile.mean, tile.mean_low, &tile);
+        if (tile.centers) {
+            add_up(&tile, 0);
+            finish_mean(&tile, slab->n);
+        }
+        clear(tile.var, tile.var_low, &tile);
+        add_up(&tile, 1);
+        normcli_finish(&tile);
+        emit_tile(&tile);
+    }
+}
+
+/* Add a tile's sums, in mean and mean_low, to those of the tiles before it, of which each group has seen
+ * `seen` elements; the squares are moved to the common mean (Chan, Golub and LeVeque 1983). The tile's mean stays. */
+EVERY_PROCESSOR static void add_tile(const Slab *tile, double seen, double n) {
+    EACH_STATISTIC(tile, s) {
+        double mean = tile->sum[s], mean_low = tile->sum_low[s];
+        add_pair(tile->sum + s, tile->sum_low + s, tile->mean[s], tile->mean_low[s]);
+        divide_pair(tile->mean + s, tile->mean_low + s, n);
+        if (seen) {
+            divide_pair(&mean, &mean_low, seen);
+            add_pair(&mean, &mean_low, -tile->mean[s], -tile->mean_low[s]);
+            double square = mean * mean, low = __builtin_fma(mean, mean, -square) + 2 * mean * mean_low;
+            multiply_pair(&square, &low, seen);
+            multiply_pair(&square, &low, n);
+            divide_pair(&square, &low, seen + n);
+            add_pair(tile->squares + s, tile->squares_low + s, square, low);
+        }
+    }
+    END_EACH(tile);
+}
+
+EVERY_PROCESSOR static void add_squares(const Slab *tile) {
+    EACH_STATISTIC(tile, s) add_pair(tile->squares + s, tile->squares_low + s, tile->var[s], tile->var_low[s]);
+    END_EACH(tile);
+}
+
+/* Sums, and sums of squares about the mean, of a slab that is a part of longer groups. */
+void normcli_moments(const Slab *slab) {
+    double each = 1, seen = 0; /* elements of a group for each step along the cut, and those seen */
+    for (int64_t d = 0; d < slab->rank; d++)
+        if (!slab->stat_stride[d] && d != slab->cut) each *= (double)slab->shape[d];
+    for (int64_t start = 0; start < slab->shape[slab->cut]; start += slab->step) {
+        Slab tile = tile_of(slab, start);
+        double n = each * (double)tile.shape[slab->cut];
+        clear(tile.mean, tile.mean_low, &tile);
+        if (tile.centers) {
+            add_up(&tile, 0);
+            add_tile(&tile, seen, n);
+        }
+        clear(tile.var, tile.var_low, &tile);
+        add_up(&tile, 1);
+        add_squares(&tile);
+        seen += n;
+    }
+}
+
+/* Outputs of a slab whose statistics are known. */
+void normcli_emit(const Slab *slab) { emit_tile(slab); }
+
+static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, .m_name = "normcli._tiles", .m_size = -1};
+PyMODINIT_FUNC PyInit__tiles(void) { return PyModule_Create(&definition); } /* ctypes calls the functions above */
