@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from normcli.backends import backend as backend_named
-from normcli.backends.numpy import numpy_dtype, rounded
+from normcli.backends.numpy import normalize_stored, numpy_dtype, rounded
 from normcli.errors import InputError
 from normcli.plan import FLOAT_DTYPES, Plan, check_state_shape, either, plan
 from normcli.result import Result, State
+
+if TYPE_CHECKING:
+    from normcli.stored import Stored
 
 STATE_ARRAYS = ("weight", "bias", "running_mean", "running_var")
 _ALIASES = {"gamma": "weight", "beta": "bias"}
@@ -27,6 +30,7 @@ def normalize(
     device: str | None = None,
     out: Any = None,
     steps: bool = False,
+    threads: int | None = None,
     **options: Any,
 ) -> Result:
     """Normalize a tensor: y = (x - mean) / sqrt(var + eps) * weight + bias.
@@ -36,7 +40,8 @@ def normalize(
     with underscores: eps, weight, bias, affine, mode, momentum (None: cumulative average), decay,
     track_running_stats, running_mean, running_var, num_batches_tracked, normalized_shape, groups,
     channel_axis, ddof, running_ddof, convention, dtype. ``out`` is an array of the output's shape
-    and dtype to write to; ``steps=True`` keeps centered and normalized in the Result.
+    and dtype to write to; ``steps=True`` keeps centered and normalized in the Result; ``threads``
+    is how many work on a large tensor (all cores by default; the result does not depend on it).
 
     Raises InputError (a ValueError) for what cannot be computed, UnavailableError where the backend
     or the device is missing.
@@ -56,7 +61,8 @@ def normalize(
     else:
         tensor = as_float_array(x, given.get("dtype"))
     settled = plan(kind, tuple(tensor.shape), dtype_name(tensor), given)
-    return run(tensor, settled, initial_state(settled, given), backend=backend, device=device, out=out, steps=steps)
+    state = initial_state(settled, given)
+    return run(tensor, settled, state, backend=backend, device=device, out=out, steps=steps, threads=threads)
 
 
 def run(
@@ -68,18 +74,36 @@ def run(
     device: str | None = None,
     out: Any = None,
     steps: bool = False,
+    threads: int | None = None,
 ) -> Result:
     """Run a planned calculation on the backend of that name; a device implies torch."""
-    for name in STATE_ARRAYS:
-        if (array := getattr(state, name)) is not None:
-            check_state_shape(settled, name, array.shape)  # carried over from a batch with other channels, perhaps
+    _check(settled, state, threads)
     if device is not None and backend == "numpy":
         backend = "torch"
     if out is not None and not hasattr(out, "dtype"):
         raise InputError(f"out is a {type(out).__name__}; it must be an array of the output's shape and dtype")
     if out is not None and (tuple(out.shape), dtype_name(out)) != (settled.shape, settled.dtype):
         raise InputError(f"out is {tuple(out.shape)} {out.dtype}; the output is {settled.shape} {settled.dtype}")
-    return backend_named(backend).normalize(x, settled, state, device=device, out=out, steps=steps)
+    return backend_named(backend).normalize(x, settled, state, device=device, out=out, steps=steps, threads=threads)
+
+
+def run_stored(
+    x: Stored, settled: Plan, state: State, *, out: Stored | None, threads: int | None = None
+) -> Result | None:
+    """Run a planned calculation on a tensor that stays in its file, into another one or for its statistics alone.
+
+    None where the tensor has to be in memory for it.
+    """
+    _check(settled, state, threads)
+    return normalize_stored(x, settled, state, out=out, threads=threads)
+
+
+def _check(settled: Plan, state: State, threads: int | None) -> None:
+    for name in STATE_ARRAYS:
+        if (array := getattr(state, name)) is not None:
+            check_state_shape(settled, name, array.shape)  # carried over from a batch with other channels, perhaps
+    if threads is not None and (not isinstance(threads, int) or threads < 1):
+        raise InputError(f"threads is {threads}; it must be 1 or more")
 
 
 def is_torch(x: Any) -> bool:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from normcli.calculate import STATE_ARRAYS, as_float_array, initial_state, run
+from normcli.backends.numpy import SMALL
+from normcli.calculate import STATE_ARRAYS, as_float_array, initial_state, run, run_stored
 from normcli.errors import InputError, NormcliError, count, printable, warn
 from normcli.options import PARTS, Show, Source
 from normcli.plan import Kind, either, flag, plan
@@ -20,6 +23,7 @@ from normcli.result import Result, State
 if TYPE_CHECKING:
     from normcli.check import Check
     from normcli.steps import Trace
+    from normcli.stored import Stored
     from normcli.tolerance import Printed
     from normcli.versus import Comparison
 
@@ -34,22 +38,37 @@ class Outcome:
     trace: Trace | None = None
     check: Check | None = None
     comparisons: tuple[Comparison, ...] = ()
+    written: bool = False  # whether the output is in its file already
+
+
+@dataclass(frozen=True, kw_only=True)
+class Files:
+    """The files that are open: outputs on their way to their places, and what is read while it is shown."""
+
+    written: ExitStack
+    held: ExitStack
 
 
 def calculate(kind: Kind, inputs: list[str], options: dict[str, Any], show: Show) -> int:
     """Normalize the inputs one after the other, write and show every outcome; the exit code."""
     show = _settled(inputs, options, show)
-    outcomes = list(_checked(kind, inputs[0], options, show) if show.expect else _outcomes(kind, inputs, options, show))
-    for index, outcome in enumerate(outcomes):
-        warn(outcome.result.warnings)
-        if show.output:
-            from normcli.write import write_tensor
+    with ExitStack() as held:
+        with ExitStack() as written:  # no file is in its place before all of them are whole
+            files = Files(written=written, held=held)
+            if show.expect:
+                outcomes = list(_checked(kind, inputs[0], options, show))
+            else:
+                outcomes = list(_outcomes(kind, inputs, options, show, files))
+            for index, outcome in enumerate(outcomes):
+                warn(outcome.result.warnings)
+                if show.output and not outcome.written:
+                    from normcli.write import write_tensor
 
-            write_tensor(show.output.replace("{i}", str(index)), outcome.result.output)
-    for index, outcome in enumerate(outcomes):
-        if index and show.format != "json":
-            sys.stdout.write("\n")
-        _render(outcome, show)
+                    write_tensor(show.output.replace("{i}", str(index)), outcome.result.output)
+        for index, outcome in enumerate(outcomes):
+            if index and show.format != "json":
+                sys.stdout.write("\n")
+            _render(outcome, show)
     return int(any(outcome.check is not None and not outcome.check.ok for outcome in outcomes))
 
 
@@ -142,24 +161,90 @@ def _settled(inputs: list[str], options: Mapping[str, Any], show: Show) -> Show:
     return show
 
 
-def _outcomes(kind: Kind, inputs: list[str], options: dict[str, Any], show: Show) -> Iterator[Outcome]:
+def _outcomes(kind: Kind, inputs: list[str], options: dict[str, Any], show: Show, files: Files) -> Iterator[Outcome]:
     """Each input's outcome; the running statistics carry over from one to the next."""
     given: dict[str, Any] = {
         name: _read(value) if isinstance(value, Source) else value for name, value in options.items()
     }
     state: State | None = None
-    for text in inputs:
-        read = read_tensor(text, key=show.key, dtype=given.get("dtype"))
-        warn(read.warnings)
-        outcome = _outcome(kind, read.array, given, show, state)
+    for index, text in enumerate(inputs):
+        outcome = _streamed(kind, text, given, show, state, index, files)
+        if outcome is None:
+            read = read_tensor(text, key=show.key, dtype=given.get("dtype"))
+            warn(read.warnings)
+            outcome = _outcome(kind, read.array, given, show, state)
         state = outcome.result.after
         yield outcome
+
+
+def _streamed(
+    kind: Kind, text: str, given: dict[str, Any], show: Show, state: State | None, index: int, files: Files
+) -> Outcome | None:
+    """The outcome of a large NPY file that is read slab by slab; None for all that must be in memory.
+
+    Its output goes to another NPY file, slab by slab too, or nowhere where it is not asked for.
+    """
+    path = show.output.replace("{i}", str(index)) if show.output else ""
+    if not show.streams or given.get("dtype") is not None or not (path or show.only in ("statistics", "running")):
+        return None
+    from normcli.stored import created, opened
+    from normcli.write import is_replaceable, whole_file
+
+    if path and not (path.lower().endswith(".npy") and is_replaceable(path)):
+        return None
+    x = opened(text)
+    if x is None:
+        return None
+    with ExitStack() as own, suppress(_MustBeInMemory):
+        own.callback(x.close)
+        if x.size <= SMALL:
+            return None
+        settled = plan(kind.name, x.shape, x.dtype.newbyteorder("=").name, given)
+        state = initial_state(settled, given) if state is None else state
+        out = created(own.enter_context(whole_file(path)), x) if path else None
+        if out is not None:
+            files.held.callback(out.close)
+        with _progress(x):
+            result = run_stored(x, settled, state, out=out, threads=show.threads)
+        if result is None:
+            raise _MustBeInMemory
+        files.written.push(own.pop_all())
+        return Outcome(result=result, written=True)
+    return None
+
+
+class _MustBeInMemory(Exception):  # noqa: N818  # nothing is wrong: what has been written is dropped
+    """The numbers of a file cannot be worked on slab by slab."""
+
+
+@contextmanager
+def _progress(x: Stored) -> Iterator[None]:
+    """A bar on standard error while a file is worked on, if that is a terminal and it takes more than a second."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        yield
+        return
+    begun, bars = monotonic(), ExitStack()
+    shown: list[Callable[[float], None]] = []
+
+    def advanced(fraction: float) -> None:
+        if not shown and monotonic() - begun > 1:
+            from normcli.tables import progress_bar
+
+            shown.append(bars.enter_context(progress_bar(x.name)))
+        for show in shown:
+            show(fraction)
+
+    x.advanced = advanced
+    with bars:
+        yield
 
 
 def _outcome(kind: Kind, x: NDArray[Any], given: dict[str, Any], show: Show, state: State | None) -> Outcome:
     settled = plan(kind.name, x.shape, str(x.dtype), given)
     state = initial_state(settled, given) if state is None else state
-    result = run(x, settled, state, backend=show.backend or "numpy", device=show.device, steps=show.steps)
+    result = run(
+        x, settled, state, backend=show.backend or "numpy", device=show.device, steps=show.steps, threads=show.threads
+    )
     steps = None
     if show.steps:
         from normcli.steps import trace

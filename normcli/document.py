@@ -28,14 +28,14 @@ def chunks(
     '[[-1.0, 1.0]]\\n'
     """
     if only == "output":
-        yield from json_chunks(np.asarray(result.output))
+        yield from json_chunks(result.output)
     elif only is not None:
         yield text(_parts(result, trace)[only])
     else:
         parts = _parts(result, trace)
         after = {name: parts.pop(name) for name in ("trace",) if name in parts} | dict(more or {})
         yield text(parts)[:-1] + ', "output": '
-        yield from json_chunks(np.asarray(result.output))
+        yield from json_chunks(result.output)
         yield "".join(f", {json.dumps(name)}: {text(value)}" for name, value in after.items()) + "}"
     yield "\n"
 

@@ -33,14 +33,17 @@ from normcli.backends.numpy import regions_of, rounded
 from normcli.double import Double
 from normcli.plan import Plan, Shape
 from normcli.result import State
+from normcli.stored import Stored
 
 Floats = NDArray[np.float64]
+Elements = NDArray[Any] | Stored
 Region = tuple[slice, ...]
 T = TypeVar("T")
 
 BLOCK = 2**17  # elements of a block: in float64 half of a second-level cache; shorter steps wait for each other
 SLAB = 2**20  # elements of a slab at most: what one thread works on
 _LEAST_SLAB = 2**16
+_READERS = 8  # threads at most that hold slabs of a file in memory
 _SLABS = 16  # of a tensor too small for the largest
 _BLOCK_SPAN = 64  # elements that lie side by side in memory, at least, wherever the shape allows
 _SLAB_SPAN = 2**11
@@ -73,7 +76,7 @@ class Axes:
         """The shape with all but the channel dimensions shrunk to 1."""
         return tuple(size if own else 1 for size, own in zip(self.shape, self.channel, strict=True))
 
-    def merged(self, *arrays: NDArray[Any]) -> tuple[Any, ...]:
+    def merged(self, *arrays: Elements) -> tuple[Any, ...]:
         """Axes in which neighbours of one purpose are one where all arrays allow it, and the arrays with them.
 
         The statistics' own dimensions stay in order, so that these axes' are a reshape away.
@@ -96,7 +99,7 @@ class Axes:
         )
         return axes, *(array.reshape(shape, copy=False) for array in arrays)
 
-    def _one(self, outer: int, inner: int, arrays: Sequence[NDArray[Any]]) -> bool:
+    def _one(self, outer: int, inner: int, arrays: Sequence[Elements]) -> bool:
         """Whether two dimensions of one purpose lie in all arrays as one would."""
         purposes = ((self.averaged[d], self.channel[d]) for d in (outer, inner))
         return len(set(purposes)) == 1 and all(
@@ -125,12 +128,31 @@ def axes_of(plan: Plan, strides: Sequence[int] | None = None) -> Axes:
 
 def split_shape(plan: Plan) -> Shape:
     """The input's shape, the channel axis split for group norm into groups and channels of a group."""
-    axis = plan.layout.channel_axis
-    if plan.groups is None or axis is None:
-        return plan.shape
-    pair = (plan.groups, plan.shape[axis] // plan.groups)
-    pair = pair[::-1] if plan.convention.interleaved_groups else pair
-    return (*plan.shape[:axis], *pair, *plan.shape[axis + 1 :])
+    axis, pair = plan.layout.channel_axis, _pair(plan)
+    return plan.shape if axis is None or pair is None else (*plan.shape[:axis], *pair, *plan.shape[axis + 1 :])
+
+
+def split_strides(plan: Plan, strides: Sequence[int]) -> tuple[int, ...]:
+    """The strides of the split shape, from those of the input."""
+    axis, pair = plan.layout.channel_axis, _pair(plan)
+    if axis is None or pair is None:
+        return tuple(strides)
+    return (*strides[:axis], strides[axis] * pair[1], strides[axis], *strides[axis + 1 :])
+
+
+def in_order(elements: Elements, plan: Plan, axes: Axes) -> Elements:
+    """A tensor with its dimensions as the axes have them; in a file they lie in that order."""
+    if isinstance(elements, Stored):
+        return elements.reshape(axes.shape)
+    return elements.reshape(split_shape(plan), copy=False).transpose(axes.order)
+
+
+def _pair(plan: Plan) -> tuple[int, int] | None:
+    """What the channel axis is split into."""
+    if plan.groups is None or plan.layout.channel_axis is None:
+        return None
+    pair = (plan.groups, plan.shape[plan.layout.channel_axis] // plan.groups)
+    return pair[::-1] if plan.convention.interleaved_groups else pair
 
 
 def _roles(plan: Plan) -> tuple[list[bool], list[bool]]:
@@ -173,34 +195,59 @@ class Statistics:
 
 
 def normalize(
-    plan: Plan, state: State, axes: Axes, x: NDArray[Any], output: NDArray[Any], *, threads: int | None
+    plan: Plan, state: State, axes: Axes, x: Elements, output: Elements | None, *, threads: int | None
 ) -> Statistics:
-    """Normalize ``x`` into ``output``, both with the dimensions of ``axes``; return the statistics."""
+    """Normalize ``x`` into ``output``, both with the dimensions of ``axes``; return the statistics.
+
+    Without an ``output`` the statistics are all that is worked out.
+    """
     threads = threads or cores()
+    if isinstance(x, Stored):
+        threads = min(threads, _READERS)
     with np.errstate(all="ignore"):
         work = _work(plan, state, axes, x, output)
         slab = min(SLAB, max(_LEAST_SLAB, x.size // _SLABS))
         groups, runs = _tiles(work.axes, work.axes.shape, slab, _SLAB_SPAN)
         if len(runs) == 1 or plan.source == "running":
-            _parallel(work.whole, [_joined(work.axes, group, run) for group in groups for run in runs], threads)
-        else:
-            inside = 1 if len(groups) >= 2 * threads else threads  # threads that share a group
+            slabs = [_joined(work.axes, group, run) for group in groups for run in runs]
+            _parallel(_counted(work.whole, x, passes=1), slabs, threads)
+            return work.statistics.reshaped(axes.stats)
+        inside = 1 if len(groups) >= 2 * threads else threads  # threads that share a group
+        passes = 1 if output is None else 2
+        partial, emit = _counted(work.partial, x, passes=passes), _counted(work.emit, x, passes=passes)
 
-            def long(group: Region) -> None:
-                slabs = [_joined(work.axes, group, run) for run in runs]
-                work.keep(slabs[0], merged(_parallel(work.partial, slabs, inside)))
-                _parallel(work.emit, slabs, inside)
+        def long(group: Region) -> None:
+            slabs = [_joined(work.axes, group, run) for run in runs]
+            work.keep(slabs[0], merged(_parallel(partial, slabs, inside)))
+            if output is not None:
+                _parallel(emit, slabs, inside)
 
-            _parallel(long, groups, threads if inside == 1 else 1)
+        _parallel(long, groups, threads if inside == 1 else 1)
     return work.statistics.reshaped(axes.stats)
 
 
-def _work(plan: Plan, state: State, axes: Axes, x: NDArray[Any], output: NDArray[Any]) -> Work:
+def _counted(step: Callable[[Region], T], x: Elements, *, passes: int) -> Callable[[Region], T]:
+    """A step on a slab that tells a tensor in a file how much of the work is done."""
+    if not isinstance(x, Stored) or x.advanced is None:
+        return step
+    advanced, lock, whole = x.advanced, threading.Lock(), x.size * passes
+
+    def counted(slab: Region) -> T:
+        result = step(slab)
+        with lock:
+            x.done += math.prod(shape_of(slab))
+            advanced(x.done / whole)
+        return result
+
+    return counted
+
+
+def _work(plan: Plan, state: State, axes: Axes, x: Elements, output: Elements | None) -> Work:
     from normcli import tiles  # it builds on this module
 
     library = tiles.compiled()
-    fits = all(array.flags.aligned for array in (x, output)) and len(axes.shape) <= tiles.MOST_DIMENSIONS
-    if library is not None and fits:
+    aligned = all(array.flags.aligned for array in (x, output) if isinstance(array, np.ndarray))
+    if library is not None and aligned and len(axes.shape) <= tiles.MOST_DIMENSIONS:
         return tiles.CompiledWork(library, plan, state, axes, x, output)
     return Work(plan, state, axes, x, output)
 
@@ -208,13 +255,14 @@ def _work(plan: Plan, state: State, axes: Axes, x: NDArray[Any], output: NDArray
 class Work:
     """One calculation in NumPy: its parameters in float64, and the statistics as they come in."""
 
-    def __init__(self, plan: Plan, state: State, axes: Axes, x: NDArray[Any], output: NDArray[Any]) -> None:
+    def __init__(self, plan: Plan, state: State, axes: Axes, x: Elements, output: Elements | None) -> None:
         self.plan = plan
         weight, bias, running_mean, running_var = (
             None if values is None else _placed(values, axes)
             for values in (state.weight, state.bias, state.running_mean, state.running_var)
         )
-        self.axes, self.x, self.output = axes, x, output = axes.merged(x, output)
+        present = [elements for elements in (x, output) if elements is not None]
+        self.axes, self.x, self.output = axes, x, output = (*axes.merged(*present), None)[:3]
         self.weight, self.bias = (
             None if values is None else values.reshape(axes.channels) for values in (weight, bias)
         )
@@ -274,7 +322,7 @@ class Work:
 
     def _loaded(self, region: Region) -> Floats:
         """A region in float64, in this thread's buffer; a fresh one would cost as much as the arithmetic."""
-        part = self.x[region]
+        part = self.x[region]  # of a file, an array read from it
         if not hasattr(self._own, "buffer") or self._own.buffer.size < part.size:
             self._own.buffer = np.empty(max(BLOCK, part.size))
         block: Floats = self._own.buffer[: part.size].reshape(part.shape)
@@ -310,6 +358,8 @@ class Work:
 
     def _emit(self, block: Floats, region: Region, *, centered: bool) -> None:
         """deviation * rstd * weight + bias of a block, rounded once into the output."""
+        if self.output is None:
+            return
         kept, at = self.statistics, stats_region(self.axes, region)
         if not centered and self.plan.kind.centers:
             _center(block, kept.mean[at], kept.mean_low[at])
@@ -323,7 +373,10 @@ class Work:
             np.multiply(block, _met(self.weight, region), out=block)
         if self.bias is not None:
             np.add(block, _met(self.bias, region), out=block)
-        store(block, self.output[region], self.plan.dtype)
+        room = self.output[region] if isinstance(self.output, np.ndarray) else np.empty(block.shape, self.x.dtype)
+        store(block, room, self.plan.dtype)
+        if isinstance(self.output, Stored):
+            self.output[region] = room
 
 
 def _placed(values: NDArray[Any], axes: Axes) -> Floats:
@@ -490,9 +543,14 @@ def _parallel(function: Callable[[Region], T], regions: Sequence[Region], thread
     helpers = [threading.Thread(target=work, daemon=True) for _ in range(min(threads, len(regions)) - 1)]
     for helper in helpers:
         helper.start()
-    work()
-    for helper in helpers:
-        helper.join()
+    try:
+        work()
+        for helper in helpers:
+            helper.join()
+    except BaseException as error:  # Ctrl-C: what the helpers read from and write to must outlast them
+        failures.append(error)
+        for helper in helpers:
+            helper.join()
     if failures:
         raise failures[0]
     return [results[index] for index in range(len(regions))]

@@ -191,14 +191,21 @@ def rounding_warnings(integers: list[int]) -> tuple[str, ...]:
 
 
 def write_array(stream: BinaryIO, array: NDArray[Any]) -> None:
-    """Write an array as NPY; bfloat16, which NPY cannot name, is widened to float32."""
-    values = np.asarray(array, order="C")
+    """Write an array as NPY, in Fortran order if it lies so; bfloat16, which NPY cannot name, is widened to float32."""
+    values = np.asarray(array)
+    turned = values.flags.f_contiguous and not values.flags.c_contiguous
+    values = np.asarray(values.T if turned else values, order="C")
     if values.dtype.name == "bfloat16":
         values = values.astype(np.float32)
-    fields = {"descr": values.dtype.str, "fortran_order": False, "shape": values.shape}
-    np.lib.format.write_array_header_1_0(stream, fields)
+    write_header(stream, array.shape, values.dtype, fortran_order=turned)
     # Written from here, not by NumPy: where the disk is full its writer drops the reason.
     stream.write(values.reshape(-1).view(np.uint8).data)
+
+
+def write_header(stream: BinaryIO, shape: tuple[int, ...], dtype: np.dtype[Any], *, fortran_order: bool) -> None:
+    """Write the header of NPY data, which is to follow."""
+    fields = {"descr": dtype.str, "fortran_order": fortran_order, "shape": shape}
+    np.lib.format.write_array_header_1_0(stream, fields)
 
 
 def npy_bytes(array: NDArray[Any]) -> bytes:

@@ -167,6 +167,7 @@ PRESENTATION = (
     Row("key", word, "NAME", "The array to take from an NPZ file of several (or FILE.npz::NAME)."),
     Row("backend", word, "NAME", "numpy or torch [numpy]."),
     Row("device", word, "NAME", "cpu, cuda, cuda:1 or mps; implies --backend torch."),
+    Row("threads", integer, "N", "Threads that work on a large tensor [all cores]; the result is the same."),
     Row("expect", tensor, "TENSOR", f"Check this answer for the output, {_TENSOR}; exit 1 if it is wrong."),
     Row("decimals", integer, "N", "Decimals that the answer was printed with [as written]."),
     Row("input_decimals", decimals, "N|exact", "Decimals of the input and the parameters [as written]."),
@@ -196,6 +197,7 @@ class Show:
     key: str | None = None
     backend: str | None = None
     device: str | None = None
+    threads: int | None = None
     expect: Source | None = None
     decimals: int | None = None
     input_decimals: int | None = None
@@ -208,6 +210,12 @@ class Show:
     only: str | None = None
     precision: int = 4
     output: str | None = None
+
+    @property
+    def streams(self) -> bool:
+        """Whether an input may stay in its file: nothing but the reference's own result is asked for."""
+        plain = self.backend in (None, "numpy") and self.device is None and self.key is None
+        return plain and not (self.steps or self.versus or self.expect)
 
     @property
     def steps(self) -> bool:

@@ -14,6 +14,7 @@ from normcli.digits import aligned, computed, short, written
 from normcli.plan import Plan
 from normcli.result import Result
 from normcli.steps import Trace
+from normcli.stored import Stored
 
 _THRESHOLD = 1000  # elements; a larger tensor is shown by its edges, as NumPy does
 _EDGE = 3
@@ -71,7 +72,10 @@ def sections(result: Result, trace: Trace | None, precision: int) -> list[Sectio
     tables.append(_statistics(result, precision))
     if result.plan.track_running_stats:
         tables.append(_running(result, precision))
-    return [*tables, *_output(np.asarray(result.output), precision)]
+    if result.output is None:  # it was not asked for
+        return tables
+    output = result.output if isinstance(result.output, Stored) else np.asarray(result.output)
+    return [*tables, *_output(output, precision)]
 
 
 def _trace(trace: Trace, precision: int) -> Section:
@@ -145,7 +149,7 @@ def _listed(part: str, title: str, words: list[str], columns: dict[str, Any], pr
     return Section(part=part, title=title, columns=[*words, *heads], rows=rows, labels=len(words))
 
 
-def _output(output: NDArray[Any], precision: int) -> Iterator[Section]:
+def _output(output: NDArray[Any] | Stored, precision: int) -> Iterator[Section]:
     """The output as 2-D slices over its last two axes; large tensors by their edges."""
     shape = output.shape
     large = output.size > _THRESHOLD
@@ -157,7 +161,11 @@ def _output(output: NDArray[Any], precision: int) -> Iterator[Section]:
             continue
         at = "".join(f"{i}, " for i in leading)
         title = f"output[{at}:, :]" if leading else "output"
-        values = (output[leading] if leading else output).reshape(-1, shape[-1])
+        kept = [[i for i in axis if i is not None] for axis in matrix]
+        if isinstance(output, Stored):
+            values = output.gathered([*([i] for i in leading), *kept[2 - min(2, len(shape)) :]])
+        else:
+            values = (output[leading] if leading else output).reshape(-1, shape[-1])[np.ix_(*kept)]
         yield _matrix(title + note, values, matrix, precision, numbered=len(shape) > 1)
 
 
@@ -165,8 +173,7 @@ def _matrix(
     title: str, values: NDArray[Any], edges: list[list[int | None]], precision: int, *, numbered: bool
 ) -> Section:
     rows, columns = edges
-    kept = values[np.ix_([i for i in rows if i is not None], [j for j in columns if j is not None])]
-    texts = iter(aligned(kept.astype(np.float64).ravel(), precision))
+    texts = iter(aligned(values.astype(np.float64).ravel(), precision))
     body = [
         [_GAP if i is None else str(i) if numbered else "", *(_GAP if None in (i, j) else next(texts) for j in columns)]
         for i in rows

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TextIO
 
 from rich import box
@@ -50,6 +52,18 @@ def print_sections(headline: str | None, sections: list[Section], stream: TextIO
             apart = index and isinstance(block, Text)
             console.print(*([""] if apart else []), block, sep="\n")
     stream.write("".join(line.rstrip(" ") + "\n" for line in capture.get().splitlines()))
+
+
+@contextmanager
+def progress_bar(what: str) -> Iterator[Callable[[float], None]]:
+    """A bar on standard error that goes when it is done; it is told how much is done, from 0 to 1."""
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn  # rarely needed
+
+    console = Console(file=sys.stderr, markup=False, highlight=False, emoji=False)
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task(what, total=1.0)
+        yield lambda fraction: progress.update(task, completed=fraction)
 
 
 def _table(section: Section) -> Table:

@@ -467,7 +467,7 @@ INLINE Slab tile_of(const Slab *slab, int64_t start) {
     int64_t d = slab->cut, stat = start * slab->stat_stride[d], param = start * slab->param_stride[d];
     tile.shape[d] = slab->shape[d] - start < slab->step ? slab->shape[d] - start : slab->step;
     tile.x += start * slab->x_stride[d];
-    tile.y += start * slab->y_stride[d];
+    if (tile.y) tile.y += start * slab->y_stride[d];
     tile.mean += stat, tile.mean_low += stat, tile.var += stat, tile.rstd += stat;
     if (tile.var_low) tile.var_low += stat;
     if (tile.rstd_low) tile.rstd_low += stat;
@@ -488,7 +488,7 @@ void normcli_whole(const Slab *slab) {
         clear(tile.var, tile.var_low, &tile);
         add_up(&tile, 1);
         normcli_finish(&tile);
-        emit_tile(&tile);
+        if (slab->y) emit_tile(&tile);
     }
 }
 

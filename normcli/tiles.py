@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from normcli import kernel
-from normcli.kernel import Axes, Partial, Region, Work, stats_region
+from normcli.kernel import Axes, Elements, Partial, Region, Work, stats_region
 from normcli.plan import Plan
 from normcli.result import State
+from normcli.stored import Stored
 
 MOST_DIMENSIONS = 16  # as tiles.c has it; a tensor has fewer once dimensions of one purpose are merged
 TILE = 2**16  # elements of a tile: in single precision a quarter of a megabyte, which a second-level cache holds
@@ -60,13 +61,7 @@ class CompiledWork(Work):
     """``normcli.kernel.Work`` with its three steps on a slab in C."""
 
     def __init__(
-        self,
-        library: ctypes.CDLL,
-        plan: Plan,
-        state: State,
-        axes: Axes,
-        x: NDArray[Any],
-        output: NDArray[Any],
+        self, library: ctypes.CDLL, plan: Plan, state: State, axes: Axes, x: Elements, output: Elements | None
     ) -> None:
         super().__init__(plan, state, axes, x, output)
         self._library = library
@@ -79,36 +74,31 @@ class CompiledWork(Work):
             divisor=n - plan.ddof,
             eps=plan.eps,
         )
-        strides = {"x_stride": self.x.strides, "y_stride": self.output.strides}
-        strides |= {"stat_stride": _strides(self.axes.stats, self.axes.averaged)}
-        for name, values in (strides | {"param_stride": _strides(self.axes.channels)}).items():
-            getattr(self._base, name)[: self._base.rank] = values
-        pointers: dict[str, tuple[NDArray[Any] | None, str]] = {
-            "x": (self.x, "x_stride"),
-            "y": (self.output, "y_stride"),
-        }
-        pointers |= {name: (getattr(self.statistics, name), "stat_stride") for name in _STATISTICS}
-        pointers |= {name: (getattr(self, name), "param_stride") for name in ("weight", "bias")}
+        stats, params = _strides(self.axes.stats, self.axes.averaged), _strides(self.axes.channels)
+        self._base.stat_stride[: self._base.rank], self._base.param_stride[: self._base.rank] = stats, params
+        arrays = {name: (getattr(self.statistics, name), stats) for name in _STATISTICS}
+        arrays |= {name: (getattr(self, name), params) for name in ("weight", "bias")}
         self._starts = {
-            name: (values.ctypes.data, tuple(getattr(self._base, stride)[: self._base.rank]), 1 if name in "xy" else 8)
-            for name, (values, stride) in pointers.items()
-            if values is not None
+            name: (_address(values), strides) for name, (values, strides) in arrays.items() if values is not None
         }
 
     def whole(self, slab: Region) -> None:
         """Work through a slab that holds whole groups (or needs no statistics of its own)."""
         if self.plan.source == "running":
             self.emit(slab)
-        else:
-            self._library.normcli_whole(self._described(slab, cut_averaged=False))
+            return
+        x, y = self._taken(slab), self._room(slab)
+        self._library.normcli_whole(self._described(slab, x, y, cut_averaged=False))
+        self._put(slab, y)
 
     def partial(self, slab: Region) -> Partial:
         """Sums, and squares about their mean, of a slab that is a part of longer groups."""
-        described = self._described(slab, cut_averaged=True)
+        x = self._taken(slab)
+        described = self._described(slab, x, None, cut_averaged=True)
         shape = kernel.stats_shape(self.axes, kernel.shape_of(slab))
         arrays = {name: np.zeros(shape) for name in ("mean", "mean_low", "var", "var_low", *_SUMS)}
         for name, values in arrays.items():
-            setattr(described, name, values.ctypes.data)
+            setattr(described, name, _address(values))
         described.stat_stride[: described.rank] = _strides(shape, self.axes.averaged)
         self._library.normcli_moments(described)
         n = math.prod(kernel.shape_of(slab)) // math.prod(shape)
@@ -123,26 +113,65 @@ class CompiledWork(Work):
         kept.var[at] = partial.squares
         if kept.var_low is not None:
             kept.var_low[at] = partial.squares_low
-        self._library.normcli_finish(self._described(group, cut_averaged=False))
+        self._library.normcli_finish(self._described(group, None, None, cut_averaged=False))
 
     def emit(self, slab: Region) -> None:
         """The outputs of a slab whose statistics are known."""
-        self._library.normcli_emit(self._described(slab, cut_averaged=False))
+        x, y = self._taken(slab), self._room(slab)
+        if y is not None:
+            self._library.normcli_emit(self._described(slab, x, y, cut_averaged=False))
+            self._put(slab, y)
 
-    def _described(self, slab: Region, *, cut_averaged: bool) -> Slab:
+    def _taken(self, slab: Region) -> NDArray[Any]:
+        """The elements of a slab; those of a file are read into this thread's buffer."""
+        return self.x.read(slab, self._buffer("x", slab)) if isinstance(self.x, Stored) else np.asarray(self.x[slab])
+
+    def _room(self, slab: Region) -> NDArray[Any] | None:
+        """Where the outputs of a slab are to be written."""
+        if self.output is None:
+            return None
+        return self._buffer("y", slab) if isinstance(self.output, Stored) else self.output[slab]
+
+    def _put(self, slab: Region, y: NDArray[Any] | None) -> None:
+        if isinstance(self.output, Stored):
+            assert y is not None
+            self.output[slab] = y
+
+    def _buffer(self, name: str, slab: Region) -> NDArray[Any]:
+        shape = kernel.shape_of(slab)
+        size = math.prod(shape)
+        held: NDArray[Any] | None = getattr(self._own, name, None)
+        if held is None or held.size < size:
+            held = np.empty(size, self.x.dtype.newbyteorder("="))
+            setattr(self._own, name, held)
+        return held[:size].reshape(shape)
+
+    def _described(self, slab: Region, x: NDArray[Any] | None, y: NDArray[Any] | None, *, cut_averaged: bool) -> Slab:
         """A slab as tiles.c is told of it, cut along the longest dimension that is averaged over, or is not."""
         described = Slab.from_buffer_copy(self._base)
         shape = kernel.shape_of(slab)
         described.shape[: len(shape)] = shape
-        for name, (start, strides, size) in self._starts.items():
-            places = sum(part.start * stride for part, stride in zip(slab, strides, strict=True))
-            setattr(described, name, start + size * places)
+        for name, (start, strides) in self._starts.items():
+            setattr(
+                described,
+                name,
+                start + 8 * sum(part.start * stride for part, stride in zip(slab, strides, strict=True)),
+            )
+        if x is not None:
+            described.x, described.x_stride[: len(shape)] = _address(x), x.strides
+        if y is not None:
+            described.y, described.y_stride[: len(shape)] = _address(y), y.strides
         candidates = [d for d, averaged in enumerate(self.axes.averaged) if averaged == cut_averaged]
         described.cut = max(candidates, key=lambda d: shape[d], default=0)
         described.step = max(1, TILE * shape[described.cut] // math.prod(shape))
         if not candidates:
             described.step = shape[0]
         return described
+
+
+def _address(array: NDArray[Any]) -> int:
+    address: int = array.__array_interface__["data"][0]
+    return address
 
 
 def _strides(shape: tuple[int, ...], shrunk: tuple[bool, ...] | None = None) -> list[int]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from normcli.errors import InputError, UnavailableError
 from normcli.npy import quoted, shown, write_array
+from normcli.stored import Stored
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,16 +38,16 @@ def json_chunks(array: Any) -> Iterator[str]:
     >>> "".join(json_chunks(np.array([[1, 0.1], [-0.0, np.nan]])))
     '[[1.0, 0.1], [-0.0, "NaN"]]'
     """
-    values = np.asarray(array)
+    values = array if isinstance(array, Stored) else np.asarray(array)
     if values.ndim == 0 or values.size <= _BLOCK:
-        yield _json(values)
+        yield _json(np.asarray(values))
         return
     row = values.size // len(values)
     yield "["
     if row > _BLOCK:
-        for index, part in enumerate(values):
+        for index in range(len(values)):
             yield ", " if index else ""
-            yield from json_chunks(part)
+            yield from json_chunks(values.row(index) if isinstance(values, Stored) else values[index])
     else:
         for start, block in _blocks(values, _BLOCK // row):
             yield (", " if start else "") + _json(block)[1:-1]
@@ -110,10 +111,18 @@ def whole_file(path: str) -> Iterator[BinaryIO]:
         raise InputError(f"cannot write {shown(path, 200)}: {error.strerror}") from error
 
 
+def is_replaceable(path: str) -> bool:
+    """Whether ``whole_file`` writes beside the path, where bytes can be written in any order."""
+    from pathlib import Path
+
+    place = Path(path)
+    return str(place.parent) not in _STREAMS and (place.is_file() or not place.exists())
+
+
 def _opened(place: Path) -> AbstractContextManager[BinaryIO]:
     if place.is_dir():
         raise IsADirectoryError(errno.EISDIR, "it is a folder")
-    if str(place.parent) in _STREAMS or (place.exists() and not place.is_file()):
+    if not is_replaceable(str(place)):
         return place.open("wb")
     target = type(place)(os.path.realpath(place))
     if target.is_symlink():
@@ -127,7 +136,7 @@ def _beside(target: Path) -> Iterator[BinaryIO]:
     mode = _mode(target)
     temporary = target.parent / f".normcli-{os.getpid()}-{os.urandom(4).hex()}.tmp"
     try:
-        with temporary.open("xb") as stream:
+        with temporary.open("x+b") as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
@@ -149,9 +158,10 @@ def _mode(target: Path) -> int | None:
     return stat.S_IMODE(target.stat().st_mode)
 
 
-def _blocks(values: NDArray[Any], rows: int) -> Iterator[tuple[int, NDArray[Any]]]:
+def _blocks(values: NDArray[Any] | Stored, rows: int) -> Iterator[tuple[int, NDArray[Any]]]:
     for start in range(0, len(values), rows):
-        yield start, values[start : start + rows]
+        stop = min(start + rows, len(values))
+        yield start, values.rows(start, stop) if isinstance(values, Stored) else values[start:stop]
 
 
 def _json(values: NDArray[Any]) -> str:

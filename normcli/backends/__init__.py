@@ -19,7 +19,15 @@ class Backend(Protocol):
     """What each backend module offers."""
 
     def normalize(
-        self, x: Any, plan: Plan, state: State, *, device: str | None = None, out: Any = None, steps: bool = False
+        self,
+        x: Any,
+        plan: Plan,
+        state: State,
+        *,
+        device: str | None = None,
+        out: Any = None,
+        steps: bool = False,
+        threads: int | None = None,
     ) -> Result:
         """Normalize ``x`` as planned, from ``state``; ``steps`` asks for centered and normalized too."""
         ...

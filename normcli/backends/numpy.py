@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import product
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,10 @@ from normcli.errors import count
 from normcli.plan import Plan, Shape
 from normcli.result import Result, State
 
+if TYPE_CHECKING:
+    from normcli.kernel import Elements
+    from normcli.stored import Stored
+
 Floats = NDArray[np.float64]
 Region = tuple[slice, ...]
 
@@ -35,6 +39,7 @@ BLOCK = 2**14  # elements: a few float64 temporaries of this size stay in the se
 
 _FAR = 300  # beyond 2**300 (or below 2**-300) squares are scaled, lest they leave float64's range
 _LEAST_VAR = 2.0**-900  # below, squares of float64 numbers come close to the end of its range
+_MOST = 2.0**480  # up to here, no sum of their squares comes close to the other end
 _EDGE = 990  # beyond 2**990 the parts of a product are too
 
 
@@ -46,76 +51,91 @@ def normalize(
     device: str | None = None,
     out: NDArray[Any] | None = None,
     steps: bool = False,
+    threads: int | None = None,
 ) -> Result:
     """Normalize ``x`` (shape ``plan.shape``, dtype ``plan.dtype``) and return all named quantities.
 
     The output has ``plan.dtype``; everything else is float64. ``out`` receives the output when
     given; ``steps`` keeps centered and normalized too, which takes 16 bytes for each element.
-    Large tensors of half and single precision go through ``normcli.kernel``, on all cores.
+    Large tensors go through ``normcli.kernel``, on ``threads`` threads (by default all cores).
     """
     if x.size > SMALL and not steps:
-        result = _large(x, plan, state, out=out)
+        result = _large(x, plan, state, out=out, threads=threads)
         if result is not None:
             return result
     return _small(x, plan, state, out=out, steps=steps)
 
 
+def normalize_stored(
+    x: Stored, plan: Plan, state: State, *, out: Stored | None, threads: int | None = None
+) -> Result | None:
+    """The same for a tensor in a file, slab by slab, into another file; without one, the statistics alone.
+
+    None where ``normcli.kernel`` cannot do it, and the tensor must be in memory.
+    """
+    return _by_kernel(x, plan, state, out, threads)
+
+
 def _large(
     x: NDArray[Any], plan: Plan, state: State, *, out: NDArray[Any] | None, threads: int | None = None
 ) -> Result | None:
-    """The same by ``normcli.kernel``, in the order in which the elements lie in memory.
+    """The same by ``normcli.kernel``, in the order in which the elements lie in memory, or None."""
+    apart = out is not None and not np.may_share_memory(x, out)
+    output = out if out is not None and apart else np.empty_like(x)
+    result = _by_kernel(x, plan, state, output, threads)
+    if result is None or out is None or apart:
+        return result
+    out[...] = output
+    return replace(result, output=out)
 
-    None for float64 where that cannot do it: it is not compiled, or the numbers would leave float64's
-    range on the way.
-    """
+
+def _by_kernel(x: Elements, plan: Plan, state: State, output: Elements | None, threads: int | None) -> Result | None:
+    """None for float64 where it is not compiled, or the numbers would leave float64's range on the way."""
     from normcli import kernel, tiles  # small calculations need not wait for them
 
     if plan.dtype == "float64" and tiles.compiled() is None:
         return None
-    apart = out is not None and not np.may_share_memory(x, out)
-    output = out if out is not None and apart else np.empty_like(x)
-    shape = kernel.split_shape(plan)
-    axes = kernel.axes_of(plan, x.reshape(shape).strides)
-    parts = (array.reshape(shape, copy=False).transpose(axes.order) for array in (x, output))
-    found = kernel.normalize(plan, state, axes, *parts, threads=threads)
+    axes = kernel.axes_of(plan, kernel.split_strides(plan, x.strides))
+    values = kernel.in_order(x, plan, axes)
+    results = None if output is None else kernel.in_order(output, plan, axes)
+    found = kernel.normalize(plan, state, axes, values, results, threads=threads)
     mean, var, rstd = (
         Double(*(axes.planned(part).reshape(plan.layout.stats_view) for part in pair if part is not None))
         for pair in ((found.mean, found.mean_low), (found.var, found.var_low), (found.rstd, found.rstd_low))
     )
-    if plan.dtype == "float64" and _out_of_range(x, output, mean, var, rstd, state, plan):
+    if plan.dtype == "float64" and _out_of_range(values, results, mean, var, rstd, state, plan):
         return None
     with np.errstate(all="ignore"):
         named = _named(mean, var, rstd, plan)
         after = _updated(state, mean, var, plan) if plan.updates_running else state
         undefined = int(np.count_nonzero(np.isinf(rstd.hi)))
-        warnings = tuple(_warnings(x, output, state, plan, undefined, named["rstd"]))
-    if out is not None and not apart:
-        out[...] = output
-    return Result(
-        plan=plan,
-        **named,
-        output=output if out is None else out,
-        before=state,
-        after=after,
-        warnings=warnings,
-    )
+        warnings = tuple(_warnings(values, results, state, plan, undefined, named["rstd"]))
+    return Result(plan=plan, **named, output=output, before=state, after=after, warnings=warnings)
 
 
 def _out_of_range(
-    x: NDArray[Any], output: NDArray[Any], mean: Double, var: Double, rstd: Double, state: State, plan: Plan
+    x: Elements, output: Elements | None, mean: Double, var: Double, rstd: Double, state: State, plan: Plan
 ) -> bool:
     """Whether finite float64 numbers have left float64's range on the way, or come close to its lower end."""
-    lost = ~np.isfinite(mean.hi) | ~np.isfinite(var.hi)
-    if plan.source == "batch":
-        if ((var.hi < _LEAST_VAR) & ((var.hi != 0) | (plan.eps == 0))).any():
-            return True
-        if lost.any() and (lost & np.isfinite(x).reshape(plan.layout.view).all(plan.layout.axes, keepdims=True)).any():
-            return True
-        lost |= ~np.isfinite(rstd.hi)
-    if not lost.any() and _surely_finite(state, plan, rstd.hi):
+    if plan.source == "batch" and ((var.hi < _LEAST_VAR) & ((var.hi != 0) | (plan.eps == 0))).any():
+        return True
+    if not all(np.isfinite(part.hi).all() for part in (mean, var, rstd)):
+        return any(np.abs(block[np.isfinite(block)]).max(initial=0) > _MOST for block in _blocks(x))
+    if output is None or _surely_finite(state, plan, rstd.hi):
         return False
-    infinite = ~np.isfinite(output).reshape(plan.layout.view)
-    return bool((infinite & np.isfinite(x).reshape(plan.layout.view) & ~lost).any())
+    return any(
+        (np.isfinite(block) & ~np.isfinite(result)).any()
+        for block, result in zip(_blocks(x), _blocks(output), strict=True)
+    )
+
+
+def _blocks(elements: Elements) -> Iterator[NDArray[Any]]:
+    """The elements in pieces that fit in memory, in the order of their dimensions."""
+    if isinstance(elements, np.ndarray):
+        yield elements
+        return
+    for region in regions_of(elements.shape, 2**20):
+        yield elements[region]
 
 
 def _small(x: NDArray[Any], plan: Plan, state: State, *, out: NDArray[Any] | None, steps: bool) -> Result:
@@ -298,8 +318,8 @@ def _updated(state: State, mean: Double, var: Double, plan: Plan) -> State:
 
 
 def _warnings(
-    x: NDArray[Any],
-    output: NDArray[Any],
+    x: Elements,
+    output: Elements | None,
     state: State,
     plan: Plan,
     undefined: int,
@@ -319,12 +339,14 @@ def _warnings(
     if plan.source == "batch" and undefined:
         what = "variance" if plan.kind.centers else "mean square"
         yield f"{count(undefined, 'group')} of statistics with {what} 0 and eps 0: normalized is 0 by definition"
-    if _surely_finite(state, plan, rstd) or np.isfinite(output).all():
+    if _surely_finite(state, plan, rstd) or (output is not None and all(np.isfinite(y).all() for y in _blocks(output))):
         return
-    nan, infinite = int(np.count_nonzero(np.isnan(x))), int(np.count_nonzero(np.isinf(x)))
+    nan, infinite = (sum(int(np.count_nonzero(test(block))) for block in _blocks(x)) for test in (np.isnan, np.isinf))
     if nan or infinite:
         yield f"the input holds {nan} NaN and {count(infinite, 'infinity', 'infinities')}"
-    elif not zero and (overflow := int(np.count_nonzero(np.isinf(output)))):
+        return
+    overflow = 0 if output is None or zero else sum(int(np.count_nonzero(np.isinf(y))) for y in _blocks(output))
+    if overflow:
         yield f"{count(overflow, 'output value')} beyond the range of {plan.dtype} became infinite"
 
 

@@ -8,6 +8,8 @@ torch's kernels compute them).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -28,6 +30,7 @@ def normalize(
     device: str | None = None,
     out: Any = None,
     steps: bool = False,
+    threads: int | None = None,
 ) -> Result:
     """Normalize ``x``, a NumPy array or a tensor (shape ``plan.shape``), with torch's function for the kind.
 
@@ -39,7 +42,7 @@ def normalize(
     is_tensor = isinstance(x, torch.Tensor)
     place = _device(device or (str(x.device) if is_tensor else "cpu"), plan)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), _threads(threads):
             tensor = _tensor(x, plan.dtype, place)
             values = _calculate(tensor, plan, state, place, steps=steps)
     except torch.OutOfMemoryError:
@@ -65,6 +68,17 @@ def normalize(
         device=str(place),
         warnings=_warnings(output),
     )
+
+
+@contextmanager
+def _threads(number: int | None) -> Iterator[None]:
+    """torch on so many threads of the CPU, a setting of the whole process, for a while."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _refuse(plan: Plan) -> None:
