@@ -155,7 +155,20 @@ def _exists(path: str) -> bool:
         return False
 
 
-def _missing(text: str) -> InputError:
+def open_file(path: str) -> BinaryIO:
+    """The file, or standard input for ``-``, open to be read; InputError, with a suggestion, where it is not there.
+
+    >>> open_file("/dev/null").read()
+    b''
+    """
+    if path == "-":
+        return _standard_input(None)
+    if not _exists(path):
+        raise _missing(path, "")
+    return _opened(path)
+
+
+def _missing(text: str, otherwise: str = ", and it is not a tensor literal") -> InputError:
     from difflib import get_close_matches
     from pathlib import Path
 
@@ -168,7 +181,7 @@ def _missing(text: str) -> InputError:
         names = []
     close = get_close_matches(path.name, names, n=1)
     hint = f"did you mean {shown(str(path.with_name(close[0])))}?" if close else None
-    return InputError(f"no file {shown(text)}, and it is not a tensor literal", hint=hint)
+    return InputError(f"no file {shown(text)}{otherwise}", hint=hint)
 
 
 def _file_name(path: str) -> str:
@@ -202,18 +215,18 @@ def _from_stream(
     stream: BinaryIO, name: str, key: str | None, dtype: str | None, keep: bool
 ) -> tuple[Tensor, Numbers | None]:
     try:
-        start, size = _extent(stream)
+        start, size = extent(stream)
         head = read_up_to(stream, _HEAD)
         if not head:
             raise InputError(f"{name} is empty")
         if head.startswith(_ZIP):
-            return _from_npz(_archive_bytes(stream, start, head, name), name, key, dtype), None
+            return _from_npz(archive_bytes(stream, start, head, name), name, key, dtype), None
         if head.startswith(npy.MAGIC[:1]):  # no text begins with this byte
             if key is not None:
                 raise InputError(f"{name} holds one array without a name; there is no {shown(key)} to choose")
             return _from_npy(cast(BinaryIO, _Rejoined(head, stream)), name, size, dtype), None
         named = f"{name} (text, not NPY)" if name.endswith((".npy", ".npz")) else name
-        numbers = parse(_text(stream, head, size, named), named, key=key, keep=keep)
+        numbers = parse(read_text(stream, head, size, named), named, key=key, keep=keep)
         return _tensor(numbers, named), numbers
     except OSError as error:
         raise InputError(f"cannot read {name}: {error.strerror or error}") from None
@@ -221,7 +234,7 @@ def _from_stream(
         raise UnavailableError(f"{name} does not fit in memory") from None
 
 
-def _extent(stream: BinaryIO) -> tuple[int, int | None]:
+def extent(stream: BinaryIO) -> tuple[int, int | None]:
     """Where the stream stands, and how many bytes follow; None where only reading can tell."""
     try:
         about = os.fstat(stream.fileno())
@@ -252,7 +265,7 @@ def _from_npy(stream: BinaryIO, name: str, size: int | None, dtype: str | None) 
     return Tensor(array=array, warnings=warnings)
 
 
-def _archive_bytes(stream: BinaryIO, start: int, head: bytes, name: str) -> BinaryIO:
+def archive_bytes(stream: BinaryIO, start: int, head: bytes, name: str) -> BinaryIO:
     """The archive as a stream that can be searched: a pipe is read into memory first."""
     if stream.seekable():
         stream.seek(start)
@@ -297,11 +310,11 @@ def _member(archive: Any, name: str, key: str | None) -> Any:
         problem = "two arrays" if key in names else "no array"
         raise InputError(f"{name} holds {problem} named {shown(key)}; it has {listed(names)}")
     entry = entries[names.index(key)]
-    _check_packing(entry, f"{name}::{shown(key)}")
+    check_packing(entry, f"{name}::{shown(key)}")
     return entry
 
 
-def _check_packing(entry: Any, inner: str) -> None:
+def check_packing(entry: Any, inner: str) -> None:
     from zipfile import ZIP_BZIP2, ZIP_DEFLATED, ZIP_LZMA, ZIP_STORED
 
     if entry.flag_bits & 1:
@@ -313,7 +326,7 @@ def _check_packing(entry: Any, inner: str) -> None:
         raise InputError(f"{inner} would grow from {packed:.0f} to {unpacked:.0f} MiB; unpack it to NPY first")
 
 
-def _text(stream: BinaryIO, head: bytes, size: int | None, name: str) -> str:
+def read_text(stream: BinaryIO, head: bytes, size: int | None, name: str) -> str:
     """The stream's text, UTF-8 or UTF-16 with its mark; no more of it is held than MOST_TEXT."""
     if size is not None and size > MOST_TEXT:
         raise _too_long(name)

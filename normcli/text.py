@@ -176,7 +176,43 @@ def looks_like_tensor(text: str) -> bool:
     )
 
 
+def json_document(text: str, name: str, *, keep: bool = False) -> Any:
+    """The JSON value that the text is; ``keep`` makes its numbers Written. InputError for what is not JSON.
+
+    >>> json_document('{"bn1": {"weight": [1, 2.5]}}', "x")
+    {'bn1': {'weight': [1, 2.5]}}
+    """
+    try:
+        return _loaded(text, name, keep)
+    except json.JSONDecodeError as error:
+        raise _not_json(text, error, name) from None
+
+
+def numbers_of(value: Any, name: str) -> Numbers:
+    """The numbers of a JSON value, a number or nested lists of them; ``name`` stands for it in messages.
+
+    >>> numbers_of([[1, 2.5]], "x").shape
+    (1, 2)
+    """
+    leaves, shape = _flattened(value, name)
+    return Numbers(leaves=leaves, shape=shape, text=" ".join(leaf.text for leaf in leaves if isinstance(leaf, Written)))
+
+
 def _json(text: str, name: str, key: str | None, keep: bool) -> Numbers:
+    try:
+        value = _loaded(text, name, keep)
+    except json.JSONDecodeError as error:
+        if text.lstrip(BLANKS).startswith("["):
+            return _pasted(text, name, keep)
+        raise _not_json(text, error, name) from None
+    dtype = None
+    if isinstance(value, dict):
+        value, dtype = _chosen(value, name, key)
+    leaves, shape = _flattened(value, name)
+    return Numbers(leaves=leaves, shape=shape, text=text, dtype=dtype)
+
+
+def _loaded(text: str, name: str, keep: bool) -> Any:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) < len(pairs):
@@ -186,27 +222,20 @@ def _json(text: str, name: str, key: str | None, keep: bool) -> Numbers:
         return found
 
     try:
-        value = json.loads(
-            text, object_pairs_hook=unique, parse_constant=Written, parse_float=Written if keep else None
-        )
-    except json.JSONDecodeError as error:
-        if text.lstrip(BLANKS).startswith("["):
-            return _pasted(text, name, keep)
-        if error.msg == "Extra data":
-            raise _leftover(text, error.pos, name) from None
-        raise InputError(f"{name} is not valid JSON: {error.msg} at {_place(text, error.pos)}") from None
+        return json.loads(text, object_pairs_hook=unique, parse_constant=Written, parse_float=Written if keep else None)
+    except (InputError, json.JSONDecodeError):
+        raise
     except RecursionError:
         raise _too_deep(text, name) from None
-    except InputError:
-        raise
     except ValueError:  # Python reads no integer of more than 4300 digits
         longest = max(re.compile(_NUMBER).findall(text), key=len)
         raise InputError(f"{name} has a number that does not fit in float64: {shown(longest, 24)}") from None
-    dtype = None
-    if isinstance(value, dict):
-        value, dtype = _chosen(value, name, key)
-    leaves, shape = _flattened(value, name)
-    return Numbers(leaves=leaves, shape=shape, text=text, dtype=dtype)
+
+
+def _not_json(text: str, error: json.JSONDecodeError, name: str) -> InputError:
+    if error.msg == "Extra data":
+        return _leftover(text, error.pos, name)
+    return InputError(f"{name} is not valid JSON: {error.msg} at {_place(text, error.pos)}")
 
 
 def _chosen(document: dict[str, Any], name: str, key: str | None) -> tuple[Any, str | None]:
