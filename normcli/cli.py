@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 
 from normcli import __version__
 from normcli.errors import NormcliError, printable
-from normcli.options import CALCULATION, PRESENTATION, Show
+from normcli.options import PRESENTATION, Show, rows_of
 from normcli.plan import KINDS, Kind, either
 
 _EXAMPLES = {
@@ -55,6 +55,11 @@ _EXAMPLES = {
         "normcli conventions torch keras",
         "normcli conventions --json",
     ),
+    "state": (
+        "normcli state model.safetensors",
+        "normcli state checkpoint.npz --json",
+        "normcli batch x.npy --state model.safetensors --prefix layer1.0.bn1 --mode eval",
+    ),
 }
 _SUMMARIES = {
     "batch": "BatchNorm: one mean for each channel.",
@@ -64,10 +69,11 @@ _SUMMARIES = {
     "rms": "RMSNorm: the root mean square, no mean.",
     "check": "Verify worked examples; name the mistake in a wrong one.",
     "conventions": "What differs between frameworks.",
+    "state": "List the normalization layers in a checkpoint.",
 }
 
 
-COMMANDS = (*KINDS, "check", "conventions")
+COMMANDS = (*KINDS, "check", "conventions", "state")
 
 # --- the commands ---------------------------------------------------------------------------------
 
@@ -129,13 +135,13 @@ def _usage(error: typer.TyperException) -> tuple[str, int, str | None]:
     path = context.command_path if context else "normcli"
     unknown = getattr(error, "option_name", None)
     name = str(unknown or "").lstrip("-").replace("-", "_").removeprefix("no_")
-    owners = [kind.name for kind in KINDS.values() if name in kind.options]
+    owners = [kind.name for kind in KINDS.values() if name in {row.name for row in rows_of(kind)}]
     near = getattr(error, "possibilities", None)
     if near:
         from difflib import get_close_matches
 
         message = f"no such option: {unknown}; did you mean {get_close_matches(str(unknown), near, 1, 0.0)[0]}?"
-    if owners and context:
+    if owners and context and context.info_name in set(KINDS) - set(owners):
         message = f"{context.info_name} has no option {unknown}; it belongs to {either(owners)}"
     return message[:1].lower() + message[1:], 2, f"{path} --help shows what is possible"
 
@@ -173,7 +179,7 @@ def make_app(names: Iterable[str] = COMMANDS) -> typer.Typer:
         if name in KINDS:
             app.command(name, help=_help(name), no_args_is_help=True)(_command(KINDS[name]))
         else:
-            app.command(name, help=_help(name), no_args_is_help=name == "check")(_OTHERS[name])
+            app.command(name, help=_help(name), no_args_is_help=name in ("check", "state"))(_OTHERS[name])
     return app
 
 
@@ -200,6 +206,16 @@ def conventions(
     show_conventions(names or [], as_json=json)
 
 
+def state(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="JSON, NPZ, safetensors, or .pt.", show_default=False)],
+    json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """List the normalization layers that a checkpoint holds, and what kinds they can be."""
+    from normcli.commands import show_state
+
+    show_state(file, as_json=json)
+
+
 def _exit(code: int) -> None:
     if code:
         raise typer.Exit(code)
@@ -219,7 +235,7 @@ def _command(kind: Kind) -> Callable[..., None]:
         inspect.Parameter.POSITIONAL_OR_KEYWORD,
         annotation=Annotated[list[str] if several else str, argument],
     )
-    rows = [row for row in CALCULATION if row.name in kind.options] + list(PRESENTATION)
+    rows = rows_of(kind)
 
     def command(inputs: list[str] | str, **given: Any) -> None:
         values = {row.name: row.read(given[row.name], row.name) for row in rows if given[row.name] not in (None, [])}
@@ -233,7 +249,7 @@ def _command(kind: Kind) -> Callable[..., None]:
     return command
 
 
-_OTHERS: dict[str, Callable[..., None]] = {"check": check, "conventions": conventions}
+_OTHERS: dict[str, Callable[..., None]] = {"check": check, "conventions": conventions, "state": state}
 
 
 def __getattr__(name: str) -> Any:

@@ -22,6 +22,7 @@ from normcli.result import Result, State
 
 if TYPE_CHECKING:
     from normcli.check import Check
+    from normcli.states import Filled
     from normcli.steps import Trace
     from normcli.stored import Stored
     from normcli.tolerance import Printed
@@ -59,6 +60,10 @@ def calculate(kind: Kind, inputs: list[str], options: dict[str, Any], show: Show
                 outcomes = list(_checked(kind, inputs[0], options, show))
             else:
                 outcomes = list(_outcomes(kind, inputs, options, show, files))
+            if show.save_state:
+                from normcli.states import save_state
+
+                save_state(show.save_state, outcomes[-1].result)
             for index, outcome in enumerate(outcomes):
                 warn(outcome.result.warnings)
                 if show.output and not outcome.written:
@@ -130,6 +135,24 @@ def show_conventions(names: list[str], *, as_json: bool) -> None:
     print_sections(None, sections)
 
 
+def show_state(file: str, *, as_json: bool) -> None:
+    """List the normalization layers in a file."""
+    from normcli import states
+
+    name, others, found = states.summaries(file)
+    if as_json:
+        from normcli.document import text
+
+        layers = [states.document(summary) for summary in found]
+        sys.stdout.write(text({"file": name, "layers": layers, "others": others}) + "\n")
+    elif not found:
+        sys.stdout.write(f"{name} holds no normalization layer\n")
+    else:
+        from normcli.tables import print_sections
+
+        print_sections(None, states.sections(name, found))
+
+
 def _settled(inputs: list[str], options: Mapping[str, Any], show: Show) -> Show:
     """The presentation with its defaults; what cannot be shown or written is refused before anything is read."""
     if show.json:
@@ -145,9 +168,18 @@ def _settled(inputs: list[str], options: Mapping[str, Any], show: Show) -> Show:
         raise InputError(f"--precision is {show.precision}; it must be between 0 and 17")
     if show.backend == "numpy" and show.device is not None:
         raise InputError("--backend numpy and --device contradict each other: a device implies torch")
-    sources = [*inputs, *(value.text for value in [*options.values(), show.expect] if isinstance(value, Source))]
+    sources = [
+        *inputs,
+        *(value.text for value in [*options.values(), show.expect, show.state] if isinstance(value, Source)),
+    ]
     if [text.strip() for text in sources].count("-") > 1:
         raise InputError("standard input (-) is given twice; it can be read once")
+    if show.prefix is not None and show.state is None:
+        raise InputError("--prefix names a layer of a file; give the file with --state")
+    if show.save_state is not None:
+        from normcli.states import check_suffix
+
+        check_suffix(show.save_state)
     if show.output and len(inputs) > 1 and "{i}" not in show.output:
         raise InputError(
             f"--output {show.output} would be written {len(inputs)} times; "
@@ -166,6 +198,8 @@ def _outcomes(kind: Kind, inputs: list[str], options: dict[str, Any], show: Show
     given: dict[str, Any] = {
         name: _read(value) if isinstance(value, Source) else value for name, value in options.items()
     }
+    if filled := _filled(kind, given, show):
+        given = filled.options
     state: State | None = None
     for index, text in enumerate(inputs):
         outcome = _streamed(kind, text, given, show, state, index, files)
@@ -253,6 +287,17 @@ def _outcome(kind: Kind, x: NDArray[Any], given: dict[str, Any], show: Show, sta
     return Outcome(result=result, trace=steps, comparisons=tuple(_comparisons(x, given, result, show.versus)))
 
 
+def _filled(kind: Kind, given: Mapping[str, Any], show: Show) -> Filled | None:
+    """The options with what the file of --state says of the layer, if one is given."""
+    if show.state is None:
+        return None
+    from normcli.states import with_state
+
+    filled = with_state(kind, given, show.state.text, show.prefix)
+    warn(filled.warnings)
+    return filled
+
+
 def _comparisons(
     x: NDArray[Any], given: Mapping[str, Any], result: Result, specs: tuple[str, ...]
 ) -> Iterator[Comparison]:
@@ -266,12 +311,18 @@ def _comparisons(
 def _checked(kind: Kind, text: str, options: dict[str, Any], show: Show) -> Iterator[Outcome]:
     """The outcome of an input whose answer is checked: numbers are read together with their written decimals."""
     from normcli.check import check_result
+    from normcli.tolerance import Printed
 
     assert show.expect is not None
     written = {name: _read_written(value) for name, value in options.items() if isinstance(value, Source)}
     given: dict[str, Any] = {
         name: written[name].values if name in written else value for name, value in options.items()
     }
+    if filled := _filled(kind, given, show):
+        given = filled.options
+        written |= {
+            name: Printed(np.asarray(given[name], np.float64), filled.decimals[name]) for name in filled.decimals
+        }
     x = _read_written(Source(text, ""), show.key)
     cast = as_float_array(x.values, given.get("dtype"))
     outcome = _outcome(kind, cast, given, show, None)

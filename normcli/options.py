@@ -111,6 +111,7 @@ class Row:
     metavar: str
     help: str
     aliases: tuple[str, ...] = ()
+    running: bool = False  # of PRESENTATION: only for the kinds that can keep running statistics
 
     def parameter(self, kind: Kind) -> inspect.Parameter:
         """The option as a parameter of a kind's command function."""
@@ -165,6 +166,8 @@ CALCULATION = (
 # What is done with it; every kind has these.
 PRESENTATION = (
     Row("key", word, "NAME", "The array to take from an NPZ file of several (or FILE.npz::NAME)."),
+    Row("state", tensor, "FILE", "Weight, bias and running statistics: JSON, NPZ, safetensors, or .pt by torch."),
+    Row("prefix", word, "NAME", "The layer to take from --state, such as layer1.0.bn1."),
     Row("backend", word, "NAME", "numpy or torch [numpy]."),
     Row("device", word, "NAME", "cpu, cuda, cuda:1 or mps; implies --backend torch."),
     Row("threads", integer, "N", "Threads that work on a large tensor [all cores]; the result is the same."),
@@ -185,7 +188,20 @@ PRESENTATION = (
     Row("only", word, "PART", "Print only output, statistics, running or trace."),
     Row("precision", integer, "N", "Decimals in tables [4]; JSON is always exact."),
     Row("output", word, "FILE", "Write the output tensor: .npy, .npz, .json or .csv.", ("-o",)),
+    Row("save_state", word, "FILE", "Write the state after the last batch: .json, .npz or .safetensors.", running=True),
 )
+
+
+def rows_of(kind: Kind) -> list[Row]:
+    """The options of a kind, in the order of its help.
+
+    >>> import normcli.plan
+    >>> [row.name for row in rows_of(normcli.plan.KINDS["rms"])][:2]
+    ['eps', 'weight']
+    """
+    calculation = [row for row in CALCULATION if row.name in kind.options]
+    return calculation + [row for row in PRESENTATION if kind.has_running_stats or not row.running]
+
 
 PARTS = ("output", "statistics", "running", "trace")
 
@@ -195,6 +211,8 @@ class Show:
     """What is to be done with the results: the options of PRESENTATION, with their defaults."""
 
     key: str | None = None
+    state: Source | None = None
+    prefix: str | None = None
     backend: str | None = None
     device: str | None = None
     threads: int | None = None
@@ -210,6 +228,7 @@ class Show:
     only: str | None = None
     precision: int = 4
     output: str | None = None
+    save_state: str | None = None
 
     @property
     def streams(self) -> bool:

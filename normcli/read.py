@@ -25,7 +25,7 @@ MOST_TEXT = 512 * 2**20  # bytes of text; of a pipe, bytes of an archive too
 
 _CHUNK = 2**20
 _HEAD = 8  # bytes that tell the formats apart
-_ZIP = (b"PK\x03\x04", b"PK\x05\x06")  # with members, and without
+ZIP = (b"PK\x03\x04", b"PK\x05\x06")  # with members, and without
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _FOREIGN = {
     b"\x1f\x8b": "is compressed by gzip; unpack it first",
@@ -158,7 +158,8 @@ def _exists(path: str) -> bool:
 def open_file(path: str) -> BinaryIO:
     """The file, or standard input for ``-``, open to be read; InputError, with a suggestion, where it is not there.
 
-    >>> open_file("/dev/null").read()
+    >>> with open_file("/dev/null") as stream:
+    ...     stream.read()
     b''
     """
     if path == "-":
@@ -219,7 +220,7 @@ def _from_stream(
         head = read_up_to(stream, _HEAD)
         if not head:
             raise InputError(f"{name} is empty")
-        if head.startswith(_ZIP):
+        if head.startswith(ZIP):
             return _from_npz(archive_bytes(stream, start, head, name), name, key, dtype), None
         if head.startswith(npy.MAGIC[:1]):  # no text begins with this byte
             if key is not None:
@@ -315,6 +316,7 @@ def _member(archive: Any, name: str, key: str | None) -> Any:
 
 
 def check_packing(entry: Any, inner: str) -> None:
+    """Refuse an entry of an archive that cannot be unpacked, or had better not be."""
     from zipfile import ZIP_BZIP2, ZIP_DEFLATED, ZIP_LZMA, ZIP_STORED
 
     if entry.flag_bits & 1:
