@@ -164,6 +164,8 @@ def open_file(path: str) -> BinaryIO:
     """
     if path == "-":
         return _standard_input(None)
+    if not path.strip(BLANKS):
+        raise InputError("the name of a file is empty")
     if not _exists(path):
         raise _missing(path, "")
     return _opened(path)

@@ -443,18 +443,15 @@ def _of_json(key: str, value: Any, name: str) -> Array:
 
 def _flat(document: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
     """The values of nested mappings under dotted names; a mapping that holds itself is taken once."""
-    waiting: list[tuple[str, Mapping[Any, Any]]] = [("", document)]
+    waiting: list[tuple[str, Any]] = [("", document)]
     seen: set[int] = set()
     while waiting:
-        prefix, mapping = waiting.pop()
-        if id(mapping) in seen:
-            continue
-        seen.add(id(mapping))
-        for key, value in mapping.items():
-            if isinstance(value, Mapping):
-                waiting.append((f"{prefix}{key}.", value))
-            else:
-                yield f"{prefix}{key}", value
+        name, value = waiting.pop()
+        if not isinstance(value, Mapping):
+            yield name, value
+        elif id(value) not in seen:
+            seen.add(id(value))
+            waiting += reversed([(f"{name}.{key}" if name else str(key), item) for key, item in value.items()])
 
 
 def _of_zip(stream: BinaryIO, name: str) -> Iterator[Array]:

@@ -1,0 +1,176 @@
+"""The safetensors format: what the package writes is read, what is written the package reads, and nothing else."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from normcli import safetensors
+from normcli.errors import InputError
+
+package = pytest.importorskip("safetensors.numpy", reason="the format's own library is not installed")
+
+ARRAYS = {
+    "bn.weight": np.array([1.5, -0.25, 3.0], np.float32),
+    "bn.running_mean": np.array([[0.1, 2.5e-300]]),
+    "bn.half": np.array([1, 65504, -0.0], np.float16),
+    "bn.num_batches_tracked": np.array(7, np.int64),
+    "bn.bytes": np.array([0, 255], np.uint8),
+    "bn.empty": np.zeros((0, 3), np.float32),
+    "bn.flags": np.array([True, False]),
+}
+
+
+def read_all(data: bytes) -> dict[str, np.ndarray]:
+    stream = io.BytesIO(data)
+    header = safetensors.read_header(stream, len(data), "x.safetensors")
+    return {key: safetensors.read_tensor(stream, stored, key) for key, stored in header.items()}
+
+
+def file_of(header: Any, data: bytes = b"") -> bytes:
+    """A file with that header, be it right or wrong."""
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + data
+
+
+def entry(dtype: Any = "F32", shape: Any = (2,), offsets: Any = (0, 8)) -> dict[str, Any]:
+    return {"dtype": dtype, "shape": shape, "data_offsets": offsets}
+
+
+def refusal(data: bytes) -> str:
+    with pytest.raises(InputError) as caught:
+        safetensors.read_header(io.BytesIO(data), len(data), "x.safetensors")
+    return str(caught.value)
+
+
+def assert_same(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
+    assert {key: (a.dtype, a.shape, a.tobytes()) for key, a in found.items()} == {
+        key: (a.dtype, a.shape, a.tobytes()) for key, a in expected.items()
+    }
+
+
+def test_what_the_package_writes_is_read() -> None:
+    assert_same(read_all(package.save(ARRAYS, metadata={"format": "np"})), ARRAYS)
+
+
+def test_what_is_written_the_package_reads() -> None:
+    stream = io.BytesIO()
+    safetensors.write(stream, ARRAYS)
+    assert_same(package.load(stream.getvalue()), ARRAYS)
+
+
+def test_data_begins_at_a_multiple_of_eight() -> None:
+    stream = io.BytesIO()
+    safetensors.write(stream, {"a": np.ones(3)})
+    assert int.from_bytes(stream.getvalue()[:8], "little") % 8 == 0
+
+
+@pytest.mark.parametrize(
+    ("bits", "value"),
+    [(0x3F80, 1.0), (0xC049, -3.140625), (0x7F80, np.inf), (0x0001, 2.0**-133), (0x8000, -0.0)],
+    ids=["1", "pi", "infinity", "subnormal", "-0"],
+)
+def test_bfloat16_is_read_exactly_as_float32(bits: int, value: float) -> None:
+    data = file_of({"a": entry("BF16", [1], [0, 2])}, bits.to_bytes(2, "little"))
+    assert_same(read_all(data), {"a": np.array([value], np.float32)})
+
+
+def test_only_what_is_asked_for_is_read(tmp_path: Path) -> None:
+    """A sparse file of 8 GiB: the two numbers at its end come without the rest."""
+    path, size = tmp_path / "large.safetensors", 2**33
+    header = {"large": entry("F32", [size // 4], [0, size]), "a": entry("F32", [2], [size, size + 8])}
+    with path.open("wb") as stream:
+        stream.write(file_of(header))
+        stream.seek(size, io.SEEK_CUR)
+        stream.write(np.array([1.5, -2], np.float32).tobytes())
+    with path.open("rb") as stream:
+        stored = safetensors.read_header(stream, path.stat().st_size, "large.safetensors")["a"]
+        assert safetensors.read_tensor(stream, stored, "a").tolist() == [1.5, -2.0]
+
+
+def test_a_dtype_that_cannot_be_read_is_refused_only_when_asked_for() -> None:
+    data = file_of({"a": entry("F8_E4M3", [2], [0, 2]), "b": entry("F32", [1], [2, 6])}, bytes(6))
+    stream = io.BytesIO(data)
+    header = safetensors.read_header(stream, len(data), "x")
+    assert safetensors.read_tensor(stream, header["b"], "b").tolist() == [0.0]
+    with pytest.raises(InputError, match="a is of dtype F8_E4M3, which cannot be read; save it as F32 or BF16"):
+        safetensors.read_tensor(stream, header["a"], "a")
+
+
+GOOD = file_of({"a": entry()}, bytes(8))
+BAD_HEADER = "x.safetensors has a bad safetensors header: "
+MALFORMED = {
+    "empty": (b"", "x.safetensors holds 0 bytes; a safetensors file begins with the 8 of its header's length"),
+    "cut in the length": (GOOD[:5], "x.safetensors holds 5 bytes; a safetensors file begins with the 8 of"),
+    "cut in the header": (GOOD[:30], "x.safetensors holds 30 bytes, and its safetensors header alone would take 69"),
+    "cut in the data": (GOOD[:-1], "x.safetensors holds 7 bytes of data, and 'a' would end at byte 8"),
+    "bytes left": (GOOD + b"x", "x.safetensors has 1 bytes after the end of its data"),
+    "huge header": ((2**63).to_bytes(8, "little") + b"{}", "header: 9223372036854775808 bytes, where 100000000 is"),
+    "no JSON": (file_of(b'{"a":'), BAD_HEADER + "Expecting value at character 6"),
+    "no UTF-8": (file_of(b'{"\xff":1}'), BAD_HEADER + "it is not UTF-8"),
+    "no object": (file_of([]), BAD_HEADER + "it is not a JSON object"),
+    "no header": (file_of(b""), BAD_HEADER + "Expecting value at character 1"),
+    "deep": (file_of(b"[" * 200_000), BAD_HEADER + "it is nested too deep"),
+    "long integer": (file_of(b'{"a":' + b"7" * 5000 + b"}"), BAD_HEADER + "a number of thousands of digits"),
+    "duplicate key": (file_of(b'{"a":{},"b":{},"a":{}}'), BAD_HEADER + "'a' stands there twice"),
+    "duplicate field": (file_of(b'{"a":{"dtype":"F32","dtype":"F64"}}'), BAD_HEADER + "'dtype' stands there twice"),
+    "no description": (file_of({"a": 3}), BAD_HEADER + "'a' is not described by a JSON object"),
+    "field missing": (file_of({"a": {"dtype": "F32", "shape": []}}), BAD_HEADER + "'a' has no data_offsets"),
+    "unknown dtype": (file_of({"a": entry("F33")}, bytes(8)), BAD_HEADER + "'a' has the unknown dtype \"F33\""),
+    "dtype no text": (file_of({"a": entry(["F32"])}, bytes(8)), BAD_HEADER + "'a' has the unknown dtype [\"F32\"]"),
+    "negative size": (file_of({"a": entry(shape=[-2])}, bytes(8)), BAD_HEADER + "'a' has the shape [-2]; it must be"),
+    "fractional size": (file_of({"a": entry(shape=[2.0])}, bytes(8)), BAD_HEADER + "'a' has the shape [2.0]; it"),
+    "true for a size": (file_of({"a": entry(shape=[True])}, bytes(8)), BAD_HEADER + "'a' has the shape [true]; it"),
+    "shape no list": (file_of({"a": entry(shape="2")}, bytes(8)), BAD_HEADER + "'a' has the shape \"2\"; it must be"),
+    "65 axes": (file_of({"a": entry(shape=[1] * 65)}, bytes(8)), BAD_HEADER + "'a' has the shape [1, 1, 1"),
+    "overflow": (file_of({"a": entry(shape=[2**62, 4])}, bytes(8)), "'a' needs more than any disk's number of bytes"),
+    "NaN for a size": (file_of(b'{"a":{"dtype":"F32","shape":[NaN],"data_offsets":[0,8]}}'), "the shape [NaN]; it"),
+    "size mismatch": (file_of({"a": entry(shape=[3])}, bytes(8)), "'a' needs 12 bytes for its shape and dtype; its"),
+    "offsets reversed": (file_of({"a": entry(offsets=[8, 0])}, bytes(8)), "'a' has the data_offsets [8, 0]; they"),
+    "offset negative": (file_of({"a": entry(offsets=[-8, 0])}, bytes(8)), "'a' has the data_offsets [-8, 0]; they"),
+    "three offsets": (file_of({"a": entry(offsets=[0, 8, 9])}, bytes(8)), "'a' has the data_offsets [0, 8, 9]; they"),
+    "offset outside": (file_of({"a": entry(offsets=[8, 16])}, bytes(8)), BAD_HEADER + "'a' leaves a hole before it"),
+    "overlap": (
+        file_of({"a": entry(), "b": entry(offsets=[4, 12])}, bytes(12)),
+        BAD_HEADER + "'b' overlaps the tensor before it",
+    ),
+    "same place": (file_of({"a": entry(), "b": entry()}, bytes(8)), BAD_HEADER + "'b' overlaps the tensor before it"),
+    "hole": (
+        file_of({"a": entry(), "b": entry(offsets=[12, 20])}, bytes(20)),
+        BAD_HEADER + "'b' leaves a hole before it",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("data", "message"), MALFORMED.values(), ids=MALFORMED)
+def test_a_malformed_file_is_refused_in_words(data: bytes, message: str) -> None:
+    assert message in refusal(data)
+
+
+def test_a_header_of_many_names_with_one_twice_is_refused_at_once() -> None:
+    names = b",".join(b'"%d":1' % i for i in range(100_000))
+    assert refusal(file_of(b"{" + names + b',"99999":1}')) == BAD_HEADER + "'99999' stands there twice"
+
+
+@settings(max_examples=1500, deadline=None, derandomize=True)
+@given(st.data())
+def test_a_file_with_bytes_changed_is_read_or_refused(data: st.DataObject) -> None:
+    """Whatever the package refuses is refused here too, in words."""
+    valid = package.save({key: ARRAYS[key] for key in ("bn.weight", "bn.half", "bn.num_batches_tracked")})
+    changed = bytearray(valid)
+    for _ in range(data.draw(st.integers(1, 3))):
+        changed[data.draw(st.integers(0, len(valid) - 1))] = data.draw(st.integers(0, 255))
+    cut = bytes(changed[: data.draw(st.sampled_from([len(valid)] * 3 + [len(valid) // 2, len(valid) - 1]))])
+    try:
+        found = read_all(cut)
+    except InputError as error:
+        assert "\n" not in str(error)
+        return
+    assert_same(package.load(cut), found)
