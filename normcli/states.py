@@ -416,9 +416,10 @@ def _of_safetensors(stream: BinaryIO, size: int, name: str) -> Iterator[Array]:
         yield _of_stored(stream, key, known[key], name)
 
 
-def _by_numbers(name: str) -> list[tuple[int, str]]:
-    """A key for sorting in which layer10 comes after layer2."""
-    return [(int(part), "") if part.isdecimal() and part.isascii() else (-1, part) for part in re.split(r"(\d+)", name)]
+def _by_numbers(name: str) -> list[list[tuple[int, str]]]:
+    """A key for sorting by the parts of a name, in which layer10 comes after layer2."""
+    pieces = [re.split(r"([0-9]+)", part) for part in name.split(".")]
+    return [[(int(piece), "") if piece.isdecimal() else (-1, piece) for piece in part] for part in pieces]
 
 
 def _of_stored(stream: BinaryIO, key: str, stored: safetensors.Stored, name: str) -> Array:

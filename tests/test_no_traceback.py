@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
@@ -11,6 +13,7 @@ from normcli.cli import app
 from normcli.options import CALCULATION, PRESENTATION, mark, switch
 from normcli.plan import KINDS, flag
 
+EXAMPLES = Path(__file__).parent.parent / "examples"
 TENSORS = [
     "[[1,2,4,1],[6,3,2,4],[2,4,6,1]]", "[1,2,3,4]", "[[[1,2],[3,5]],[[0,1],[7,2]]]", "[[1,2,4,1]]", "7", "-1", "[]",
     "[[]]", "[1,[2]]", "[NaN,1]", "[[Infinity,1],[2,3]]", "[1e308,-1e308]", "[1e-320,0]", "[1,2", "null", "{}",
@@ -41,6 +44,8 @@ GOOD = {
     "precision": ["0", "17", "2"],
     "backend": ["numpy"],
     "output": ["/dev/null"],
+    "state": [f"{EXAMPLES}/state.json", f"{EXAMPLES}/model.safetensors"],
+    "prefix": ["bn1", "layer1.0.bn1", "norm"],
 }
 WRITES = {"save_state", "svg"}  # would leave a file behind
 
