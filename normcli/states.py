@@ -23,7 +23,7 @@ from normcli.digits import short
 from normcli.errors import InputError, NormcliError, UnavailableError, count
 from normcli.npy import quoted, read_up_to, shown
 from normcli.plan import KINDS, Kind, either
-from normcli.read import ZIP, archive_bytes, check_packing, extent, open_file, read_text
+from normcli.read import ZIP, Tensor, archive_bytes, check_packing, extent, open_file, read_text
 from normcli.report import Section
 from normcli.text import EXACT, json_document, listed, numbers_of, to_float64
 from normcli.write import json_chunks, whole_file
@@ -57,12 +57,12 @@ _AS_SAFETENSORS = "from Python: safetensors.torch.save_file(model.state_dict(), 
 
 @dataclass(frozen=True, kw_only=True)
 class Array:
-    """An array of a file: its name there, what the header says, and how to read its numbers."""
+    """An array of a file: its name there, what the header says, and how to read it (with what was lost, in words)."""
 
     name: str
     shape: Shape
     dtype: str
-    read: Callable[[], Any]
+    read: Callable[[], tuple[Any, tuple[str, ...]]]
     decimals: Callable[[], NDArray[np.int64]] | None = None  # with which the numbers are written, in text
 
 
@@ -144,8 +144,7 @@ class Filled:
     """Options with the numbers of a layer filled in."""
 
     options: dict[str, Any]
-    arrays: Mapping[str, NDArray[Any]]  # those that came from the file
-    decimals: Mapping[str, NDArray[np.int64]]  # with which their numbers are written there; EXACT in binary files
+    decimals: Mapping[str, NDArray[np.int64]]  # of the arrays that came from the file; EXACT in a binary one
     warnings: tuple[str, ...]
 
 
@@ -173,17 +172,19 @@ def with_state(kind: Kind, given: Mapping[str, Any], path: str, prefix: str | No
             if one in wanted and other not in wanted and other not in given:
                 raise InputError(f"{where} holds {one} but no {other}")
         wanted = {name: array for name, array in wanted.items() if name not in given}
-        arrays = {name: _numbers(array, file.name) for name, array in wanted.items()}
+        found = {name: _numbers(array, file.name) for name, array in wanted.items()}
         decimals = {
             name: np.full(array.shape, EXACT) if array.decimals is None else array.decimals()
             for name, array in wanted.items()
             if name in STATE_ARRAYS
         }
+    arrays = {name: tensor.array for name, tensor in found.items()}
     options = dict(given) | arrays
     if "num_batches_tracked" in arrays:
-        options["num_batches_tracked"] = _batches(arrays.pop("num_batches_tracked"), where)
-    options, warnings = _implied(kind, options, where)
-    return Filled(options=options, arrays=arrays, decimals=decimals, warnings=warnings)
+        options["num_batches_tracked"] = _batches(arrays["num_batches_tracked"], where)
+    options, implied = _implied(kind, options, where)
+    lost = tuple(warning for tensor in found.values() for warning in tensor.warnings)
+    return Filled(options=options, decimals=decimals, warnings=(*lost, *implied))
 
 
 def _refuse_foreign(kind: Kind, names: Iterable[str], where: str) -> None:
@@ -207,13 +208,14 @@ def _implied(kind: Kind, options: dict[str, Any], where: str) -> tuple[dict[str,
     return options, (f"{warning}; --track-running-stats starts them at 0 and 1",)
 
 
-def _numbers(array: Array, file: str) -> NDArray[Any]:
+def _numbers(array: Array, file: str) -> Tensor:
     what = f"{file}::{shown(array.name)}"
     if math.prod(array.shape) > _MOST_NUMBERS:
         raise InputError(f"{what} has shape {array.shape}; {_MOST_NUMBERS} numbers are the most a layer may have")
     if 0 in array.shape:
         raise InputError(f"{what} has no elements (shape {array.shape})")
-    return as_float_array(array.read(), name=what)
+    values, warnings = array.read()
+    return Tensor(array=as_float_array(values, name=what), warnings=warnings)
 
 
 def _batches(array: NDArray[Any], where: str) -> int:
@@ -254,7 +256,7 @@ def _summary(layer: Layer, file: str) -> Summary:
         if len(array.shape) > 1:
             continue
         try:
-            values = _numbers(array, file)
+            values = _numbers(array, file).array
             if name == "num_batches_tracked":
                 batches = _batches(values, shown(array.name))
                 continue
@@ -356,9 +358,9 @@ def _layers(arrays: list[Array], name: str) -> dict[str, Layer]:
             prefix = prefix.partition(".")[2]
         layer = found.setdefault(prefix, {})
         there = layer.get(_WORDS[word])
+        if there is not None and _dotted(there.name) == _dotted(array.name):
+            raise InputError(f"{name} holds two arrays named {shown(array.name)}")
         if there is None or word in ARRAYS:  # torch's own name comes before another word for it
-            if there is not None and _dotted(there.name) == _dotted(array.name):
-                raise InputError(f"{name} holds two arrays named {shown(array.name)}")
             layer[_WORDS[word]] = array
     ordered = {prefix: {name: layer[name] for name in ARRAYS if name in layer} for prefix, layer in found.items()}
     return {prefix: Layer(prefix=prefix, arrays=layer) for prefix, layer in ordered.items()}
@@ -395,12 +397,7 @@ def _arrays(stream: BinaryIO, name: str) -> Iterator[Array]:
     elif head.startswith(b"\x80"):
         raise InputError(f"{name} looks like a Python pickle, which is never loaded", hint=_AS_SAFETENSORS)
     else:
-        document = json_document(read_text(stream, head, size, name), name, keep=True)
-        if not isinstance(document, dict):
-            raise InputError(f"{name} is not a state: a JSON object with the keys weight, bias, running_mean, ...")
-        yield from (
-            _of_json(key, value, name) for key, value in _flat(document) if _is_known(key) and value is not None
-        )
+        yield from _of_json(json_document(read_text(stream, head, size, name), name, keep=True), name)
 
 
 def _is_safetensors(head: bytes, name: str) -> bool:
@@ -427,17 +424,29 @@ def _of_stored(stream: BinaryIO, key: str, stored: safetensors.Stored, name: str
         name=key,
         shape=stored.shape,
         dtype=stored.dtype,
-        read=lambda: safetensors.read_tensor(stream, stored, f"{name}::{shown(key)}"),
+        read=lambda: npy.as_floating(safetensors.read_tensor(stream, stored, f"{name}::{shown(key)}")),
     )
 
 
-def _of_json(key: str, value: Any, name: str) -> Array:
+def _of_json(document: Any, name: str) -> Iterator[Array]:
+    if not isinstance(document, dict):
+        raise InputError(f"{name} is not a state: a JSON object with the keys weight, bias, running_mean, ...")
+    index = document.get("weight_map")
+    if isinstance(index, dict):
+        files = listed(sorted(set(map(str, index.values()))), most=3)
+        raise InputError(f"{name} is an index of the files {files}; give the one that holds the layer")
+    for key, value in _flat(document):
+        if _is_known(key) and isinstance(value, list | int | float) and not isinstance(value, bool):
+            yield _of_value(key, value, name)
+
+
+def _of_value(key: str, value: Any, name: str) -> Array:
     numbers = numbers_of(value, f"{name}::{shown(key)}")
     return Array(
         name=key,
         shape=numbers.shape,
         dtype="float64",
-        read=lambda: to_float64(numbers, f"{name}::{shown(key)}")[0],
+        read=lambda: to_float64(numbers, f"{name}::{shown(key)}"),
         decimals=numbers.decimals,
     )
 
@@ -485,12 +494,13 @@ def _of_member(stream: BinaryIO, archive: Any, member: Any, inner: str, key: str
     with archive.open(member) as packed:
         header = npy.read_header(cast(BinaryIO, packed), inner, bfloat16=True)
 
-    def read() -> NDArray[Any]:
+    def read() -> tuple[Any, tuple[str, ...]]:
         try:
             # Opened anew, for by now the archive has been gone through and closed.
             with ZipFile(stream) as again, again.open(member) as packed:
                 data = cast(BinaryIO, packed)
-                return npy.read_data(data, npy.read_header(data, inner, bfloat16=True), inner, member.file_size)
+                stored = npy.read_header(data, inner, bfloat16=True)
+                return npy.as_floating(npy.read_data(data, stored, inner, member.file_size))
         except (NormcliError, MemoryError):
             raise
         except Exception as error:
@@ -565,9 +575,9 @@ def _loaded_by_torch(stream: BinaryIO, name: str) -> Any:
 def _of_tensor(key: str, tensor: Any, name: str) -> Array:
     dtype = str(tensor.dtype).removeprefix("torch.")
 
-    def read() -> Any:
+    def read() -> tuple[Any, tuple[str, ...]]:
         try:
-            return as_float_array(tensor, name=f"{name}::{shown(key)}")
+            return as_float_array(tensor, name=f"{name}::{shown(key)}"), ()
         except (NormcliError, MemoryError):
             raise
         except Exception as error:  # sparse, quantized, on the meta device, of a dtype that NumPy lacks

@@ -283,6 +283,13 @@ def test_numbers_of_a_binary_state_are_exact(tmp_path: Path) -> None:
     assert invoke(*arguments, "[[-1.0, 0.33333]]")[0] == 1
 
 
+def test_what_float64_cannot_hold_of_a_state_is_said(tmp_path: Path) -> None:
+    (tmp_path / "s.json").write_text('{"weight": [1e-400, 1], "bias": [9007199254740993, 0]}')
+    assert invoke("layer", "[[1,3]]", "--state", tmp_path / "s.json")[2] == (
+        "warning: 1e-400 rounds to 0\nwarning: 9007199254740993 is rounded to float64\n"
+    )
+
+
 # --- what is refused ------------------------------------------------------------------------------
 
 
@@ -370,6 +377,8 @@ def test_save_state_belongs_to_the_kinds_with_running_statistics() -> None:
         ('{"weight": [1, 1], "num_batches_tracked": 1.5}', "has a num_batches_tracked that is no whole number from 0"),
         ('{"weight": [1, 1], "num_batches_tracked": -1}', "has a num_batches_tracked that is no whole number from 0"),
         ('{"kernel": [1, 1]}', "holds no normalization layer"),
+        ('{"weight_map": {"bn.weight": "model-1.safetensors"}}', "is an index of the files model-1.safetensors; give"),
+        ('{"weight": "auto", "bias": true, "scale": null}', "holds no normalization layer"),
         ("", "is empty"),
         ("weight,bias\n1,2\n", "is not valid JSON: Expecting value at line 1, position 1"),
         ('{"a": ' * 100_000, "is cut off: 100000 brackets are not closed"),
