@@ -13,10 +13,12 @@
 #include <Python.h>
 #include <float.h>
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define MOST_DIMENSIONS 16
-#define CHUNK 512 /* elements that are widened at a time; in double a fraction of a first-level cache */
+#define ROWS 4
+#define CHUNK 1024 /* elements that are widened at a time; in double a fraction of a first-level cache */
 
 #if defined(__x86_64__) && defined(__gnu_linux__) && defined(__GNUC__) && !defined(__clang__)
 #define EVERY_PROCESSOR __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
@@ -50,8 +52,8 @@ typedef struct {
     char *y;
 } Run;
 
-INLINE int next_run(const Slab *slab, Run *run) {
-    for (int64_t d = slab->rank - 2; d >= 0; d--) {
+INLINE int next_run(const Slab *slab, Run *run, int64_t inside) {
+    for (int64_t d = slab->rank - 1 - inside; d >= 0; d--) {
         run->x += slab->x_stride[d];
         run->y += slab->y_stride[d];
         run->stat += slab->stat_stride[d];
@@ -186,7 +188,7 @@ INLINE void add_eight(Lanes value, Lanes some, int squares, int pairs, double me
         for (int k = 0; k < LANES; k++) more[k] = __builtin_fma(d[k], d[k], -value[k]);
         more += 2 * d * e;
     } else if (squares) {
-        Lanes d = (value - mean - mean_low) * some;
+        Lanes d = (value - mean) * some; /* what the mean's rounding adds is below any digit */
         value = d * d;
     }
     if (pairs) {
@@ -251,8 +253,9 @@ INLINE void sum_of_chunk(const char *restrict b, int64_t n, int single, int squa
 }
 
 /* The same for statistics that lie side by side: one sum for each element of the chunk. */
-INLINE void sums_of_chunk(const char *restrict b, int64_t n, int single, int squares, int pairs, const double *restrict mean,
-                          const double *restrict mean_low, double *restrict sum, double *restrict rest) {
+INLINE void sums_of_chunk(const char *restrict b, int64_t n, int single, int squares, int pairs,
+                          const double *restrict mean, const double *restrict mean_low, double *restrict sum,
+                          double *restrict rest) {
     for (int64_t i = 0; i < n; i++) {
         double value = single ? ((const float *)b)[i] : ((const double *)b)[i], more = 0;
         if (squares && pairs) {
@@ -262,7 +265,7 @@ INLINE void sums_of_chunk(const char *restrict b, int64_t n, int single, int squ
             value = d * d;
             more = __builtin_fma(d, d, -value) + 2 * d * e;
         } else if (squares) {
-            double d = value - mean[i] - mean_low[i];
+            double d = value - mean[i];
             value = d * d;
         }
         if (pairs) {
@@ -275,6 +278,18 @@ INLINE void sums_of_chunk(const char *restrict b, int64_t n, int single, int squ
     }
 }
 
+/* Four rows of it at once, for float and half precision: the sums are fetched and put back once for all. */
+INLINE void sums_of_rows(const char *const b[ROWS], int64_t n, int single, int squares, const double *restrict mean,
+                         double *restrict sum) {
+    const char *restrict b0 = b[0], *restrict b1 = b[1], *restrict b2 = b[2], *restrict b3 = b[3];
+#define AT(b, i) (single ? (double)((const float *)(b))[i] : ((const double *)(b))[i])
+    for (int64_t i = 0; i < n; i++) {
+        double m = squares ? mean[i] : 0;
+        double d0 = AT(b0, i) - m, d1 = AT(b1, i) - m, d2 = AT(b2, i) - m, d3 = AT(b3, i) - m;
+        sum[i] += squares ? (d0 * d0 + d1 * d1) + (d2 * d2 + d3 * d3) : (d0 + d1) + (d2 + d3);
+    }
+}
+
 /* Where the elements of a chunk can be read as float or double: in the tensor itself, or widened in a buffer. */
 INLINE const char *readable(const Slab *t, const char *x, int64_t n, double *buffer, int *single) {
     int64_t stride = t->x_stride[t->rank - 1];
@@ -284,43 +299,63 @@ INLINE const char *readable(const Slab *t, const char *x, int64_t n, double *buf
     return (const char *)buffer;
 }
 
-INLINE void add_chunk(const Slab *t, const Run *run, int64_t at, int squares, int pairs) {
-    double buffer[CHUNK];
+INLINE void add_chunk(const Slab *t, const Run *run, int64_t at, int64_t rows, int squares, int pairs) {
+    double buffer[ROWS * CHUNK];
     int64_t last = t->rank - 1, n = t->shape[last] - at < CHUNK ? t->shape[last] - at : CHUNK;
-    int64_t s = run->stat + t->stat_stride[last] * at;
+    int64_t s = run->stat + t->stat_stride[last] * at, down = rows > 1 ? t->x_stride[last - 1] : 0;
     double *sum = (squares ? t->var : t->mean) + s, *rest = squares ? t->var_low : t->mean_low;
     const double *mean = t->mean + s, *mean_low = t->mean_low + s;
+    const char *x = run->x + at * t->x_stride[last], *b;
     if (rest) rest += s;
     int single;
-    const char *b = readable(t, run->x + at * t->x_stride[last], n, buffer, &single);
-    if (t->stat_stride[last]) {
+    if (!t->stat_stride[last]) {
+        b = readable(t, x, n, buffer, &single);
+        if (single) sum_of_chunk(b, n, 1, squares, pairs, *mean, *mean_low, sum, rest);
+        else sum_of_chunk(b, n, 0, squares, pairs, *mean, *mean_low, sum, rest);
+        return;
+    }
+    int64_t row = 0;
+    for (; !pairs && row + ROWS <= rows; row += ROWS) {
+        const char *several[ROWS];
+        for (int64_t k = 0; k < ROWS; k++) several[k] = readable(t, x + (row + k) * down, n, buffer + k * CHUNK, &single);
+        if (single) sums_of_rows(several, n, 1, squares, mean, sum);
+        else sums_of_rows(several, n, 0, squares, mean, sum);
+    }
+    for (; row < rows; row++) {
+        b = readable(t, x + row * down, n, buffer, &single);
         if (single) sums_of_chunk(b, n, 1, squares, pairs, mean, mean_low, sum, rest);
         else sums_of_chunk(b, n, 0, squares, pairs, mean, mean_low, sum, rest);
-    } else if (single) sum_of_chunk(b, n, 1, squares, pairs, *mean, *mean_low, sum, rest);
-    else sum_of_chunk(b, n, 0, squares, pairs, *mean, *mean_low, sum, rest);
+    }
 }
 
-/* Do something with every chunk; where statistics lie side by side, those of a chunk stay in the first-level cache. */
+/* How many rows of chunks share their statistics, where these lie side by side. */
+INLINE int64_t rows_of(const Slab *t) {
+    int64_t above = t->rank - 2;
+    return above >= 0 && t->stat_stride[t->rank - 1] && !t->stat_stride[above] && !t->param_stride[above] ? t->shape[above] : 1;
+}
+
+/* Do something with every chunk; where statistics lie side by side, with all rows of chunks that share them, so that
+ * they stay in the first-level cache. */
 #define EACH_CHUNK(t, action)                                                                                  \
     do {                                                                                                       \
-        int64_t size_ = (t)->shape[(t)->rank - 1];                                                             \
+        int64_t size_ = (t)->shape[(t)->rank - 1], rows = rows_of(t), inside_ = rows > 1 ? 2 : 1;              \
         Run run = first_run(t);                                                                                \
         if ((t)->stat_stride[(t)->rank - 1])                                                                   \
             for (int64_t at = 0; at < size_; at += CHUNK, run = first_run(t))                                  \
-                do action; while (next_run(t, &run));                                                          \
+                do action; while (next_run(t, &run, inside_));                                                 \
         else                                                                                                   \
             do                                                                                                 \
                 for (int64_t at = 0; at < size_; at += CHUNK) action;                                          \
-            while (next_run(t, &run));                                                                         \
+            while (next_run(t, &run, 1));                                                                      \
     } while (0)
 
 /* Add up a tile into mean and mean_low, or its squares into var and var_low. */
 EVERY_PROCESSOR static void add_up(const Slab *t, int squares) {
     int pairs = t->dtype == FLOAT64;
-    if (!squares && !pairs) EACH_CHUNK(t, add_chunk(t, &run, at, 0, 0));
-    else if (!squares) EACH_CHUNK(t, add_chunk(t, &run, at, 0, 1));
-    else if (!pairs) EACH_CHUNK(t, add_chunk(t, &run, at, 1, 0));
-    else EACH_CHUNK(t, add_chunk(t, &run, at, 1, 1));
+    if (!squares && !pairs) EACH_CHUNK(t, add_chunk(t, &run, at, rows, 0, 0));
+    else if (!squares) EACH_CHUNK(t, add_chunk(t, &run, at, rows, 0, 1));
+    else if (!pairs) EACH_CHUNK(t, add_chunk(t, &run, at, rows, 1, 0));
+    else EACH_CHUNK(t, add_chunk(t, &run, at, rows, 1, 1));
 }
 
 /* ---- statistics ------------------------------------------------------------------------------------- */
@@ -351,7 +386,7 @@ INLINE Slab statistics_of(const Slab *t) {
         INDEPENDENT                                                             \
         for (int64_t s = run_.stat; s < run_.stat + stats_.shape[stats_.rank - 1]; s++)
 
-#define END_EACH(t) while (next_run(&stats_, &run_))
+#define END_EACH(t) while (next_run(&stats_, &run_, 1))
 
 static void clear(double *high, double *low, const Slab *t) {
     EACH_STATISTIC(t, s) {
@@ -395,7 +430,7 @@ EVERY_PROCESSOR void normcli_finish(const Slab *t) {
 
 /* deviation * rstd * weight + bias; statistics and parameters are those of each element, or of all. */
 INLINE void emit_chunk(const char *restrict x, char *restrict to, int64_t n, int from_single, int to_single, int pairs,
-                       int own_stat, int own_param, const double *restrict mean, const double *restrict mean_low,
+                       int own_stat, int own_param, int sure, const double *restrict mean, const double *restrict mean_low,
                        const double *restrict rstd, const double *restrict rstd_low, const double *restrict weight,
                        const double *restrict bias) {
     for (int64_t i = 0; i < n; i++) {
@@ -403,7 +438,7 @@ INLINE void emit_chunk(const char *restrict x, char *restrict to, int64_t n, int
         double value = from_single ? ((const float *)x)[i] : ((const double *)x)[i], r = rstd[s];
         if (!pairs) {
             double d = value - mean[s] - mean_low[s];
-            double y = (d == 0) & (r == INFINITY) ? 0 : d * r; /* by definition, where var + eps is 0 */
+            double y = !sure && ((d == 0) & (r == INFINITY)) ? 0 : d * r; /* by definition, where var + eps is 0 */
             value = y * weight[p] + bias[p];
         } else {
             double d, e, deviation, y, y_low, scaled, sum, rest;
@@ -428,36 +463,40 @@ INLINE void emit_chunk(const char *restrict x, char *restrict to, int64_t n, int
 
 static const double ONE[CHUNK] = {[0 ... CHUNK - 1] = 1}, NONE[CHUNK] = {[0 ... CHUNK - 1] = -0.0}; /* y + -0.0 is y */
 
-INLINE void emit_at(const Slab *t, const Run *run, int64_t at, int pairs) {
+INLINE void emit_at(const Slab *t, const Run *run, int64_t at, int64_t rows, int pairs) {
     double buffer[CHUNK], result[CHUNK];
     int64_t last = t->rank - 1, n = t->shape[last] - at < CHUNK ? t->shape[last] - at : CHUNK;
     int64_t own = t->stat_stride[last], param = t->param_stride[last], stride = t->y_stride[last];
     int64_t s = run->stat + own * at, p = run->param + param * at;
     const double *m = t->mean + s, *ml = t->mean_low + s, *r = t->rstd + s, *rl = pairs ? t->rstd_low + s : NULL;
     const double *w = t->weight ? t->weight + p : ONE, *c = t->bias ? t->bias + p : NONE;
-    char *y = run->y + at * stride, *to = (char *)result;
-    int single;
-    const char *x = readable(t, run->x + at * t->x_stride[last], n, buffer, &single);
-    int direct = t->dtype == FLOAT64 ? stride == 8 : single && stride == 4;
-    if (direct) to = y;
-#define EMIT(from_single, to_single, own, param) \
-    emit_chunk(x, to, n, from_single, to_single, pairs, own, param, m, ml, r, rl, w, c)
-#define EMIT_EACH(from_single, to_single)                            \
-    do {                                                             \
-        if (own && param) EMIT(from_single, to_single, 1, 1);        \
-        else if (own) EMIT(from_single, to_single, 1, 0);            \
-        else if (param) EMIT(from_single, to_single, 0, 1);          \
-        else EMIT(from_single, to_single, 0, 0);                     \
+    for (int64_t row = 0; row < rows; row++) {
+        int64_t down = rows > 1 ? row * t->x_stride[last - 1] : 0, below = rows > 1 ? row * t->y_stride[last - 1] : 0;
+        char *y = run->y + at * stride + below, *to = (char *)result;
+        int single;
+        const char *x = readable(t, run->x + at * t->x_stride[last] + down, n, buffer, &single);
+        int direct = t->dtype == FLOAT64 ? stride == 8 : single && stride == 4;
+        if (direct) to = y;
+#define EMIT(from_single, to_single, own, param, sure) \
+    emit_chunk(x, to, n, from_single, to_single, pairs, own, param, sure, m, ml, r, rl, w, c)
+#define EMIT_EACH(from_single, to_single)                                     \
+    do {                                                                      \
+        if (own && param) EMIT(from_single, to_single, 1, 1, 0);              \
+        else if (own) EMIT(from_single, to_single, 1, 0, 0);                  \
+        else if (param) EMIT(from_single, to_single, 0, 1, 0);                \
+        else if (*r == INFINITY) EMIT(from_single, to_single, 0, 0, 0);       \
+        else EMIT(from_single, to_single, 0, 0, 1);                           \
     } while (0)
-    if (pairs || !single) EMIT_EACH(0, 0);
-    else if (direct) EMIT_EACH(1, 1);
-    else EMIT_EACH(1, 0);
-    if (!direct) store(t->dtype, result, n, y, stride);
+        if (pairs || !single) EMIT_EACH(0, 0);
+        else if (direct) EMIT_EACH(1, 1);
+        else EMIT_EACH(1, 0);
+        if (!direct) store(t->dtype, result, n, y, stride);
+    }
 }
 
 EVERY_PROCESSOR static void emit_tile(const Slab *t) {
-    if (t->dtype == FLOAT64) EACH_CHUNK(t, emit_at(t, &run, at, 1));
-    else EACH_CHUNK(t, emit_at(t, &run, at, 0));
+    if (t->dtype == FLOAT64) EACH_CHUNK(t, emit_at(t, &run, at, rows, 1));
+    else EACH_CHUNK(t, emit_at(t, &run, at, rows, 0));
 }
 
 /* ---- slabs ------------------------------------------------------------------------------------------ */
@@ -476,19 +515,98 @@ INLINE Slab tile_of(const Slab *slab, int64_t start) {
     return tile;
 }
 
+/* Where groups are cut into short runs side by side (channels last, a few channels to a group), a tile is worked on
+ * as if each element of a row of runs had statistics of its own: its sums are folded into the groups', and the
+ * groups' statistics are spread over the row. Null where runs are long, or no memory is free. */
+enum { SHORT = 32 };
+
+static double *widened(const Slab *t, Slab *wide) {
+    int64_t last = t->rank - 1, above = last - 1, n = t->shape[last], size = 1;
+    if (above < 0 || t->stat_stride[last] || !t->stat_stride[above] || n >= SHORT) return NULL;
+    if (t->x_stride[above] != n * t->x_stride[last] || (t->y && t->y_stride[above] != n * t->y_stride[last])) return NULL;
+    if (t->param_stride[last] ? t->param_stride[above] != n * t->param_stride[last] : t->param_stride[above]) return NULL;
+    *wide = *t;
+    wide->rank = last;
+    wide->shape[above] *= n;
+    wide->x_stride[above] = t->x_stride[last];
+    wide->y_stride[above] = t->y_stride[last];
+    wide->param_stride[above] = t->param_stride[last];
+    for (int64_t d = above; d >= 0; d--) {
+        wide->stat_stride[d] = t->stat_stride[d] ? size : 0;
+        size *= t->stat_stride[d] ? wide->shape[d] : 1;
+    }
+    if (size * 6 > 3 * SHORT * 65536) return NULL; /* 48 MiB */
+    double *held = malloc((size_t)size * 6 * sizeof *held), *next = held;
+    if (!held) return NULL;
+    wide->mean = next, next += size, wide->mean_low = next, next += size, wide->var = next, next += size;
+    wide->rstd = next, next += size, wide->var_low = next, next += size, wide->rstd_low = next;
+    return held;
+}
+
+/* Between a tile's statistics and those of its widened form, which follow them n to one: added up, or spread. */
+static void fold(const Slab *t, int64_t n, double *high, double *low, const double *wide_high, const double *wide_low) {
+    int64_t at = 0;
+    int pairs = t->dtype == FLOAT64;
+    EACH_STATISTIC(t, s) {
+        double sum = 0, rest = 0;
+        for (int64_t k = 0; k < n; k++, at++) {
+            if (pairs) add_pair(&sum, &rest, wide_high[at], wide_low[at]);
+            else sum += wide_high[at];
+        }
+        high[s] = sum;
+        if (low) low[s] = rest;
+    }
+    END_EACH(t);
+}
+
+static void spread(const Slab *t, int64_t n, const double *values, double *wide) {
+    int64_t at = 0;
+    if (!values) return;
+    EACH_STATISTIC(t, s)
+        for (int64_t k = 0; k < n; k++, at++) wide[at] = values[s];
+    END_EACH(t);
+}
+
+/* The sums of a tile, or its sums of squares about the mean. */
+static void sums(const Slab *t, const Slab *wide, int squares) {
+    double *high = squares ? t->var : t->mean, *low = squares ? t->var_low : t->mean_low;
+    if (!wide) {
+        clear(high, low, t);
+        add_up(t, squares);
+        return;
+    }
+    int64_t n = t->shape[t->rank - 1];
+    double *wide_high = squares ? wide->var : wide->mean, *wide_low = squares ? wide->var_low : wide->mean_low;
+    if (squares) spread(t, n, t->mean, wide->mean), spread(t, n, t->mean_low, wide->mean_low);
+    clear(wide_high, wide_low, wide);
+    add_up(wide, squares);
+    fold(t, n, high, low, wide_high, wide_low);
+}
+
+static void emit_with(const Slab *t, const Slab *wide) {
+    int64_t n = t->shape[t->rank - 1];
+    if (wide) {
+        spread(t, n, t->mean, wide->mean), spread(t, n, t->mean_low, wide->mean_low);
+        spread(t, n, t->rstd, wide->rstd), spread(t, n, t->rstd_low, wide->rstd_low);
+    }
+    emit_tile(wide ? wide : t);
+}
+
 /* Statistics and outputs of a slab that holds whole groups, tile by tile. */
 void normcli_whole(const Slab *slab) {
     for (int64_t start = 0; start < slab->shape[slab->cut]; start += slab->step) {
-        Slab tile = tile_of(slab, start);
-        clear(tile.mean, tile.mean_low, &tile);
+        Slab tile = tile_of(slab, start), other;
+        double *held = widened(&tile, &other);
+        const Slab *wide = held ? &other : NULL;
         if (tile.centers) {
-            add_up(&tile, 0);
+            sums(&tile, wide, 0);
             finish_mean(&tile, slab->n);
-        }
-        clear(tile.var, tile.var_low, &tile);
-        add_up(&tile, 1);
+        } else
+            clear(tile.mean, tile.mean_low, &tile);
+        sums(&tile, wide, 1);
         normcli_finish(&tile);
-        if (slab->y) emit_tile(&tile);
+        if (slab->y) emit_with(&tile, wide);
+        free(held);
     }
 }
 
@@ -523,22 +641,28 @@ void normcli_moments(const Slab *slab) {
     for (int64_t d = 0; d < slab->rank; d++)
         if (!slab->stat_stride[d] && d != slab->cut) each *= (double)slab->shape[d];
     for (int64_t start = 0; start < slab->shape[slab->cut]; start += slab->step) {
-        Slab tile = tile_of(slab, start);
-        double n = each * (double)tile.shape[slab->cut];
-        clear(tile.mean, tile.mean_low, &tile);
+        Slab tile = tile_of(slab, start), other;
+        double n = each * (double)tile.shape[slab->cut], *held = widened(&tile, &other);
+        const Slab *wide = held ? &other : NULL;
         if (tile.centers) {
-            add_up(&tile, 0);
+            sums(&tile, wide, 0);
             add_tile(&tile, seen, n);
-        }
-        clear(tile.var, tile.var_low, &tile);
-        add_up(&tile, 1);
+        } else
+            clear(tile.mean, tile.mean_low, &tile);
+        sums(&tile, wide, 1);
         add_squares(&tile);
+        free(held);
         seen += n;
     }
 }
 
 /* Outputs of a slab whose statistics are known. */
-void normcli_emit(const Slab *slab) { emit_tile(slab); }
+void normcli_emit(const Slab *slab) {
+    Slab other;
+    double *held = widened(slab, &other);
+    emit_with(slab, held ? &other : NULL);
+    free(held);
+}
 
 static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, .m_name = "normcli._tiles", .m_size = -1};
 PyMODINIT_FUNC PyInit__tiles(void) { return PyModule_Create(&definition); } /* ctypes calls the functions above */

@@ -385,7 +385,9 @@ def test_ctrl_c_ends_without_a_traceback(environment: dict[str, str]) -> None:
         [sys.executable, "-m", "normcli", "layer", "-"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment,
     )  # fmt: skip
-    time.sleep(1.0)
+    assert child.stdin is not None
+    child.stdin.write(b" " * 300_000)  # more than a pipe holds: the command is reading
+    child.stdin.flush()
     child.send_signal(signal.SIGINT)
     _, stderr = child.communicate(timeout=30)
     assert (child.returncode, stderr) == (130, b"")

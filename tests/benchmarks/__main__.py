@@ -1,0 +1,25 @@
+"""All benchmarks, one table after the other; to be run by hand, on a quiet machine.
+
+python tests/benchmarks                  everything
+python tests/benchmarks startup files    some of it
+python tests/benchmarks speed float32    one dtype of the comparison with torch.nn.functional
+"""
+
+from __future__ import annotations
+
+import sys
+
+import files
+import speed
+import startup
+
+if __name__ == "__main__":
+    chosen = sys.argv[1:] or ["startup", "speed", "files"]
+    if "startup" in chosen:
+        startup.main()
+        print()
+    if "speed" in chosen:
+        speed.main([name for name in chosen if name in speed.DTYPES] or list(speed.DTYPES))
+        print()
+    if "files" in chosen:
+        files.main()
