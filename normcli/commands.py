@@ -22,13 +22,14 @@ from normcli.result import Result, State
 
 if TYPE_CHECKING:
     from normcli.check import Check
+    from normcli.report import Section
     from normcli.states import Filled
     from normcli.steps import Trace
     from normcli.stored import Stored
     from normcli.tolerance import Printed
     from normcli.versus import Comparison
 
-FORMATS = ("table", "json")
+FORMATS = ("table", "json", "markdown", "latex", "csv", "python")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +37,7 @@ class Outcome:
     """All that is said about one input."""
 
     result: Result
+    x: Any = None
     trace: Trace | None = None
     check: Check | None = None
     comparisons: tuple[Comparison, ...] = ()
@@ -284,7 +286,7 @@ def _outcome(kind: Kind, x: NDArray[Any], given: dict[str, Any], show: Show, sta
         from normcli.steps import trace
 
         steps = trace(result, x, show.element, show.precision)
-    return Outcome(result=result, trace=steps, comparisons=tuple(_comparisons(x, given, result, show.versus)))
+    return Outcome(result=result, x=x, trace=steps, comparisons=tuple(_comparisons(x, given, result, show.versus)))
 
 
 def _filled(kind: Kind, given: Mapping[str, Any], show: Show) -> Filled | None:
@@ -355,8 +357,29 @@ def _read_written(source: Source, key: str | None = None) -> Printed:
 def _render(outcome: Outcome, show: Show) -> None:
     if show.format == "json":
         _write_document(outcome, show)
-        return
-    from normcli.report import headline, sections
+    elif show.format == "table":
+        _print(outcome, show)
+    else:
+        from normcli.formats import FORMATTERS, Report
+        from normcli.report import headline
+
+        report = Report(
+            result=outcome.result,
+            x=outcome.x,
+            only=_part(outcome, show),
+            headline=headline(outcome.result).replace("  ", "; ") if show.only is None else None,
+            words=_words(outcome, show),
+            sections=_checked_section(outcome, show) + _sections(outcome, show),
+            trace=outcome.trace,
+            precision=show.precision,
+        )
+        for piece in FORMATTERS[str(show.format)](report):
+            sys.stdout.write(piece)
+
+
+def _print(outcome: Outcome, show: Show) -> None:
+    """Tables, those of a check before the rest."""
+    from normcli.report import headline
     from normcli.tables import print_sections
 
     if outcome.check is not None and show.only is None:
@@ -364,15 +387,45 @@ def _render(outcome: Outcome, show: Show) -> None:
         if not show.steps:
             return
         sys.stdout.write("\n")
-    only = show.only or ("trace" if show.element is not None or outcome.check is not None else None)
-    parts = [part for part in sections(outcome.result, outcome.trace, show.precision) if only in (None, part.part)]
+    print_sections(headline(outcome.result) if show.only is None else None, _sections(outcome, show))
+
+
+def _sections(outcome: Outcome, show: Show) -> list[Section]:
+    """The tables of a result that are asked for, and of what it is compared with."""
+    from normcli.report import sections
+
+    only = _part(outcome, show)
+    every = sections(outcome.result, outcome.trace, show.precision, full=show.full)
+    parts = [part for part in every if only in (None, part.part)]
     if only == "running" and not parts:
         raise InputError("there are no running statistics to show", hint="they come with --track-running-stats")
     if outcome.comparisons:
         from normcli import versus
 
         parts += versus.sections(list(outcome.comparisons))
-    print_sections(headline(outcome.result) if show.only is None else None, parts)
+    return parts
+
+
+def _part(outcome: Outcome, show: Show) -> str | None:
+    """The one part that is shown; None for all of them."""
+    return show.only or ("trace" if show.element is not None or outcome.check is not None else None)
+
+
+def _words(outcome: Outcome, show: Show) -> list[str]:
+    """The verdict of a check and its explanation."""
+    if outcome.check is None or show.only is not None:
+        return []
+    from normcli import check
+
+    return [check.verdict(outcome.check), *check.explanation(outcome.check)]
+
+
+def _checked_section(outcome: Outcome, show: Show) -> list[Section]:
+    if outcome.check is None or show.only is not None or (outcome.check.ok and not show.cells):
+        return []
+    from normcli import check
+
+    return [check.section(outcome.check, everything=show.cells)]
 
 
 def _write_document(outcome: Outcome, show: Show) -> None:

@@ -42,9 +42,9 @@ T = TypeVar("T")
 
 BLOCK = 2**17  # elements of a block: in float64 half of a second-level cache; shorter steps wait for each other
 SLAB = 2**20  # elements of a slab at most: what one thread works on
-_LEAST_SLAB = 2**16
+_LEAST_SLAB = 2**18  # to start a thread for less takes longer than it saves
 _READERS = 8  # threads at most that hold slabs of a file in memory
-_SLABS = 16  # of a tensor too small for the largest
+_SLABS = 8  # of a tensor too small for the largest
 _BLOCK_SPAN = 64  # elements that lie side by side in memory, at least, wherever the shape allows
 _SLAB_SPAN = 2**11
 _DOT = 8192  # longer dot products BLAS would split over threads of its own

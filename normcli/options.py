@@ -183,9 +183,10 @@ PRESENTATION = (
     ),
     Row("trace", mark, "", "Show every step: formula, numbers filled in, value."),
     Row("element", integers, "I,J,...", "Trace this output element, every number written out."),
-    Row("format", word, "NAME", "table or json [table]."),
+    Row("format", word, "NAME", "table, json, markdown, latex, csv or python [table]."),
     Row("json", mark, "", "Short for --format json."),
     Row("only", word, "PART", "Print only output, statistics, running or trace."),
+    Row("full", mark, "", "Show every element of a large tensor, not its edges."),
     Row("precision", integer, "N", "Decimals in tables [4]; JSON is always exact."),
     Row("output", word, "FILE", "Write the output tensor: .npy, .npz, .json or .csv.", ("-o",)),
     Row("save_state", word, "FILE", "Write the state after the last batch: .json, .npz or .safetensors.", running=True),
@@ -226,6 +227,7 @@ class Show:
     format: str | None = None
     json: bool = False
     only: str | None = None
+    full: bool = False
     precision: int = 4
     output: str | None = None
     save_state: str | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
@@ -66,16 +67,20 @@ def headline(result: Result) -> str:
     return "  ".join([*parts, f"{plan.convention.name} convention", f"{result.backend} on {result.device}"])
 
 
-def sections(result: Result, trace: Trace | None, precision: int) -> list[Section]:
-    """The tables of a result in the order of the calculation; the trace, if any, first."""
+def sections(result: Result, trace: Trace | None, precision: int, *, full: bool = False) -> list[Section]:
+    """The tables of a result in the order of the calculation; the trace, if any, first.
+
+    Large tensors are shown by their edges, unless in ``full``.
+    """
+    most = sys.maxsize if full else _THRESHOLD
     tables = [] if trace is None else [_trace(trace, precision)]
-    tables.append(_statistics(result, precision))
+    tables.append(_statistics(result, precision, most))
     if result.plan.track_running_stats:
-        tables.append(_running(result, precision))
+        tables.append(_running(result, precision, most))
     if result.output is None:  # it was not asked for
         return tables
     output = result.output if isinstance(result.output, Stored) else np.asarray(result.output)
-    return [*tables, *_output(output, precision)]
+    return [*tables, *_output(output, precision, most)]
 
 
 def _trace(trace: Trace, precision: int) -> Section:
@@ -95,12 +100,12 @@ def _value(value: float | list[float], precision: int) -> str:
     return ", ".join(texts if len(texts) <= 8 else [*texts[:_EDGE], _GAP, *texts[-_EDGE:]])
 
 
-def _statistics(result: Result, precision: int) -> Section:
+def _statistics(result: Result, precision: int, most: int) -> Section:
     plan = result.plan
     names = ["mean", "var", "var_unbiased", "rstd"] if plan.kind.centers else ["mean_square", "rstd"]
     names = [name for name in names if getattr(result, name) is not None]
     columns = {name: np.atleast_1d(np.asarray(getattr(result, name))) for name in names}
-    return _listed("statistics", _statistics_title(result), _group_words(plan), columns, precision)
+    return _listed("statistics", _statistics_title(result), _group_words(plan), columns, precision, most)
 
 
 def _statistics_title(result: Result) -> str:
@@ -108,7 +113,7 @@ def _statistics_title(result: Result) -> str:
     return f"statistics ({source})"
 
 
-def _running(result: Result, precision: int) -> Section:
+def _running(result: Result, precision: int, most: int) -> Section:
     before, after = result.before, result.after
     columns: dict[str, Any] = {}
     for name in ("running_mean", "running_var"):
@@ -121,7 +126,7 @@ def _running(result: Result, precision: int) -> Section:
     title = (
         f"running statistics, batches tracked {tracked if result.plan.updates_running else after.num_batches_tracked}"
     )
-    return _listed("running", title, ["channel"], columns, precision)
+    return _listed("running", title, ["channel"], columns, precision, most)
 
 
 def _group_words(plan: Plan) -> list[str]:
@@ -131,12 +136,12 @@ def _group_words(plan: Plan) -> list[str]:
     return words.get(plan.kind.name) or (["row"] if rank == 1 else [f"axis {axis}" for axis in range(rank)])
 
 
-def _listed(part: str, title: str, words: list[str], columns: dict[str, Any], precision: int) -> Section:
+def _listed(part: str, title: str, words: list[str], columns: dict[str, Any], precision: int, most: int) -> Section:
     """One row for each group of statistics, its index first; the middle of a long list left out."""
     shape = next(iter(columns.values())).shape
     flat = {name: np.asarray(values, np.float64).ravel() for name, values in columns.items()}
     size = len(next(iter(flat.values())))
-    shown = list(range(size)) if size <= _THRESHOLD // 10 else [*range(_EDGE), *range(size - _EDGE, size)]
+    shown = list(range(size)) if size <= most // 10 else [*range(_EDGE), *range(size - _EDGE, size)]
     texts = [aligned(values[shown], precision) for values in flat.values()]
     rows = [
         [*(str(int(i)) for i in np.unravel_index(place, shape)), *cells]
@@ -149,10 +154,10 @@ def _listed(part: str, title: str, words: list[str], columns: dict[str, Any], pr
     return Section(part=part, title=title, columns=[*words, *heads], rows=rows, labels=len(words))
 
 
-def _output(output: NDArray[Any] | Stored, precision: int) -> Iterator[Section]:
+def _output(output: NDArray[Any] | Stored, precision: int, most: int) -> Iterator[Section]:
     """The output as 2-D slices over its last two axes; large tensors by their edges."""
     shape = output.shape
-    large = output.size > _THRESHOLD
+    large = output.size > most
     edges = [_edge_indices(size) if large else [*range(size)] for size in shape]
     matrix: list[list[int | None]] = edges[-2:] if len(shape) > 1 else [[0], edges[-1]]
     note = f": edges of {' x '.join(str(size) for size in shape)} shown" if large else ""
@@ -162,10 +167,11 @@ def _output(output: NDArray[Any] | Stored, precision: int) -> Iterator[Section]:
         at = "".join(f"{i}, " for i in leading)
         title = f"output[{at}:, :]" if leading else "output"
         kept = [[i for i in axis if i is not None] for axis in matrix]
-        if isinstance(output, Stored):
+        if isinstance(output, Stored) and large:
             values = output.gathered([*([i] for i in leading), *kept[2 - min(2, len(shape)) :]])
         else:
-            values = (output[leading] if leading else output).reshape(-1, shape[-1])[np.ix_(*kept)]
+            whole = np.asarray(output)
+            values = (whole[leading] if leading else whole).reshape(-1, shape[-1])[np.ix_(*kept)]
         yield _matrix(title + note, values, matrix, precision, numbered=len(shape) > 1)
 
 

@@ -1,0 +1,295 @@
+"""The formats of one result side by side, and that each can be used for what it is there for."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import ROOT, Run
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+import normcli as package
+from normcli import latex
+from normcli.formats import Report, comma_separated, python
+
+BN1D = "[[1,2,4,1],[6,3,2,4],[2,4,6,1]]"
+PAIR = "[[1, 3], [2, 6]]"
+
+FORMATS = {
+    "markdown": r"""
+LayerNorm; (2, 2) float64; mean over axis 1, n = 2; eps 0; torch convention; numpy on cpu
+
+**statistics (of the input)**
+
+| row | mean | var | var\_unbiased | rstd |
+| --: | --: | --: | --: | --: |
+| 0 | 2.0000 | 1.0000 | 2.0000 | 1.0000 |
+| 1 | 4.0000 | 4.0000 | 8.0000 | 0.5000 |
+
+**output**
+
+|  | 0 | 1 |
+| --: | --: | --: |
+| 0 | -1.0000 | 1.0000 |
+| 1 | -1.0000 | 1.0000 |
+""",
+    "latex": r"""
+% needs \usepackage{amsmath}
+LayerNorm; (2, 2) float64; mean over axis 1, n = 2; eps 0; torch convention; numpy on cpu
+
+\noindent statistics (of the input)
+
+{\medskip\noindent
+\begin{tabular}{rrrrr}
+  row & mean & var & var\_unbiased & rstd \\
+  \hline
+  $0$ & $2.0000$ & $1.0000$ & $2.0000$ & $1.0000$ \\
+  $1$ & $4.0000$ & $4.0000$ & $8.0000$ & $0.5000$ \\
+\end{tabular}
+\medskip}
+
+\noindent output
+\[
+\left[\begin{array}{rr}
+  -1.0000 & 1.0000 \\
+  -1.0000 & 1.0000
+\end{array}\right]
+\]
+""",
+    "csv": """
+quantity,index,value
+mean,0,2.0
+mean,1,4.0
+var,0,1.0
+var,1,4.0
+var_unbiased,0,2.0
+var_unbiased,1,8.0
+rstd,0,1.0
+rstd,1,0.5
+output,0 0,-1.0
+output,0 1,1.0
+output,1 0,-1.0
+output,1 1,1.0
+""",
+    "python": """
+# LayerNorm; (2, 2) float64; mean over axis 1, n = 2; eps 0; torch convention; numpy on cpu
+import numpy as np
+
+x = np.array([[1.0, 3.0], [2.0, 6.0]])
+eps = 0.0
+
+x = x.reshape((2, 2))  # the axes (1,) share one mean
+mean = x.mean(axis=(1,), keepdims=True)
+centered = x - mean
+var = (centered**2).mean(axis=(1,), keepdims=True)
+rstd = 1 / np.sqrt(var + eps)
+normalized = centered * rstd
+output = normalized.reshape((2, 2))
+print(output)
+
+# With PyTorch, x, weight and the rest being tensors:
+# torch.nn.functional.layer_norm(x, (2,), None, None, eps=0.0)
+""",
+}
+CALCULATIONS = {
+    "batch": ["batch", BN1D, "--weight", "[1,2,3,4]", "--bias", "[0,-1,1,0.5]"],
+    "batch eval": ["batch", BN1D, "--mode", "eval", "--running-mean", "[1,2,3,4]", "--running-var", "[1,2,3,4]"],
+    "batch ddof": ["batch", BN1D, "--ddof", "1", "--running-ddof", "0"],
+    "instance": ["instance", "[[[1,2,4],[3,-4,1]],[[5,1,0],[1,1,2]]]", "--track-running-stats", "--momentum", "none"],
+    "layer": ["layer", BN1D],
+    "layer axes": ["layer", "[[[1,2],[4,1]],[[6,3],[2,4]]]", "--normalized-shape", "2,2"],
+    "group": ["group", BN1D, "--groups", "2"],
+    "group channels last": ["group", "[[[1,2,4,1],[6,3,2,4]]]", "--groups", "2", "--channel-axis", "-1"],
+    "rms": ["rms", "[[1e-5,-3,400000]]"],
+}
+ELEMENT = {"batch": "1,0", "batch eval": "2,3", "batch ddof": "0,1", "instance": "0,1,2", "layer": "0,3",
+           "layer axes": "0,1,1", "group": "2,2", "group channels last": "0,1,3", "rms": "0,1"}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_one_result_in_every_format(normcli: Run, name: str) -> None:
+    done = normcli("layer", PAIR, "--eps", "0", "--format", name)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == FORMATS[name].removeprefix("\n")
+
+
+def test_the_trace_as_markdown(normcli: Run) -> None:
+    done = normcli("batch", BN1D, "--element", "1,0", "--only", "trace", "--format", "markdown")
+    assert done.stdout.startswith(
+        "**trace of element (1, 0)**\n\n"
+        "| step | formula | with the numbers | value |\n"
+        "| :-- | :-- | :-- | --: |\n"
+        "| mean | `sum(x) / n` | `(1 + 6 + 2) / 3` | 3.0000 |\n"
+    )
+
+
+def test_the_trace_as_csv(normcli: Run) -> None:
+    done = normcli("batch", BN1D, "--element", "1,0", "--format", "csv")
+    rows = list(csv.DictReader(io.StringIO(done.stdout)))
+    assert [row["step"] for row in rows][:3] == ["mean", "centered", "var"]
+    assert rows[2] == {
+        "step": "var",
+        "formula": "sum(centered^2) / n",
+        "substituted": "((-2)^2 + 3^2 + (-1)^2) / 3",
+        "value": "4.666666666666667",
+    }
+
+
+def test_the_trace_as_latex(normcli: Run) -> None:
+    done = normcli("batch", BN1D, "--element", "1,0", "--only", "trace", "--format", "latex")
+    assert (
+        r"""
+\sigma^2
+  &= \frac{\sum d^{2}}{n} \\
+  &= \frac{(-2)^{2} + 3^{2} + (-1)^{2}}{3} \\
+  &= 4.6667 \\[1ex]
+"""
+        in done.stdout
+    )
+
+
+def test_output_alone_as_csv_is_a_matrix_that_is_read_back(normcli: Run) -> None:
+    matrix = normcli("layer", BN1D, "--only", "output", "--format", "csv").stdout
+    again = json.loads(normcli("rms", "-", "--json", stdin=matrix).stdout)
+    first = json.loads(normcli("layer", BN1D, "--json").stdout)
+    direct = json.loads(normcli("rms", json.dumps(first["output"]), "--json").stdout)
+    assert again["output"] == direct["output"]
+
+
+def test_statistics_alone_as_csv_have_a_row_for_each_group(normcli: Run) -> None:
+    done = normcli("instance", "[[[1,3],[2,6]]]", "--eps", "0", "--only", "statistics", "--format", "csv")
+    assert done.stdout == "i0,i1,mean,var,var_unbiased,rstd\n0,0,2.0,1.0,2.0,1.0\n0,1,4.0,4.0,8.0,0.5\n"
+
+
+def test_csv_writes_what_is_no_number_as_json_does(normcli: Run) -> None:
+    done = normcli("layer", "[[1, NaN], [1, 2]]", "--only", "output", "--format", "csv")
+    assert done.stdout.splitlines()[0] == "NaN,NaN"
+
+
+def test_a_checked_answer_in_markdown(normcli: Run) -> None:
+    done = normcli("layer", PAIR, "--expect", "[[-1, 1], [-0.5, 1]]", "--eps", "0", "--format", "markdown")
+    assert done.returncode == 1
+    assert done.stdout.startswith("LayerNorm; (2, 2) float64")
+    assert "does not check: 1 of 4 cells differ" in done.stdout
+    assert "| output (1, 0) | -0.5 | -1.000 |" in done.stdout
+
+
+@pytest.mark.parametrize("case", CALCULATIONS)
+def test_the_script_gives_the_same_numbers(normcli: Run, case: str, tmp_path: Path) -> None:
+    arguments = CALCULATIONS[case]
+    script = normcli(*arguments, "--format", "python").stdout
+    expected = json.loads(normcli(*arguments, "--json").stdout)
+    found: dict[str, Any] = {}
+    (tmp_path / "script.py").write_text(script + "import json\nprint(json.dumps([output.tolist(), *(v.tolist() for "
+        "n, v in sorted(globals().items()) if n.startswith('running'))]))\n")  # fmt: skip
+    done = subprocess.run([sys.executable, tmp_path / "script.py"], capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout.splitlines()[-1])
+    np.testing.assert_allclose(found[0], expected["output"], rtol=1e-9, atol=1e-12)
+    if len(found) > 1:
+        np.testing.assert_allclose(found[1:], [expected["running"]["mean"], expected["running"]["var"]], rtol=1e-12)
+
+
+def test_a_long_tensor_is_no_script(normcli: Run) -> None:
+    done = normcli("layer", "-", "--format", "python", stdin=json.dumps([[1.5] * 2001]))
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: --format python spells every number out, and 2001 are too many for a script")
+
+
+def test_an_unknown_format_is_refused(normcli: Run) -> None:
+    done = normcli("layer", PAIR, "--format", "html")
+    assert done.returncode == 2
+    assert done.stderr == "error: --format is 'html'; use table, json, markdown, latex, csv or python\n"
+
+
+@pytest.mark.parametrize("name", ["table", "markdown", "latex"])
+def test_full_shows_every_element(normcli: Run, name: str) -> None:
+    x = json.dumps((np.arange(1100.0) ** 1.5).reshape(11, 100).tolist())
+    edges, full = (normcli("layer", "-", "--only", "output", "--format", name, *more, stdin=x).stdout
+                   for more in ([], ["--full"]))  # fmt: skip
+    assert "edges of 11 x 100 shown" in edges
+    assert (len(edges.splitlines()) < len(full.splitlines())) or "edges" in full
+    assert ("edges" in full) == (name == "latex")  # a page is no wider than that
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+def test_every_latex_snippet_compiles(normcli: Run, tmp_path: Path) -> None:
+    snippets = [normcli(*arguments, *more, "--format", "latex").stdout
+                for case, arguments in CALCULATIONS.items()
+                for more in ([], ["--trace"], ["--element", ELEMENT[case]])]  # fmt: skip
+    long = json.dumps([[i * 1.37 - 20 for i in range(300)], [1e9, float("nan")] * 150])
+    snippets += [normcli("layer", "-", *more, "--format", "latex", stdin=long).stdout for more in ([], ["--trace"])]
+    snippets.append(normcli("layer", PAIR, "--expect", "[[1, 1], [0, 2]]", "--format", "latex").stdout)
+    snippets.append(normcli("batch", BN1D, "--versus", "keras", "--format", "latex").stdout)
+    head = "\\documentclass{article}\\usepackage{amsmath}\\begin{document}\n"
+    (tmp_path / "page.tex").write_text(head + "\n\\newpage\n".join(snippets) + "\\end{document}\n")
+    done = subprocess.run(
+        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "page.tex"], cwd=tmp_path, capture_output=True
+    )
+    log = done.stdout.decode("latin-1")
+    assert done.returncode == 0, log[-2000:]
+    assert "Overfull" not in log
+
+
+@pytest.mark.parametrize("case", CALCULATIONS)
+def test_latex_is_balanced(normcli: Run, case: str) -> None:
+    text = normcli(*CALCULATIONS[case], "--element", ELEMENT[case], "--format", "latex").stdout
+    bare = text.replace(r"\{", "").replace(r"\}", "")
+    assert bare.count("{") == bare.count("}")
+    assert text.count(r"\begin{") == text.count(r"\end{")
+    assert text.isascii()
+
+
+@pytest.mark.parametrize(
+    ("text", "tex"),
+    [
+        ("1 - (-2)", "1 - (-2)"),
+        ("2e-07^2", r"(2 \times 10^{-7})^{2}"),
+        ("(1 - m) * old + m * sum(var)/N, m = 1 / 3",
+         r"(1 - m) \cdot \mathrm{old} + \frac{m \, \sum \sigma^2}{N},\; m = \frac{1}{3}"),
+        ("(1 + 2 + ... + 9) / 9", r"\frac{1 + 2 + \cdots + 9}{9}"),
+        ("nan - inf", r"\mathrm{NaN} - \infty"),
+        ("-1 * 0.5", r"-1 \cdot 0.5"),
+    ],
+)  # fmt: skip
+def test_expressions_as_formulas(text: str, tex: str) -> None:
+    assert latex.formula(text) == tex
+
+
+@pytest.mark.parametrize("text", ["(1 + 2", "1 +", "2 ^ ^ 3", "a ? b", ")"])
+def test_what_is_no_expression_is_refused(text: str) -> None:
+    with pytest.raises(ValueError):
+        latex.parsed(text)
+
+
+@given(arrays.arrays(np.float64, arrays.array_shapes(min_dims=2, max_dims=2), elements=st.floats(-1e300, 1e300)))
+def test_csv_loses_no_digit(x: np.ndarray[Any, Any]) -> None:
+    result = package.normalize(x, "layer")
+    text = "".join(comma_separated(Report(result=result, x=x, only="output")))
+    found = np.array([[float(cell) for cell in row] for row in csv.reader(io.StringIO(text))])
+    np.testing.assert_array_equal(found, result.output)
+
+
+def test_a_script_names_what_is_no_number() -> None:
+    result = package.normalize([[1.0, np.nan, -np.inf]], "layer")
+    assert "x = np.array([[1.0, np.nan, -np.inf]])" in "".join(python(Report(result=result, x=[[1, np.nan, -np.inf]])))
+
+
+@pytest.mark.parametrize("name", ["markdown", "latex", "csv", "python"])
+def test_formats_need_no_rich(environment: dict[str, str], name: str) -> None:
+    code = (
+        f"import sys\nsys.argv = ['normcli', 'batch', '{BN1D}', '--format', '{name}', '--trace']\n"
+        "import atexit\natexit.register(lambda: print('rich' in sys.modules, file=sys.stderr))\n"
+        "from normcli.__main__ import main\nmain()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, cwd=ROOT)
+    assert done.stderr == "False\n"
