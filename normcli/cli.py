@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 
 from normcli import __version__
 from normcli.errors import NormcliError, printable
-from normcli.options import PRESENTATION, Show, rows_of
+from normcli.options import CALCULATION, PRESENTATION, Show, integers, rows_of
 from normcli.plan import KINDS, Kind, either
 
 _EXAMPLES = {
@@ -60,6 +60,11 @@ _EXAMPLES = {
         "normcli state checkpoint.npz --json",
         "normcli batch x.npy --state model.safetensors --prefix layer1.0.bn1 --mode eval",
     ),
+    "axes": (
+        "normcli axes batch --shape 2,6,4,4",
+        "normcli axes group --shape 2,6,4,4 --groups 3",
+        "normcli axes layer --shape 8,128,512 --json",
+    ),
 }
 _SUMMARIES = {
     "batch": "BatchNorm: one mean for each channel.",
@@ -70,10 +75,11 @@ _SUMMARIES = {
     "check": "Verify worked examples; name the mistake in a wrong one.",
     "conventions": "What differs between frameworks.",
     "state": "List the normalization layers in a checkpoint.",
+    "axes": "Draw which elements share one mean.",
 }
 
 
-COMMANDS = (*KINDS, "check", "conventions", "state")
+COMMANDS = (*KINDS, "check", "conventions", "state", "axes")
 
 # --- the commands ---------------------------------------------------------------------------------
 
@@ -179,8 +185,14 @@ def make_app(names: Iterable[str] = COMMANDS) -> typer.Typer:
         if name in KINDS:
             app.command(name, help=_help(name), no_args_is_help=True)(_command(KINDS[name]))
         else:
-            app.command(name, help=_help(name), no_args_is_help=name in ("check", "state"))(_OTHERS[name])
+            app.command(name, help=_help(name), no_args_is_help=name != "conventions")(_OTHERS[name])
     return app
+
+
+def _figure_option(name: str) -> Any:
+    """An option of the kinds' own commands, for the picture."""
+    row = next(row for row in CALCULATION if row.name == name)
+    return typer.Option(f"--{name.replace('_', '-')}", metavar=row.metavar, help=row.help, show_default=False)
 
 
 def check(
@@ -216,6 +228,27 @@ def state(
     show_state(file, as_json=json)
 
 
+def axes(
+    kind: Annotated[str, typer.Argument(metavar="KIND", help=f"{either(KINDS)}.", show_default=False)],
+    shape: Annotated[
+        str, typer.Option("--shape", metavar="N,N,...", help="The tensor's sizes (required).", show_default=False)
+    ],
+    groups: Annotated[str | None, _figure_option("groups")] = None,
+    channel_axis: Annotated[str | None, _figure_option("channel_axis")] = None,
+    normalized_shape: Annotated[str | None, _figure_option("normalized_shape")] = None,
+    convention: Annotated[str | None, _figure_option("convention")] = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Draw which elements share one mean."""
+    from normcli.picture import show_axes
+
+    texts = {"groups": groups, "channel_axis": channel_axis, "normalized_shape": normalized_shape,
+             "convention": convention}  # fmt: skip
+    rows = {row.name: row for row in CALCULATION}
+    options = {name: rows[name].read(text, name) for name, text in texts.items() if text is not None}
+    show_axes(kind, integers(shape, "shape"), options, as_json=json)
+
+
 def _exit(code: int) -> None:
     if code:
         raise typer.Exit(code)
@@ -249,7 +282,7 @@ def _command(kind: Kind) -> Callable[..., None]:
     return command
 
 
-_OTHERS: dict[str, Callable[..., None]] = {"check": check, "conventions": conventions, "state": state}
+_OTHERS: dict[str, Callable[..., None]] = {"check": check, "conventions": conventions, "state": state, "axes": axes}
 
 
 def __getattr__(name: str) -> Any:

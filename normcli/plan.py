@@ -23,6 +23,8 @@ FLOAT_DTYPES = ("float16", "bfloat16", "float32", "float64")
 # What 1 + eps == 1 asks of the dtype that frameworks compute in: half inputs are computed in float32.
 _MACHINE_EPS = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-23, "bfloat16": 2.0**-23}
 
+_MOST_LISTED = 4096  # channels whose divisors are listed in an error: more take long, to find and to read
+
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
@@ -244,10 +246,11 @@ def layout_of(
         )
     assert groups is not None
     if channels % groups:
-        divisors = [size for size in range(1, channels + 1) if channels % size == 0]
-        raise InputError(
-            f"{count(channels, 'channel')} cannot be split into {count(groups, 'group')}; use {either(divisors)}"
+        few = channels <= _MOST_LISTED
+        use = (
+            either(size for size in range(1, channels + 1) if channels % size == 0) if few else "a number that divides"
         )
+        raise InputError(f"{count(channels, 'channel')} cannot be split into {count(groups, 'group')}; use {use}")
     width = channels // groups
     return Layout(
         view=(samples, before, width, groups, after) if interleaved else (samples, before, groups, width, after),

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from normcli.picture import PALETTE, Span
 from normcli.report import Section
 
 _GUTTER = 2  # blanks between columns
@@ -31,16 +32,7 @@ def print_sections(headline: str | None, sections: list[Section], stream: TextIO
     """Print the headline and the sections; a narrow terminal gets panels and folded formulas."""
     stream = stream or sys.stdout
     width = shutil.get_terminal_size().columns if stream.isatty() else None
-    console = Console(
-        file=stream,
-        width=_UNLIMITED,  # widths are settled here, and rich must not think again
-        markup=False,
-        highlight=False,
-        emoji=False,
-        legacy_windows=False,
-        # Without this rich would still set bold and dim under NO_COLOR and on a dumb terminal.
-        color_system=None if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" else "auto",
-    )
+    console = _console(stream)
     blocks: list[Text | Table] = (
         [Text("\n".join(_folded(headline, width, joint="  ")), style="bold")] if headline else []
     )
@@ -64,6 +56,46 @@ def progress_bar(what: str) -> Iterator[Callable[[float], None]]:
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task(what, total=1.0)
         yield lambda fraction: progress.update(task, completed=fraction)
+
+
+def print_picture(
+    headline: str, draw: Callable[[int], list[list[Span]]], words: list[str], stream: TextIO | None = None
+) -> None:
+    """Print a picture between its headline and its words; ``draw`` is given the columns that there are."""
+    stream = stream or sys.stdout
+    width = shutil.get_terminal_size().columns if stream.isatty() else _READABLE
+    picture = [
+        Text.assemble(*((text, "" if colour is None else _on(colour)) for text, colour in line)) for line in draw(width)
+    ]
+    sentences = [Text("\n".join(_folded(sentence, width))) for sentence in words]
+    blocks = [Text("\n".join(_folded(headline, width)), style="bold"), Text(), *picture, Text(), *sentences]
+    console = _console(stream)
+    with console.capture() as capture:
+        console.print(*blocks, sep="\n")
+    stream.write("".join(line.rstrip(" ") + "\n" for line in capture.get().splitlines()))
+
+
+def _on(colour: int) -> str:
+    """The style of a group's colour; the second time round the colours begin one later.
+
+    So neighbours differ as well where a row has as many groups as there are colours.
+    """
+    turn, place = divmod(colour, len(PALETTE))
+    paper, ink = PALETTE[(place + turn) % len(PALETTE)]
+    return f"{ink} on {paper}"
+
+
+def _console(stream: TextIO) -> Console:
+    return Console(
+        file=stream,
+        width=_UNLIMITED,  # widths are settled here, and rich must not think again
+        markup=False,
+        highlight=False,
+        emoji=False,
+        legacy_windows=False,
+        # Without this rich would still set bold and dim under NO_COLOR and on a dumb terminal.
+        color_system=None if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" else "auto",
+    )
 
 
 def _table(section: Section) -> Table:

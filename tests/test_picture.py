@@ -1,0 +1,237 @@
+"""The picture of the axes: what is drawn, what is said below it, and where it is shown."""
+
+from __future__ import annotations
+
+import json
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import Run
+
+from normcli.picture import LETTERS, Figure, grid, same, words
+from normcli.plan import plan
+
+
+def figure(kind: str, shape: tuple[int, ...], **options: Any) -> Figure:
+    return Figure(plan(kind, shape, "float64", options))
+
+
+def drawn(picture: Figure, width: int = 200) -> str:
+    return "".join("".join(text for text, _ in line).rstrip() + "\n" for line in grid(picture, width))
+
+
+FOUR = {
+    "batch": """\
+      C 0  C 1  C 2  C 3
+N 0   A A  B B  C C  D D
+      A A  B B  C C  D D
+
+N 1   A A  B B  C C  D D
+      A A  B B  C C  D D
+""",
+    "layer": """\
+      C 0  C 1  C 2  C 3
+N 0   A A  A A  A A  A A
+      A A  A A  A A  A A
+
+N 1   B B  B B  B B  B B
+      B B  B B  B B  B B
+""",
+    "instance": """\
+      C 0  C 1  C 2  C 3
+N 0   A A  B B  C C  D D
+      A A  B B  C C  D D
+
+N 1   E E  F F  G G  H H
+      E E  F F  G G  H H
+""",
+    "group": """\
+      C 0  C 1  C 2  C 3
+N 0   A A  A A  B B  B B
+      A A  A A  B B  B B
+
+N 1   C C  C C  D D  D D
+      C C  C C  D D  D D
+""",
+}
+OPTIONS: dict[str, dict[str, Any]] = {"layer": {"normalized_shape": (4, 2, 2)}, "group": {"groups": 2}}
+
+
+@pytest.mark.parametrize("kind", FOUR)
+def test_the_four_norms_are_told_apart_by_letters(kind: str) -> None:
+    assert drawn(figure(kind, (2, 4, 2, 2), **OPTIONS.get(kind, {}))) == FOUR[kind]
+
+
+def test_interleaved_groups_are_drawn_interleaved() -> None:
+    assert (
+        drawn(figure("group", (1, 3, 6), groups=3, convention="mlx"))
+        == """\
+      C 0    C 1    C 2    C 3    C 4    C 5
+N 0   A A A  B B B  C C C  A A A  B B B  C C C
+"""
+    )
+
+
+def test_channels_last_are_the_columns() -> None:
+    assert (
+        drawn(figure("batch", (2, 3, 2), channel_axis=-1))
+        == """\
+      C 0    C 1
+N 0   A A A  B B B
+N 1   A A A  B B B
+"""
+    )
+
+
+def test_a_large_tensor_is_drawn_by_its_edges_and_its_sizes_are_said() -> None:
+    large = figure("group", (20, 64, 10, 10), groups=32)
+    assert len(drawn(large).splitlines()) == 20
+    assert "Only the edges are drawn: 3 of 20 along N, 8 of 64 along C, 4 of 10 along H, 4 of 10 along W." in words(
+        large
+    )
+
+
+def test_an_enormous_shape_costs_nothing() -> None:
+    assert "A A . A A" in drawn(figure("layer", (10**6, 10**6, 10**6)))
+
+
+@pytest.mark.parametrize("width", [20, 60, 80, 200])
+def test_no_line_is_wider_than_the_terminal(width: int) -> None:
+    lines = drawn(figure("instance", (2, 12, 4, 4)), width).splitlines()
+    assert max(map(len, lines)) <= width
+
+
+# kind, shape, options: every layout once, all axis lengths different
+PLANS: dict[str, tuple[str, tuple[int, ...], dict[str, Any]]] = {
+    "batch": ("batch", (2, 6, 3, 4), {}),
+    "batch of channels first of all": ("batch", (3, 4), {"channel_axis": 0}),
+    "batch, channels last": ("batch", (2, 3, 4), {"channel_axis": -1}),
+    "instance": ("instance", (2, 6, 3, 4), {}),
+    "instance, unbatched": ("instance", (3, 4), {}),
+    "instance, channels in the middle": ("instance", (2, 3, 4, 5), {"channel_axis": 2}),
+    "layer": ("layer", (2, 3, 4), {"normalized_shape": (3, 4)}),
+    "layer of one axis": ("layer", (5,), {}),
+    "rms": ("rms", (2, 3, 4), {}),
+    "group": ("group", (2, 6, 3), {"groups": 3}),
+    "group, interleaved": ("group", (2, 3, 6), {"groups": 3, "convention": "mlx"}),
+    "group of six axes": ("group", (1, 4, 2, 1, 2, 2), {"groups": 2}),
+}
+
+
+@pytest.mark.parametrize("case", PLANS.values(), ids=list(PLANS))
+def test_each_element_belongs_to_the_group_whose_mean_the_calculation_subtracts(case: Any) -> None:
+    kind, shape, options = case
+    picture = figure(kind, shape, **options)
+    layout = picture.plan.layout
+    numbers = np.arange(np.prod(layout.stats_shape)).reshape(layout.stats_view)
+    expected = np.broadcast_to(numbers, layout.view).reshape(shape)
+    found = [picture.group(index) for index in product(*map(range, shape))]
+    assert found == expected.ravel().tolist()
+
+
+@pytest.mark.parametrize("case", PLANS.values(), ids=list(PLANS))
+def test_the_kinds_called_the_same_have_the_same_groups(case: Any) -> None:
+    kind, shape, options = case
+    picture = figure(kind, shape, **options)
+    convention = {"convention": options["convention"]} if "convention" in options else {}
+    partitions = [partition(figure(other.kind, shape, **other.options, **convention)) for other in same(picture.plan)]
+    assert all(other == partition(picture) for other in partitions)
+
+
+def partition(picture: Figure) -> set[frozenset[tuple[int, ...]]]:
+    groups: dict[int, set[tuple[int, ...]]] = {}
+    for index in product(*map(range, picture.plan.shape)):
+        groups.setdefault(picture.group(index), set()).add(index)
+    return {frozenset(group) for group in groups.values()}
+
+
+SAID: dict[str, tuple[Figure, str]] = {
+    "group of one is layer": (
+        figure("group", (2, 6, 4, 4), groups=1),
+        "The same before weight and bias: layer --normalized-shape 6,4,4 (weight of shape (6, 4, 4)).",
+    ),
+    "group of each channel is instance": (
+        figure("group", (2, 6, 4, 4), groups=6),
+        "The same here, weight and all: instance.",
+    ),
+    "instance is group of each channel": (
+        figure("instance", (2, 6, 4, 4)),
+        "The same here, weight and all: group --groups 6.",
+    ),
+    "one sample": (
+        figure("batch", (1, 6, 4, 4)),
+        "The same here, weight and all: instance or group --groups 6.",
+    ),
+    "rms": (
+        figure("rms", (2, 6)),
+        "Over the same elements, but subtracts a mean: group --groups 1 or layer --normalized-shape 6.",
+    ),
+    "batch": (figure("batch", (2, 6, 4, 4)), "No other kind computes the same here."),
+    "channels where another kind does not look": (
+        figure("batch", (4, 3)),
+        "The same here, weight and all: instance --channel-axis 1.",
+    ),
+    "means": (
+        figure("group", (2, 6, 4, 4), groups=3),
+        "6 means, one for each sample and group of channels, over 32 elements each (2 of C x H x W).",
+    ),
+    "weight of layer": (
+        figure("layer", (2, 6, 4, 4), normalized_shape=(4, 4)),
+        "Weight and bias have shape (4, 4), along axes H, W.",
+    ),
+    "weight of rms": (figure("rms", (2, 6)), "Weight (there is no bias) has shape (6,), along axis 1."),
+    "more groups than letters": (
+        figure("instance", (4, 12, 3)),
+        "48 means, one for each channel of each sample, over 3 elements each (L).",
+    ),
+}
+
+
+@pytest.mark.parametrize(("picture", "sentence"), SAID.values(), ids=list(SAID))
+def test_below_the_picture_it_is_said_in_words(picture: Figure, sentence: str) -> None:
+    assert sentence in words(picture)
+
+
+def test_letters_that_repeat_are_owned_up_to() -> None:
+    repeated = figure("layer", (4, 12, 3, 5))
+    assert len(repeated.order) > len(LETTERS)
+    assert "144 groups of statistics are drawn; the letters repeat after 62." in words(repeated)
+
+
+def test_json_holds_the_partition(normcli: Run) -> None:
+    document = json.loads(normcli("axes", "group", "--shape", "2,6,4,4", "--groups", "1", "--json").stdout)
+    assert document["means"] == 2
+    assert document["count"] == 96
+    assert document["weight"] == {"shape": [6], "axes": [1], "affine": True}
+    assert [other["kind"] for other in document["same"]] == ["layer", "rms"]
+
+
+REFUSED = {
+    "a kind that is none": (("foo", "--shape", "2,3"), "kind 'foo' is not known; use batch, instance, layer,"),
+    "no shape": (("batch",), "missing option '--shape'"),
+    "empty shape": (("batch", "--shape", ""), "--shape is empty; give the sizes of the tensor"),
+    "a size of zero": (("batch", "--shape", "0,3"), "--shape holds 0; every size must be 1 or more"),
+    "another kind's option": (("batch", "--shape", "2,3", "--groups", "3"), "batch has no option groups"),
+    "no groups": (("group", "--shape", "2,6"), "group needs the number of groups; give --groups N"),
+    "more than a tensor holds": (("layer", "--shape", "9" * 30), "more than any tensor has"),
+    "too many axes": (("layer", "--shape", "1,1,1,1,1,1,1,1,1"), "--shape has 9 axes; 8 can be drawn"),
+    "groups that do not divide an enormous axis": (
+        ("group", "--shape", "1,1000000000000,2", "--groups", "3"),
+        "1000000000000 channels cannot be split into 3 groups",
+    ),
+}
+
+
+@pytest.mark.parametrize(("arguments", "message"), REFUSED.values(), ids=list(REFUSED))
+def test_what_cannot_be_drawn_is_refused_in_words(normcli: Run, arguments: tuple[str, ...], message: str) -> None:
+    done = normcli("axes", *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
+
+
+def test_the_picture_is_plain_text_in_a_pipe(normcli: Run) -> None:
+    text = normcli("axes", "instance", "--shape", "2,6,4,4", env={"PYTHONIOENCODING": "ascii"}).stdout
+    assert "\x1b" not in text
+    assert text.isascii()
