@@ -33,7 +33,7 @@ enum Dtype { FLOAT16, BFLOAT16, FLOAT32, FLOAT64 };
  * those of statistics and parameters in elements: 0 where a dimension has none of its own. The last
  * stride of statistics and parameters is 0 or 1. */
 typedef struct {
-    int64_t rank, dtype, centers;
+    int64_t rank, dtype, x_dtype, centers; /* the dtype of both, and of x in a scratch */
     int64_t shape[MOST_DIMENSIONS], x_stride[MOST_DIMENSIONS], y_stride[MOST_DIMENSIONS];
     int64_t stat_stride[MOST_DIMENSIONS], param_stride[MOST_DIMENSIONS];
     int64_t cut, step;        /* the dimension that is cut into tiles, and how many of it make one */
@@ -135,12 +135,15 @@ INLINE double from_half(uint16_t h) {
 NARROWED(to_half, 42, 15, 0x1p-14, 0x1p28, 0x1p16, 0x7c00, 0x7e00)
 NARROWED(to_brain, 45, 127, 0x1p-126, 0x1p-81, 0x1p128, 0x7f80, 0x7fc0)
 
-#define LOAD(type, expression)                                          \
-    if (stride == (int64_t)sizeof(type)) {                              \
-        const type *restrict from = (const type *)x;                    \
-        for (int64_t i = 0; i < n; i++) { type e = from[i]; to[i] = (expression); } \
-    } else                                                              \
-        for (int64_t i = 0; i < n; i++) { type e; memcpy(&e, x + i * stride, sizeof e); to[i] = (expression); }
+#define LOAD_INTO(type, x, to, expression)                              \
+    {                                                                   \
+        if (stride == (int64_t)sizeof(type)) {                          \
+            const type *restrict from = (const type *)(x);              \
+            for (int64_t i = 0; i < n; i++) { type e = from[i]; (to)[i] = (expression); } \
+        } else                                                          \
+            for (int64_t i = 0; i < n; i++) { type e; memcpy(&e, (x) + i * stride, sizeof e); (to)[i] = (expression); } \
+    }
+#define LOAD(type, expression) LOAD_INTO(type, x, to, expression)
 
 #define STORE(type, expression)                                         \
     if (stride == (int64_t)sizeof(type)) {                              \
@@ -293,9 +296,9 @@ INLINE void sums_of_rows(const char *const b[ROWS], int64_t n, int single, int s
 /* Where the elements of a chunk can be read as float or double: in the tensor itself, or widened in a buffer. */
 INLINE const char *readable(const Slab *t, const char *x, int64_t n, double *buffer, int *single) {
     int64_t stride = t->x_stride[t->rank - 1];
-    *single = t->dtype == FLOAT32 && stride == 4;
-    if (*single || (t->dtype == FLOAT64 && stride == 8)) return x;
-    load(t->dtype, x, stride, n, buffer);
+    *single = t->x_dtype == FLOAT32 && stride == 4;
+    if (*single || (t->x_dtype == FLOAT64 && stride == 8)) return x;
+    load(t->x_dtype, x, stride, n, buffer);
     return (const char *)buffer;
 }
 
@@ -475,7 +478,7 @@ INLINE void emit_at(const Slab *t, const Run *run, int64_t at, int64_t rows, int
         char *y = run->y + at * stride + below, *to = (char *)result;
         int single;
         const char *x = readable(t, run->x + at * t->x_stride[last] + down, n, buffer, &single);
-        int direct = t->dtype == FLOAT64 ? stride == 8 : single && stride == 4;
+        int direct = t->dtype == FLOAT64 ? stride == 8 : t->dtype == FLOAT32 && single && stride == 4;
         if (direct) to = y;
 #define EMIT(from_single, to_single, own, param, sure) \
     emit_chunk(x, to, n, from_single, to_single, pairs, own, param, sure, m, ml, r, rl, w, c)
@@ -592,10 +595,37 @@ static void emit_with(const Slab *t, const Slab *wide) {
     emit_tile(wide ? wide : t);
 }
 
+/* Half precision is widened once for all passes over a tile: a copy in single precision, in C order. Null where the
+ * elements are not of half precision, or no memory is free. */
+EVERY_PROCESSOR static void widen_runs(const Slab *t, float *to) {
+    int64_t last = t->rank - 1, n = t->shape[last], stride = t->x_stride[last];
+    Run run = first_run(t);
+    do {
+        if (t->dtype == FLOAT16) LOAD_INTO(uint16_t, run.x, to, (float)from_half(e))
+        else LOAD_INTO(uint16_t, run.x, to, float_of((uint32_t)e << 16))
+        to += n;
+    } while (next_run(t, &run, 1));
+}
+
+static float *in_single(const Slab *t, Slab *copy) {
+    int64_t size = 1;
+    if (t->dtype > BFLOAT16) return NULL;
+    *copy = *t;
+    for (int64_t d = t->rank - 1; d >= 0; size *= t->shape[d--]) copy->x_stride[d] = size * 4;
+    float *held = malloc((size_t)size * sizeof *held);
+    if (!held) return NULL;
+    widen_runs(t, held);
+    copy->x = (const char *)held;
+    copy->x_dtype = FLOAT32;
+    return held;
+}
+
 /* Statistics and outputs of a slab that holds whole groups, tile by tile. */
 void normcli_whole(const Slab *slab) {
     for (int64_t start = 0; start < slab->shape[slab->cut]; start += slab->step) {
-        Slab tile = tile_of(slab, start), other;
+        Slab tile = tile_of(slab, start), copy, other;
+        float *single = in_single(&tile, &copy);
+        if (single) tile = copy;
         double *held = widened(&tile, &other);
         const Slab *wide = held ? &other : NULL;
         if (tile.centers) {
@@ -606,7 +636,7 @@ void normcli_whole(const Slab *slab) {
         sums(&tile, wide, 1);
         normcli_finish(&tile);
         if (slab->y) emit_with(&tile, wide);
-        free(held);
+        free(held), free(single);
     }
 }
 
@@ -641,7 +671,9 @@ void normcli_moments(const Slab *slab) {
     for (int64_t d = 0; d < slab->rank; d++)
         if (!slab->stat_stride[d] && d != slab->cut) each *= (double)slab->shape[d];
     for (int64_t start = 0; start < slab->shape[slab->cut]; start += slab->step) {
-        Slab tile = tile_of(slab, start), other;
+        Slab tile = tile_of(slab, start), copy, other;
+        float *single = in_single(&tile, &copy);
+        if (single) tile = copy;
         double n = each * (double)tile.shape[slab->cut], *held = widened(&tile, &other);
         const Slab *wide = held ? &other : NULL;
         if (tile.centers) {
@@ -651,7 +683,7 @@ void normcli_moments(const Slab *slab) {
             clear(tile.mean, tile.mean_low, &tile);
         sums(&tile, wide, 1);
         add_squares(&tile);
-        free(held);
+        free(held), free(single);
         seen += n;
     }
 }

@@ -33,7 +33,7 @@ class Slab(ctypes.Structure):
     """The struct of the same name in ``tiles.c``, which says what each field means."""
 
     _fields_ = (
-        *((name, ctypes.c_int64) for name in ("rank", "dtype", "centers")),
+        *((name, ctypes.c_int64) for name in ("rank", "dtype", "x_dtype", "centers")),
         *(
             (name, ctypes.c_int64 * MOST_DIMENSIONS)
             for name in ("shape", "x_stride", "y_stride", "stat_stride", "param_stride")
@@ -69,6 +69,7 @@ class CompiledWork(Work):
         self._base = Slab(
             rank=len(self.axes.shape),
             dtype=_DTYPES.index(plan.dtype),
+            x_dtype=_DTYPES.index(plan.dtype),
             centers=plan.kind.centers,
             n=n,
             divisor=n - plan.ddof,
