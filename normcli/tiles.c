@@ -135,6 +135,32 @@ INLINE double from_half(uint16_t h) {
 NARROWED(to_half, 42, 15, 0x1p-14, 0x1p28, 0x1p16, 0x7c00, 0x7e00)
 NARROWED(to_brain, 45, 127, 0x1p-126, 0x1p-81, 0x1p128, 0x7f80, 0x7fc0)
 
+/* Floats that are themselves rounded, to 16 bits by integers of 32, sixteen at a time. True where one of them came to
+ * lie halfway between two results, or among the subnormals: then the doubles must be rounded by the functions above. */
+INLINE int to_halves(const float *restrict from, int64_t n, uint16_t *restrict to) {
+    uint32_t sure = 1;
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t bits = bits_of(from[i]), u = bits & 0x7fffffff, sign = bits >> 16 & 0x8000;
+        int32_t size = (int32_t)u, normal = (int32_t)((u + 0xc8000fff + (u >> 13 & 1)) >> 13);
+        int32_t large = size > 0x7f800000 ? 0x7e00 : 0x7c00, near = size >= 0x47800000 ? large : normal;
+        uint32_t subnormal = (size > 0) & (size < 0x38800000), apart = ((u & 0x1fff) ^ 0x1000) & (subnormal - 1);
+        sure = apart < sure ? apart : sure; /* 0 halfway between two */
+        near = size > 0 ? near : 0;
+        to[i] = (uint16_t)(sign | (uint32_t)near);
+    }
+    return !sure;
+}
+
+INLINE int to_brains(const float *restrict from, int64_t n, uint16_t *restrict to) {
+    uint32_t sure = 1;
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t u = bits_of(from[i]), apart = (u & 0xffff) ^ 0x8000, near = (u + 0x7fff + (u >> 16 & 1)) >> 16;
+        sure = apart < sure ? apart : sure;
+        to[i] = (uint16_t)((u & 0x7fffffff) > 0x7f800000 ? u >> 16 | 0x40 : near);
+    }
+    return !sure;
+}
+
 #define LOAD_INTO(type, x, to, expression)                              \
     {                                                                   \
         if (stride == (int64_t)sizeof(type)) {                          \
@@ -490,6 +516,14 @@ INLINE void emit_at(const Slab *t, const Run *run, int64_t at, int64_t rows, int
         else if (*r == INFINITY) EMIT(from_single, to_single, 0, 0, 0);       \
         else EMIT(from_single, to_single, 0, 0, 1);                           \
     } while (0)
+        if (!pairs && t->dtype <= BFLOAT16 && single && stride == 2) {
+            float rounded[CHUNK];
+            to = (char *)rounded;
+            EMIT_EACH(1, 1);
+            int doubtful = t->dtype == FLOAT16 ? to_halves(rounded, n, (uint16_t *)y) : to_brains(rounded, n, (uint16_t *)y);
+            if (!doubtful) continue;
+            to = (char *)result;
+        }
         if (pairs || !single) EMIT_EACH(0, 0);
         else if (direct) EMIT_EACH(1, 1);
         else EMIT_EACH(1, 0);
