@@ -237,6 +237,9 @@ def axes(
     channel_axis: Annotated[str | None, _figure_option("channel_axis")] = None,
     normalized_shape: Annotated[str | None, _figure_option("normalized_shape")] = None,
     convention: Annotated[str | None, _figure_option("convention")] = None,
+    svg: Annotated[
+        str | None, typer.Option("--svg", metavar="FILE", help="Draw it into a file too.", show_default=False)
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Draw which elements share one mean."""
@@ -246,7 +249,7 @@ def axes(
              "convention": convention}  # fmt: skip
     rows = {row.name: row for row in CALCULATION}
     options = {name: rows[name].read(text, name) for name, text in texts.items() if text is not None}
-    show_axes(kind, integers(shape, "shape"), options, as_json=json)
+    show_axes(kind, integers(shape, "shape"), options, as_json=json, svg=svg)
 
 
 def _exit(code: int) -> None:

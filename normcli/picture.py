@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -341,12 +342,11 @@ def headline(figure: Figure) -> str:
     return f"{' '.join(parts)} of {settled.shape}: equal letters share {what}"
 
 
-def words(figure: Figure) -> list[str]:
+def words(figure: Figure, *, legend: bool = True) -> list[str]:
     """The picture in sentences: how many means, over what, whose weight, and what else would be the same."""
     settled = figure.plan
     return [
-        _legend(figure),
-        *_left_out(figure),
+        *([_legend(figure), *_left_out(figure)] if legend else []),
         _means(figure),
         _weights(figure),
         *_sames(same(settled), settled),
@@ -507,11 +507,14 @@ def figure_of(kind: str, shape: Shape, options: Mapping[str, Any]) -> Figure:
     return Figure(plan(kind, shape, "float32", options))
 
 
-def show_axes(kind: str, shape: Shape, options: Mapping[str, Any], *, as_json: bool) -> None:
-    """Print the picture of a kind, or its document."""
-    import sys
-
+def show_axes(kind: str, shape: Shape, options: Mapping[str, Any], *, as_json: bool, svg: str | None) -> None:
+    """Print the picture of a kind, or its document; draw it into a file as well if one is named."""
     figure = figure_of(kind, shape, options)
+    if svg:
+        from normcli import cube
+        from normcli.write import write_text
+
+        write_text(svg, cube.svg(figure))
     if as_json:
         sys.stdout.write(json.dumps(document(figure)) + "\n")
         return

@@ -84,6 +84,12 @@ def write_tensor(path: str, array: NDArray[Any]) -> None:
         write(stream, array)
 
 
+def write_text(path: str, text: str) -> None:
+    """Write the text in UTF-8; the errors are those of ``whole_file``."""
+    with whole_file(path) as stream:
+        stream.write(text.encode())
+
+
 @contextmanager
 def whole_file(path: str) -> Iterator[BinaryIO]:
     """A stream whose bytes are at ``path`` when the block ends without an exception, and not before.

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from itertools import product
+from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from conftest import Run
 
+from normcli.cube import svg
 from normcli.picture import LETTERS, Figure, grid, same, words
 from normcli.plan import plan
 
@@ -235,3 +238,50 @@ def test_the_picture_is_plain_text_in_a_pipe(normcli: Run) -> None:
     text = normcli("axes", "instance", "--shape", "2,6,4,4", env={"PYTHONIOENCODING": "ascii"}).stdout
     assert "\x1b" not in text
     assert text.isascii()
+
+
+# --- the drawing ----------------------------------------------------------------------------------
+
+SPACE = "{http://www.w3.org/2000/svg}"
+
+
+def faces(drawing: str) -> int:
+    return len(ElementTree.fromstring(drawing).findall(f"{SPACE}g/{SPACE}polygon"))
+
+
+def dark(drawing: str) -> int:
+    """How many faces belong to the first mean, in the three shades of its colour."""
+    polygons = ElementTree.fromstring(drawing).findall(f"{SPACE}g/{SPACE}polygon")
+    return sum(polygon.get("fill") in ("#0b5cad", "#0a56a3", "#094f95") for polygon in polygons)
+
+
+# (2, 6, 4, 4) shows 2 x 6 faces on top, 6 x 16 on the right (channels), 2 x 16 on the left (samples)
+DARK = {
+    "batch": (2 + 16 + 32, {}),
+    "layer": (6 + 96 + 16, {"normalized_shape": (6, 4, 4)}),
+    "instance": (1 + 16 + 16, {}),
+    "group": (2 + 32 + 16, {"groups": 3}),
+}
+
+
+@pytest.mark.parametrize("kind", DARK)
+def test_the_first_mean_is_dark_in_the_drawing(kind: str) -> None:
+    expected, options = DARK[kind]
+    drawing = svg(figure(kind, (2, 6, 4, 4), **options))
+    assert (dark(drawing), faces(drawing)) == (expected, 12 + 96 + 32)
+
+
+def test_the_drawing_asks_the_network_for_nothing(normcli: Run, tmp_path: Path) -> None:
+    normcli("axes", "batch", "--shape", "2,6,4,4", "--svg", "axes.svg")
+    text = (tmp_path / "axes.svg").read_text()
+    assert text.count("://") == text.count('xmlns="http://www.w3.org/2000/svg"') == 1
+
+
+def test_a_drawing_of_large_tensors_stays_small() -> None:
+    assert len(svg(figure("layer", (10**6, 10**6, 10**6)))) < 100_000
+
+
+def test_a_drawing_that_cannot_be_written_is_refused(normcli: Run) -> None:
+    done = normcli("axes", "batch", "--shape", "2,3", "--svg", "nowhere/axes.svg")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: cannot write nowhere/axes.svg: No such file or directory\n"
