@@ -8,16 +8,17 @@ from __future__ import annotations
 import inspect
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
 from normcli import __version__
+from normcli.conventions import CONVENTIONS
 from normcli.errors import NormcliError, printable
-from normcli.options import CALCULATION, PRESENTATION, Show, integers, rows_of
-from normcli.plan import KINDS, Kind, either
+from normcli.options import CALCULATION, PRESENTATION, Show, integers, offered, rows_of
+from normcli.plan import KINDS, Kind, either, flag
 
 _EXAMPLES = {
     "batch": (
@@ -32,7 +33,7 @@ _EXAMPLES = {
     ),
     "layer": (
         "normcli layer '[1,2,4,1]' --trace",
-        "normcli layer x.npy --normalized-shape 64,256,256 -o y.npy",
+        "normcli layer x.npy --normalized-shape 6,4,4 -o y.npy",
         "normcli batch '[[1,2],[3,5]]' --json | normcli layer -",
     ),
     "group": (
@@ -78,6 +79,17 @@ _SUMMARIES = {
     "axes": "Draw which elements share one mean.",
 }
 
+_START = """\
+normcli is a calculator for tensor normalization: y = (x - mean) / sqrt(var + eps) * weight + bias
+
+  normcli batch '[[1,2,4,1],[6,3,2,4],[2,4,6,1]]'     statistics and output of a BatchNorm
+  normcli layer '[1,2,4,1]' --trace                   a LayerNorm, step by step
+  normcli check homework.json                         is this answer right, and if not, why?
+  normcli axes group --shape 2,6,4,4 --groups 3       which elements share one mean
+
+Commands: batch, instance, layer, group, rms, check, conventions, state, axes.
+normcli COMMAND --help shows more examples and every option; normcli --help describes the commands.
+"""
 
 COMMANDS = (*KINDS, "check", "conventions", "state", "axes")
 
@@ -134,7 +146,8 @@ def _close_quietly() -> None:
 def _usage(error: typer.TyperException) -> tuple[str, int, str | None]:
     """A usage error in our words: message, exit code, hint."""
     if type(error).__name__ == "NoArgsIsHelpError":  # a class of typer's private copy of Click
-        sys.stderr.write(error.format_message() + "\n")
+        alone = getattr(error, "ctx", None) is not None and error.ctx.parent is None  # type: ignore[attr-defined]
+        sys.stderr.write(_START if alone else error.format_message() + "\n")
         sys.exit(2)
     message = error.format_message().strip().rstrip(".")
     context = getattr(error, "ctx", None)
@@ -158,11 +171,11 @@ def _version(value: bool) -> None:
         raise typer.Exit
 
 
-def make_app(names: Iterable[str] = COMMANDS) -> typer.Typer:
+def make_app(names: Collection[str] = COMMANDS) -> typer.Typer:
     """The application with some of its commands: a run needs only its own, and starts sooner."""
     app = typer.Typer(
         cls=Application,
-        add_completion=False,
+        add_completion=len(names) > 1,  # a run of one command need not offer it
         no_args_is_help=True,
         rich_markup_mode=None,  # rich would read [nan] in help and messages as markup, and drop it
         pretty_exceptions_enable=False,
@@ -192,7 +205,9 @@ def make_app(names: Iterable[str] = COMMANDS) -> typer.Typer:
 def _figure_option(name: str) -> Any:
     """An option of the kinds' own commands, for the picture."""
     row = next(row for row in CALCULATION if row.name == name)
-    return typer.Option(f"--{name.replace('_', '-')}", metavar=row.metavar, help=row.help, show_default=False)
+    return typer.Option(
+        flag(name), metavar=row.metavar, help=row.help, show_default=False, autocompletion=offered(row.values)
+    )
 
 
 def check(
@@ -208,7 +223,10 @@ def check(
 
 def conventions(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="NAME...", help="Only these.", show_default=False)
+        list[str] | None,
+        typer.Argument(
+            metavar="NAME...", help="Only these.", show_default=False, autocompletion=offered(lambda: CONVENTIONS)
+        ),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
@@ -229,7 +247,12 @@ def state(
 
 
 def axes(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help=f"{either(KINDS)}.", show_default=False)],
+    kind: Annotated[
+        str,
+        typer.Argument(
+            metavar="KIND", help=f"{either(KINDS)}.", show_default=False, autocompletion=offered(lambda: KINDS)
+        ),
+    ],
     shape: Annotated[
         str, typer.Option("--shape", metavar="N,N,...", help="The tensor's sizes (required).", show_default=False)
     ],

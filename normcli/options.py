@@ -8,7 +8,7 @@ belong to a kind is refused by name.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -112,6 +112,7 @@ class Row:
     help: str
     aliases: tuple[str, ...] = ()
     running: bool = False  # of PRESENTATION: only for the kinds that can keep running statistics
+    values: Callable[[], Iterable[str]] | None = None  # what completion offers
 
     def parameter(self, kind: Kind) -> inspect.Parameter:
         """The option as a parameter of a kind's command function."""
@@ -123,10 +124,32 @@ class Row:
             help=self.help.format_map(_defaults(kind)),
             show_default=False,
             metavar=None if boolean else self.metavar,
+            autocompletion=offered(self.values),
         )
         plain: Any = bool | None if boolean else list[str] | None if self.read is several else str | None
         annotation = Annotated[plain, option]
         return inspect.Parameter(self.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def offered(values: Callable[[], Iterable[str]] | None) -> Callable[[str], list[str]] | None:
+    """What completes a word, for typer; None where anything may stand, such as a file."""
+    if values is None:
+        return None
+
+    def complete(incomplete: str) -> list[str]:
+        return [value for value in values() if value.startswith(incomplete)]
+
+    return complete
+
+
+def _formats() -> Iterable[str]:
+    from normcli.commands import FORMATS  # only on a Tab: it imports NumPy
+
+    return FORMATS
+
+
+def _specs() -> list[str]:
+    return ["torch", "torch:cuda", *(f"numpy::{dtype}" for dtype in FLOAT_DTYPES), *CONVENTIONS]
 
 
 def _defaults(kind: Kind) -> dict[str, str]:
@@ -150,7 +173,13 @@ CALCULATION = (
     Row("groups", integer, "N", "Number of groups that the channels are split into (required)."),
     Row("normalized_shape", integers, "N,N,...", "Trailing sizes that share one mean [the last axis]."),
     Row("channel_axis", integer, "N", "The axis of the channels; -1: channels last [1]."),
-    Row("mode", word, "train|eval", "Statistics of this batch, or the running ones [train]."),
+    Row(
+        "mode",
+        word,
+        "train|eval",
+        "Statistics of this batch, or the running ones [train].",
+        values=lambda: ("train", "eval"),
+    ),
     Row("momentum", momentum, "FLOAT|none", "Weight of the NEW batch in the running update; none: cumulative [0.1]."),
     Row("decay", number, "FLOAT", "Weight of the OLD value, 1 - momentum: the other way to say it."),
     Row("track_running_stats", switch, "", "Keep running statistics [{tracking}]."),
@@ -159,8 +188,14 @@ CALCULATION = (
     Row("num_batches_tracked", integer, "N", "Batches seen before the first one [0]."),
     Row("ddof", integer, "0|1", "The normalizing variance is divided by n - ddof [0]."),
     Row("running_ddof", integer, "0|1", "The running variance is divided by n - ddof [1]."),
-    Row("convention", word, "NAME", f"A framework's defaults: {either(CONVENTIONS)} [torch]."),
-    Row("dtype", word, "NAME", f"Cast the input first: {either(FLOAT_DTYPES)}."),
+    Row(
+        "convention",
+        word,
+        "NAME",
+        f"A framework's defaults: {either(CONVENTIONS)} [torch].",
+        values=lambda: CONVENTIONS,
+    ),
+    Row("dtype", word, "NAME", f"Cast the input first: {either(FLOAT_DTYPES)}.", values=lambda: FLOAT_DTYPES),
 )
 
 # What is done with it; every kind has these.
@@ -168,8 +203,14 @@ PRESENTATION = (
     Row("key", word, "NAME", "The array to take from an NPZ file of several (or FILE.npz::NAME)."),
     Row("state", tensor, "FILE", "Weight, bias and running statistics: JSON, NPZ, safetensors, or .pt by torch."),
     Row("prefix", word, "NAME", "The layer to take from --state, such as layer1.0.bn1."),
-    Row("backend", word, "NAME", "numpy or torch [numpy]."),
-    Row("device", word, "NAME", "cpu, cuda, cuda:1 or mps; implies --backend torch."),
+    Row("backend", word, "NAME", "numpy or torch [numpy].", values=lambda: ("numpy", "torch")),
+    Row(
+        "device",
+        word,
+        "NAME",
+        "cpu, cuda, cuda:1 or mps; implies --backend torch.",
+        values=lambda: ("cpu", "cuda", "mps"),
+    ),
     Row("threads", integer, "N", "Threads that work on a large tensor [all cores]; the result is the same."),
     Row("expect", tensor, "TENSOR", f"Check this answer for the output, {_TENSOR}; exit 1 if it is wrong."),
     Row("decimals", integer, "N", "Decimals that the answer was printed with [as written]."),
@@ -180,12 +221,13 @@ PRESENTATION = (
         several,
         "SPEC",
         "Compare with torch, torch:cuda, numpy::float32, keras, ...; repeatable.",
+        values=_specs,
     ),
     Row("trace", mark, "", "Show every step: formula, numbers filled in, value."),
     Row("element", integers, "I,J,...", "Trace this output element, every number written out."),
-    Row("format", word, "NAME", "table, json, markdown, latex, csv or python [table]."),
+    Row("format", word, "NAME", "table, json, markdown, latex, csv or python [table].", values=_formats),
     Row("json", mark, "", "Short for --format json."),
-    Row("only", word, "PART", "Print only output, statistics, running or trace."),
+    Row("only", word, "PART", "Print only output, statistics, running or trace.", values=lambda: PARTS),
     Row("full", mark, "", "Show every element of a large tensor, not its edges."),
     Row("precision", integer, "N", "Decimals in tables [4]; JSON is always exact."),
     Row("output", word, "FILE", "Write the output tensor: .npy, .npz, .json or .csv.", ("-o",)),
@@ -204,7 +246,7 @@ def rows_of(kind: Kind) -> list[Row]:
     return calculation + [row for row in PRESENTATION if kind.has_running_stats or not row.running]
 
 
-PARTS = ("output", "statistics", "running", "trace")
+PARTS: tuple[str, ...] = ("output", "statistics", "running", "trace")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ import pytest
 from conftest import Run
 from typer.testing import CliRunner
 
-from normcli.cli import app
+from normcli.cli import COMMANDS, app
 from normcli.plan import KINDS
 
 BN1D = "[[1,2,4,1],[6,3,2,4],[2,4,6,1]]"
@@ -307,9 +307,11 @@ def test_value_per_channel_message_names_the_product(normcli: Run) -> None:
     assert "batch size x spatial size is 1 in shape (1, 2, 1)" in message
 
 
-def test_no_arguments_show_help(normcli: Run) -> None:
+def test_no_arguments_show_a_start(normcli: Run) -> None:
     done = normcli()
-    assert (done.returncode, "Commands:" in done.stderr) == (2, True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("  normcli ") == 4
+    assert f"Commands: {', '.join(COMMANDS)}." in done.stderr
 
 
 @pytest.mark.parametrize("kind", KINDS)
