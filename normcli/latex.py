@@ -81,9 +81,9 @@ def lines(text: str) -> list[str]:
     if _length(node) <= LINE or node.op not in ("/", "list", "+"):
         return [_tex(node)]
     if node.op == "/" and node.parts[0].op == "()":
-        inside = _filled(list(_terms(node.parts[0].parts[0])))
-        before, after = rf"\tfrac{{1}}{{{_tex(_bare(node.parts[1]))}}} \bigl( ", r" \bigr)"
-        return [before + inside[0], *(rf"\quad {line}" for line in inside[1:-1]), rf"\quad {inside[-1]}{after}"]
+        first, *more = _filled(list(_terms(node.parts[0].parts[0])))
+        found = [rf"\tfrac{{1}}{{{_tex(_bare(node.parts[1]))}}} \bigl( {first}", *(rf"\quad {line}" for line in more)]
+        return [*found[:-1], rf"{found[-1]} \bigr)"]
     return _filled(list(_terms(node)))
 
 

@@ -265,6 +265,20 @@ def test_expressions_as_formulas(text: str, tex: str) -> None:
     assert latex.formula(text) == tex
 
 
+def test_a_long_sum_is_written_once(normcli: Run) -> None:
+    """A sum that needs the long form and still fits one line stood there twice."""
+    done = normcli("layer", "[[5.1,3.5,1.4,0.2]]", "--element", "0,2", "--format", "latex")
+    assert r"  &= \tfrac{1}{4} \bigl( 2.5500^{2} + 0.9500^{2} + (-1.1500)^{2} + (-2.3500)^{2} \bigr) \\" in done.stdout
+    assert done.stdout.count("0.9500^{2}") == 1
+
+
+@pytest.mark.parametrize("count", range(3, 40))
+def test_no_term_of_a_sum_is_lost_or_doubled(count: int) -> None:
+    terms = [f"{i}.25" for i in range(count)]
+    written = " ".join(latex.lines(f"({' + '.join(terms)}) / {count}"))
+    assert [word for word in written.replace("{", " ").replace("}", " ").split() if ".25" in word] == terms
+
+
 @pytest.mark.parametrize("text", ["(1 + 2", "1 +", "2 ^ ^ 3", "a ? b", ")"])
 def test_what_is_no_expression_is_refused(text: str) -> None:
     with pytest.raises(ValueError):
