@@ -37,7 +37,7 @@ class Outcome:
     """All that is said about one input."""
 
     result: Result
-    x: Any = None
+    x: Any = None  # where a picture or a script needs it
     trace: Trace | None = None
     check: Check | None = None
     comparisons: tuple[Comparison, ...] = ()
@@ -164,6 +164,8 @@ def _settled(inputs: list[str], options: Mapping[str, Any], show: Show) -> Show:
     show = replace(show, format=show.format or "table")
     if show.format not in FORMATS:
         raise InputError(f"--format is {show.format!r}; use {either(FORMATS)}")
+    if show.picture and show.format != "table":
+        raise InputError(f"--picture is drawn with tables; it has no place in --format {show.format}")
     if show.only is not None and show.only not in PARTS:
         raise InputError(f"--only is {show.only!r}; use {either(PARTS)}")
     if not 0 <= show.precision <= 17:
@@ -286,7 +288,12 @@ def _outcome(kind: Kind, x: NDArray[Any], given: dict[str, Any], show: Show, sta
         from normcli.steps import trace
 
         steps = trace(result, x, show.element, show.precision)
-    return Outcome(result=result, x=x, trace=steps, comparisons=tuple(_comparisons(x, given, result, show.versus)))
+    return Outcome(
+        result=result,
+        x=x if show.picture or show.format == "python" else None,
+        trace=steps,
+        comparisons=tuple(_comparisons(x, given, result, show.versus)),
+    )
 
 
 def _filled(kind: Kind, given: Mapping[str, Any], show: Show) -> Filled | None:
@@ -358,7 +365,9 @@ def _render(outcome: Outcome, show: Show) -> None:
     if show.format == "json":
         _write_document(outcome, show)
     elif show.format == "table":
-        _print(outcome, show)
+        _print_tables(outcome, show)
+        if show.picture:
+            _print_picture(outcome.x, outcome.result)
     else:
         from normcli.formats import FORMATTERS, Report
         from normcli.report import headline
@@ -377,7 +386,16 @@ def _render(outcome: Outcome, show: Show) -> None:
             sys.stdout.write(piece)
 
 
-def _print(outcome: Outcome, show: Show) -> None:
+def _print_picture(x: NDArray[Any], result: Result) -> None:
+    from normcli import heatmap
+    from normcli.tables import print_picture
+
+    sys.stdout.write("\n")
+    drawn = heatmap.pair(x, result)
+    print_picture(None, lambda canvas: heatmap.lines(drawn, canvas), [])
+
+
+def _print_tables(outcome: Outcome, show: Show) -> None:
     """Tables, those of a check before the rest."""
     from normcli.report import headline
     from normcli.tables import print_sections

@@ -225,6 +225,7 @@ PRESENTATION = (
     ),
     Row("trace", mark, "", "Show every step: formula, numbers filled in, value."),
     Row("element", integers, "I,J,...", "Trace this output element, every number written out."),
+    Row("picture", mark, "", "Show input and output as heat maps, and histograms of both."),
     Row("format", word, "NAME", "table, json, markdown, latex, csv or python [table].", values=_formats),
     Row("json", mark, "", "Short for --format json."),
     Row("only", word, "PART", "Print only output, statistics, running or trace.", values=lambda: PARTS),
@@ -266,6 +267,7 @@ class Show:
     versus: tuple[str, ...] = ()
     trace: bool = False
     element: tuple[int, ...] | None = None
+    picture: bool = False
     format: str | None = None
     json: bool = False
     only: str | None = None
@@ -278,7 +280,7 @@ class Show:
     def streams(self) -> bool:
         """Whether an input may stay in its file: nothing but the reference's own result is asked for."""
         plain = self.backend in (None, "numpy") and self.device is None and self.key is None
-        return plain and not (self.steps or self.versus or self.expect)
+        return plain and not (self.picture or self.format == "python" or self.steps or self.versus or self.expect)
 
     @property
     def steps(self) -> bool:

@@ -38,7 +38,17 @@ _MOST_AXES = 8
 _MOST_ELEMENTS = 2**63 - 1
 
 Index = int | None  # a place along an axis, or None for what is left out between its edges
-Span = tuple[str, int | None]  # text, and the number of the colour that it is set on
+Span = tuple[str, str | None]  # text, and the style that it is set in
+Line = list[Span]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Canvas:
+    """What a picture is printed on: how many columns, and whether there are colours and more than ASCII."""
+
+    width: int
+    colour: bool
+    utf8: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +157,7 @@ class Figure:
 # --- the grid -------------------------------------------------------------------------------------
 
 
-def grid(figure: Figure, width: int) -> list[list[Span]]:
+def grid(figure: Figure, width: int) -> list[Line]:
     """The picture as lines of spans, columns that do not fit side by side below each other.
 
     >>> figure = Figure(plan("group", (1, 4, 1, 2), "float32", {"groups": 2}))
@@ -163,7 +173,7 @@ def grid(figure: Figure, width: int) -> list[list[Span]]:
     heads = [_head(figure.names[figure.channels], column) for column in columns]
     cell = max(2 * len(_across(figure)) - 1, max(map(len, heads)))
     together = max(1, (width - margin + 2) // (cell + 2))
-    lines: list[list[Span]] = []
+    lines: list[Line] = []
     for start in range(0, len(columns), together):
         panel = columns[start : start + together]
         if start:
@@ -199,13 +209,13 @@ def _down(figure: Figure) -> list[tuple[Index, ...]]:
     return list(dict.fromkeys((None,) * len(outer) if None in outer[:-1] else outer for outer in every))
 
 
-def _row(figure: Figure, row: Index, label: str, columns: list[Index], cell: int) -> Iterator[list[Span]]:
+def _row(figure: Figure, row: Index, label: str, columns: list[Index], cell: int) -> Iterator[Line]:
     """The lines of one sample."""
     if row is None:
         yield [(label, None)]
         return
     for number, outer in enumerate(_down(figure)):
-        line: list[Span] = [(label if number == 0 else " " * len(label), None)]
+        line: Line = [(label if number == 0 else " " * len(label), None)]
         for column in columns:
             spans = list(_cell_line(figure, row, column, outer))
             blank = cell + 2 - sum(len(text) for text, _ in spans)
@@ -215,15 +225,26 @@ def _row(figure: Figure, row: Index, label: str, columns: list[Index], cell: int
 
 def _cell_line(figure: Figure, row: int, column: Index, outer: tuple[Index, ...]) -> Iterator[Span]:
     across = _across(figure)
-    for number, last in enumerate(across):
+    for place, last in enumerate(across):
         text = GAP
-        colour = None
+        style = None
         if column is not None and last is not None and None not in outer:
-            colour = figure.order[figure.group(_index(figure, row, column, (*outer, last)))]
-            text = LETTERS[colour % len(LETTERS)]
-        yield text, colour
-        if number + 1 < len(across):
-            yield " ", colour
+            number = figure.order[figure.group(_index(figure, row, column, (*outer, last)))]
+            text = LETTERS[number % len(LETTERS)]
+            style = _style(number)
+        yield text, style
+        if place + 1 < len(across):
+            yield " ", style
+
+
+def _style(number: int) -> str:
+    """The colours of a group of statistics; the second time round they begin one later.
+
+    So neighbours differ as well where a row has as many groups as there are colours.
+    """
+    turn, place = divmod(number, len(PALETTE))
+    paper, ink = PALETTE[(place + turn) % len(PALETTE)]
+    return f"{ink} on {paper}"
 
 
 def _index(figure: Figure, row: int, column: int, inside: tuple[Index, ...]) -> Shape:
@@ -520,4 +541,4 @@ def show_axes(kind: str, shape: Shape, options: Mapping[str, Any], *, as_json: b
         return
     from normcli.tables import print_picture
 
-    print_picture(headline(figure), lambda width: grid(figure, width), words(figure))
+    print_picture(headline(figure), lambda canvas: grid(figure, canvas.width), words(figure))

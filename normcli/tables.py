@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from normcli.picture import PALETTE, Span
+from normcli.picture import Canvas, Line
 from normcli.report import Section
 
 _GUTTER = 2  # blanks between columns
@@ -59,30 +59,21 @@ def progress_bar(what: str) -> Iterator[Callable[[float], None]]:
 
 
 def print_picture(
-    headline: str, draw: Callable[[int], list[list[Span]]], words: list[str], stream: TextIO | None = None
+    headline: str | None, draw: Callable[[Canvas], list[Line]], words: list[str], stream: TextIO | None = None
 ) -> None:
-    """Print a picture between its headline and its words; ``draw`` is given the columns that there are."""
+    """Print a picture between its headline and its words; ``draw`` is told what there is to draw on."""
     stream = stream or sys.stdout
     width = shutil.get_terminal_size().columns if stream.isatty() else _READABLE
-    picture = [
-        Text.assemble(*((text, "" if colour is None else _on(colour)) for text, colour in line)) for line in draw(width)
-    ]
-    sentences = [Text("\n".join(_folded(sentence, width))) for sentence in words]
-    blocks = [Text("\n".join(_folded(headline, width)), style="bold"), Text(), *picture, Text(), *sentences]
     console = _console(stream)
+    utf8 = (stream.encoding or "").lower().replace("-", "") == "utf8"
+    canvas = Canvas(width=width, colour=console.color_system is not None, utf8=utf8)
+    above = [Text("\n".join(_folded(headline, width)), style="bold"), Text()] if headline else []
+    picture = [Text.assemble(*((text, style or "") for text, style in line)) for line in draw(canvas)]
+    below = [Text("\n".join(_folded(sentence, width))) for sentence in words]
+    blocks = [*above, *picture, *([Text()] if words else []), *below]
     with console.capture() as capture:
         console.print(*blocks, sep="\n")
     stream.write("".join(line.rstrip(" ") + "\n" for line in capture.get().splitlines()))
-
-
-def _on(colour: int) -> str:
-    """The style of a group's colour; the second time round the colours begin one later.
-
-    So neighbours differ as well where a row has as many groups as there are colours.
-    """
-    turn, place = divmod(colour, len(PALETTE))
-    paper, ink = PALETTE[(place + turn) % len(PALETTE)]
-    return f"{ink} on {paper}"
 
 
 def _console(stream: TextIO) -> Console:
