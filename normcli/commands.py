@@ -72,11 +72,31 @@ def calculate(kind: Kind, inputs: list[str], options: dict[str, Any], show: Show
                     from normcli.write import write_tensor
 
                     write_tensor(show.output.replace("{i}", str(index)), outcome.result.output)
-        for index, outcome in enumerate(outcomes):
-            if index and show.format != "json":
-                sys.stdout.write("\n")
-            _render(outcome, show)
+            if show.svg:
+                _keep_picture(outcomes, show, show.svg)
+        _render_all(outcomes, show)
     return int(any(outcome.check is not None and not outcome.check.ok for outcome in outcomes))
+
+
+def _render_all(outcomes: list[Outcome], show: Show) -> None:
+    for index, outcome in enumerate(outcomes):
+        if index and show.format != "json":
+            sys.stdout.write("\n")
+        _render(outcome, show)
+
+
+def _keep_picture(outcomes: list[Outcome], show: Show, path: str) -> None:
+    """Print everything on a screen of our own, and write what it shows."""
+    from contextlib import redirect_stdout
+
+    from normcli import screen
+    from normcli.report import headline
+    from normcli.tables import Screen
+    from normcli.write import write_text
+
+    with redirect_stdout(Screen()) as kept:
+        _render_all(outcomes, replace(show, format="table"))
+    write_text(path, screen.svg(kept.runs(), headline(outcomes[0].result)))
 
 
 def check_files(files: list[str], *, as_json: bool, cells: bool) -> int:

@@ -231,6 +231,7 @@ PRESENTATION = (
     Row("only", word, "PART", "Print only output, statistics, running or trace.", values=lambda: PARTS),
     Row("full", mark, "", "Show every element of a large tensor, not its edges."),
     Row("precision", integer, "N", "Decimals in tables [4]; JSON is always exact."),
+    Row("svg", word, "FILE", "Keep what the terminal shows as a picture (SVG)."),
     Row("output", word, "FILE", "Write the output tensor: .npy, .npz, .json or .csv.", ("-o",)),
     Row("save_state", word, "FILE", "Write the state after the last batch: .json, .npz or .safetensors.", running=True),
 )
@@ -273,6 +274,7 @@ class Show:
     only: str | None = None
     full: bool = False
     precision: int = 4
+    svg: str | None = None
     output: str | None = None
     save_state: str | None = None
 

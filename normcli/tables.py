@@ -11,15 +11,20 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import StringIO
 from typing import TextIO
 
 from rich import box
+from rich.ansi import AnsiDecoder
+from rich.color import Color
 from rich.console import Console
+from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
 from normcli.picture import Canvas, Line
 from normcli.report import Section
+from normcli.screen import Run
 
 _GUTTER = 2  # blanks between columns
 _UNLIMITED = 1_000_000
@@ -76,7 +81,47 @@ def print_picture(
     stream.write("".join(line.rstrip(" ") + "\n" for line in capture.get().splitlines()))
 
 
+class Screen(StringIO):
+    """A terminal that keeps what is printed on it, in colour whatever the environment says."""
+
+    encoding = "utf-8"
+
+    def isatty(self) -> bool:
+        """It is a terminal."""
+        return True
+
+    def runs(self) -> list[list[Run]]:
+        """What was printed, line by line."""
+        return [_runs(line) for line in AnsiDecoder().decode(self.getvalue())]
+
+
+def _runs(line: Text) -> list[Run]:
+    found: list[Run] = []
+    column = 0
+    for segment in line.render(Console(color_system="truecolor"), end=""):
+        style = segment.style or Style()
+        found.append(
+            Run(
+                column=column,
+                text=segment.text,
+                ink=_hexadecimal(style.color),
+                paper=_hexadecimal(style.bgcolor),
+                bold=bool(style.bold),
+                dim=bool(style.dim),
+            )
+        )
+        column += len(segment.text)
+    return found
+
+
+def _hexadecimal(colour: Color | None) -> str | None:
+    return None if colour is None or colour.is_default else colour.get_truecolor().hex
+
+
 def _console(stream: TextIO) -> Console:
+    if isinstance(stream, Screen):
+        return Console(file=stream, width=_UNLIMITED, markup=False, highlight=False, emoji=False, legacy_windows=False,
+                       color_system="truecolor", force_terminal=True, no_color=False)  # fmt: skip
     return Console(
         file=stream,
         width=_UNLIMITED,  # widths are settled here, and rich must not think again
