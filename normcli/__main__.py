@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import signal
 import sys
 
@@ -16,6 +17,8 @@ def main() -> None:
 
     if sys.stdout is None:
         fail("standard output is closed", 3)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a title may hold what the terminal cannot show
     arguments = list(protected(sys.argv[1:]))
     named = [name for name in COMMANDS if arguments[:1] == [name]]
     signal.signal(signal.SIGINT, interrupted)

@@ -15,9 +15,27 @@ def aligned(values: Iterable[float], precision: int) -> list[str]:
     (['1.0000', '-0.5000'], ['1.00e-07', '2.00e-07'], ['nan', '0.00', '1.00'])
     """
     numbers = [float(value) for value in values]
-    sizes = [abs(number) for number in numbers if math.isfinite(number) and number]
-    exponent = bool(sizes) and (max(sizes) >= _WIDEST or max(sizes) < 10.0**-precision)
-    return [_unsigned_zero(f"{number:.{precision}{'e' if exponent else 'f'}}") for number in numbers]
+    notation = common(max((abs(number) for number in numbers if math.isfinite(number)), default=0.0), precision)
+    return [decimal(number, notation) for number in numbers]
+
+
+def common(largest: float, precision: int) -> str:
+    """The notation of numbers, the largest of which is that large: decimals, or an exponent.
+
+    >>> common(2.5, 4), common(1e-7, 2)
+    ('.4f', '.2e')
+    """
+    exponent = largest >= _WIDEST or 0 < largest < 10.0**-precision
+    return f".{precision}{'e' if exponent else 'f'}"
+
+
+def decimal(value: float, notation: str) -> str:
+    """One number in the notation that ``common`` gives.
+
+    >>> decimal(-1e-9, ".2f")
+    '0.00'
+    """
+    return _unsigned_zero(format(value, notation))
 
 
 def computed(value: float, precision: int) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from normcli.digits import aligned, computed, short, written
+from normcli.digits import aligned, common, computed, decimal, short, written
 from normcli.plan import Plan
 from normcli.result import Result
 from normcli.steps import Trace
@@ -19,7 +20,31 @@ from normcli.stored import Stored
 
 _THRESHOLD = 1000  # elements; a larger tensor is shown by its edges, as NumPy does
 _EDGE = 3
+_BLOCK = 2**14  # cells of a large table that are text at one time
 _GAP = "..."
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of a large table, written anew, block by block, each time they are gone through.
+
+    ``write`` gives the rows from a start to a stop; ``width`` is the number of cells in one.
+
+    >>> [*Rows(3, 2**14, lambda start, stop: [[str(i)] for i in range(start, stop)])]
+    [['0'], ['1'], ['2']]
+    """
+
+    count: int
+    width: int
+    write: Callable[[int, int], list[list[str]]]
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[list[str]]:
+        step = max(1, _BLOCK // self.width)
+        for start in range(0, self.count, step):
+            yield from self.write(start, min(start + step, self.count))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +58,7 @@ class Section:
     part: str  # what --only calls it: statistics, running, output, trace
     title: str
     columns: list[str]
-    rows: list[list[str]]
+    rows: list[list[str]] | Rows
     labels: int = 1
     text: bool = False
 
@@ -139,54 +164,90 @@ def _group_words(plan: Plan) -> list[str]:
 def _listed(part: str, title: str, words: list[str], columns: dict[str, Any], precision: int, most: int) -> Section:
     """One row for each group of statistics, its index first; the middle of a long list left out."""
     shape = next(iter(columns.values())).shape
-    flat = {name: np.asarray(values, np.float64).ravel() for name, values in columns.items()}
-    size = len(next(iter(flat.values())))
-    shown = list(range(size)) if size <= most // 10 else [*range(_EDGE), *range(size - _EDGE, size)]
-    texts = [aligned(values[shown], precision) for values in flat.values()]
-    rows = [
-        [*(str(int(i)) for i in np.unravel_index(place, shape)), *cells]
-        for place, *cells in zip(shown, *texts, strict=True)
-    ]
-    if len(shown) < size:
-        rows.insert(_EDGE, [_GAP] * len(rows[0]))
-        title += f": 6 of {size} shown"
-    heads = [name.strip() for name in columns]
-    return Section(part=part, title=title, columns=[*words, *heads], rows=rows, labels=len(words))
+    flat = [np.asarray(values, np.float64).ravel() for values in columns.values()]
+    size = len(flat[0])
+    edges = size > most // 10
+    shown = np.array(_edge_indices(size)) if edges else np.arange(size)
+    notations = [_notation(values[shown], precision) for values in flat]
+
+    def write(start: int, stop: int) -> list[list[str]]:
+        places = shown[start:stop]
+        texts = [_texts(values[places], notation) for values, notation in zip(flat, notations, strict=True)]
+        indices = [map(str, index.tolist()) for index in np.unravel_index(places, shape)]
+        return [list(row) for row in zip(*indices, *texts, strict=True)]
+
+    heads = [*words, *(name.strip() for name in columns)]
+    rows = _rows(len(shown), len(heads), write)
+    if edges and isinstance(rows, list):
+        rows.insert(_EDGE, [_GAP] * len(heads))
+        title += f": {len(shown)} of {size} shown"
+    return Section(part=part, title=title, columns=heads, rows=rows, labels=len(words))
 
 
 def _output(output: NDArray[Any] | Stored, precision: int, most: int) -> Iterator[Section]:
     """The output as 2-D slices over its last two axes; large tensors by their edges."""
     shape = output.shape
     large = output.size > most
-    edges = [_edge_indices(size) if large else [*range(size)] for size in shape]
-    matrix: list[list[int | None]] = edges[-2:] if len(shape) > 1 else [[0], edges[-1]]
-    note = f": edges of {' x '.join(str(size) for size in shape)} shown" if large else ""
-    for leading in product(*edges[:-2]):
-        if None in leading:
-            continue
+    kept = [_edge_indices(size) if large else [*range(size)] for size in shape]
+    whole = output if isinstance(output, Stored) and large else np.asarray(output)
+    note = _left_out(shape, kept)
+    for leading in product(*kept[:-2]):
         at = "".join(f"{i}, " for i in leading)
         title = f"output[{at}:, :]" if leading else "output"
-        kept = [[i for i in axis if i is not None] for axis in matrix]
-        if isinstance(output, Stored) and large:
-            values = output.gathered([*([i] for i in leading), *kept[2 - min(2, len(shape)) :]])
+        lines = kept[-2] if len(shape) > 1 else [0]
+        if isinstance(whole, Stored):
+            values = whole.gathered([*([i] for i in leading), *kept[-2:]]).reshape(len(lines), -1)
         else:
-            whole = np.asarray(output)
-            values = (whole[leading] if leading else whole).reshape(-1, shape[-1])[np.ix_(*kept)]
-        yield _matrix(title + note, values, matrix, precision, numbered=len(shape) > 1)
+            values = (whole[leading] if leading else whole).reshape(-1, shape[-1])
+            values = values[np.ix_(lines, kept[-1])] if large else values
+        labels = [str(i) for i in lines] if len(shape) > 1 else [""]
+        yield _matrix(title + note, values, labels, [str(j) for j in kept[-1]], shape, precision)
+        note = ""  # once is enough
+
+
+def _left_out(shape: tuple[int, ...], kept: list[list[int]]) -> str:
+    """What is not shown of a tensor, in words; nothing where all of it is."""
+    size, shown = math.prod(shape), math.prod(map(len, kept))
+    if shown == size:
+        return ""
+    return f": edges of {' x '.join(map(str, shape))} shown, {size - shown} of {size} elements left out (see --full)"
 
 
 def _matrix(
-    title: str, values: NDArray[Any], edges: list[list[int | None]], precision: int, *, numbered: bool
+    title: str, values: NDArray[Any], lines: list[str], columns: list[str], shape: tuple[int, ...], precision: int
 ) -> Section:
-    rows, columns = edges
-    texts = iter(aligned(values.astype(np.float64).ravel(), precision))
-    body = [
-        [_GAP if i is None else str(i) if numbered else "", *(_GAP if None in (i, j) else next(texts) for j in columns)]
-        for i in rows
-    ]
-    heads = [_GAP if j is None else str(j) for j in columns]
-    return Section(part="output", title=title, columns=["", *heads], rows=body)
+    """The values that are shown, with a row and a column of dots where others of the tensor are left out."""
+    notation = _notation(values, precision)
+
+    def write(start: int, stop: int) -> list[list[str]]:
+        texts = iter(_texts(values[start:stop], notation))
+        return [[line, *_gapped([next(texts) for _ in columns], shape[-1])] for line in lines[start:stop]]
+
+    heads = ["", *_gapped(columns, shape[-1])]
+    rows = _rows(len(lines), len(heads), write)
+    if len(shape) > 1 and len(lines) < shape[-2] and isinstance(rows, list):
+        rows.insert(_EDGE, [_GAP] * len(heads))
+    return Section(part="output", title=title, columns=heads, rows=rows)
 
 
-def _edge_indices(size: int) -> list[int | None]:
-    return list(range(size)) if size <= 2 * _EDGE else [*range(_EDGE), None, *range(size - _EDGE, size)]
+def _gapped(cells: list[str], size: int) -> list[str]:
+    """The cells, with dots in the middle where they are fewer than there should be."""
+    return cells if len(cells) == size else [*cells[:_EDGE], _GAP, *cells[_EDGE:]]
+
+
+def _edge_indices(size: int) -> list[int]:
+    return [*range(size)] if size <= 2 * _EDGE else [*range(_EDGE), *range(size - _EDGE, size)]
+
+
+def _rows(count: int, width: int, write: Callable[[int, int], list[list[str]]]) -> list[list[str]] | Rows:
+    """The rows of a table, written once where they are few."""
+    return write(0, count) if count * width <= _BLOCK else Rows(count, width, write)
+
+
+def _notation(values: NDArray[Any], precision: int) -> str:
+    sizes = np.abs(values[np.isfinite(values)])
+    return common(float(sizes.max()) if sizes.size else 0.0, precision)
+
+
+def _texts(values: NDArray[Any], notation: str) -> list[str]:
+    return [decimal(value, notation) for value in values.astype(np.float64).ravel().tolist()]

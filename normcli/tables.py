@@ -11,6 +11,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from io import StringIO
 from typing import TextIO
 
@@ -22,15 +23,17 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
+from normcli.panels import GUTTER, cut, places, widths
 from normcli.picture import Canvas, Line
 from normcli.report import Section
 from normcli.screen import Run
 
-_GUTTER = 2  # blanks between columns
 _UNLIMITED = 1_000_000
 _FOLDED = 4  # columns of text; a table of more is cut between them
 _NARROWEST = 12  # to which a column of text is folded
 _READABLE = 120  # formulas are folded here even where nothing limits the width
+_MOST = 20_000  # cells that rich lays out; a million take it a minute and a gigabyte
+_ASCII = box.Box("    \n    \n -- \n" + "    \n" * 5, ascii=True)  # as box.SIMPLE_HEAD; what rich puts there has bars
 
 
 def print_sections(headline: str | None, sections: list[Section], stream: TextIO | None = None) -> None:
@@ -38,17 +41,37 @@ def print_sections(headline: str | None, sections: list[Section], stream: TextIO
     stream = stream or sys.stdout
     width = shutil.get_terminal_size().columns if stream.isatty() else None
     console = _console(stream)
-    blocks: list[Text | Table] = (
-        [Text("\n".join(_folded(headline, width, joint="  ")), style="bold")] if headline else []
-    )
+    apart = False
+    if headline:
+        _write(console, Text("\n".join(_folded(headline, width, joint="  ")), style="bold"))
+        apart = True
     for panel in (panel for section in sections for panel in _panels(section, width)):
-        blocks += [Text(panel.title, style="cyan"), _table(panel)]
+        # A title stands above its table, not in it: rich would fold it to the table's width.
+        _write(console, *([""] if apart else []), Text("\n".join(_folded(panel.title, width)), style="cyan"))
+        apart = True
+        if len(panel.rows) * len(panel.columns) > _MOST:
+            stream.writelines(f"{line}\n" for line in _lines(panel, "-" if console.options.ascii_only else "─"))
+        else:
+            _write(console, _table(panel, _ASCII if console.options.ascii_only else box.SIMPLE_HEAD))
+
+
+def _write(console: Console, *blocks: str | Text | Table) -> None:
     with console.capture() as capture:
-        for index, block in enumerate(blocks):
-            # A title stands above its table, not in it: rich would fold it to the table's width.
-            apart = index and isinstance(block, Text)
-            console.print(*([""] if apart else []), block, sep="\n")
-    stream.write("".join(line.rstrip(" ") + "\n" for line in capture.get().splitlines()))
+        console.print(*blocks, sep="\n")
+    console.file.write("".join(line.rstrip(" ") + "\n" for line in capture.get().splitlines()))
+
+
+def _lines(section: Section, rule: str) -> Iterator[str]:
+    """The lines of a large table of numbers as rich would lay them out, without colour, one at a time."""
+    columns = widths(section)
+    gutter = " " * GUTTER
+
+    def line(cells: list[str]) -> str:
+        return gutter.join(cell.rjust(width) for cell, width in zip(cells, columns, strict=True)).rstrip(" ")
+
+    yield line(section.columns)
+    yield rule * (sum(columns) + GUTTER * (len(columns) - 1))
+    yield from map(line, section.rows)
 
 
 @contextmanager
@@ -134,12 +157,12 @@ def _console(stream: TextIO) -> Console:
     )
 
 
-def _table(section: Section) -> Table:
+def _table(section: Section, drawn: box.Box) -> Table:
     table = Table(
-        box=box.SIMPLE_HEAD,
+        box=drawn,
         show_edge=False,
         pad_edge=False,
-        padding=(0, _GUTTER - 1, 0, 0),  # the box draws a blank between columns as well
+        padding=(0, GUTTER - 1, 0, 0),  # the box draws a blank between columns as well
     )
     for index, head in enumerate(section.columns):
         numbers_last = section.part == "trace" and index == len(section.columns) - 1
@@ -160,53 +183,23 @@ def _panels(section: Section, width: int | None) -> list[Section]:
     """The section as it fits: formulas folded at blanks, or a matrix cut between columns."""
     if section.text and len(section.columns) <= _FOLDED:
         return [_with_folded_text(section, width or _READABLE)]
-    return [section] if width is None else _cut(section, width)
-
-
-def _cut(section: Section, width: int) -> list[Section]:
-    widths = _widths(section)
-    labels = section.labels
-    room = width - sum(widths[:labels]) - _GUTTER * labels
-    panels: list[list[int]] = [[]]
-    used = 0
-    for column in range(labels, len(widths)):
-        needed = widths[column] + _GUTTER
-        if panels[-1] and used + needed > room:
-            panels.append([])
-            used = 0
-        panels[-1].append(column)
-        used += needed
-    if len(panels) == 1:
-        return [section]
-    return [_columns(section, [*range(labels), *panel], part) for part, panel in enumerate(panels, 1)]
-
-
-def _columns(section: Section, kept: list[int], part: int) -> Section:
-    return Section(
-        part=section.part,
-        title=section.title if part == 1 else f"{section.title}, continued",
-        columns=[section.columns[column] for column in kept],
-        rows=[[row[column] for column in kept] for row in section.rows],
-        labels=section.labels,
-        text=section.text,
-    )
+    return [section] if width is None else cut(section, width)
 
 
 def _with_folded_text(section: Section, width: int) -> Section:
     """Fold the widest columns at blanks, never inside a number, until the table fits if it can."""
-    widths = _widths(section)
-    excess = sum(widths) + _GUTTER * (len(widths) - 1) - width
-    for column in sorted(range(len(widths)), key=widths.__getitem__, reverse=True):
+    columns = widths(section)
+    excess = sum(columns) + GUTTER * (len(columns) - 1) - width
+    for column in sorted(range(len(columns)), key=columns.__getitem__, reverse=True):
         if excess <= 0:
             break
-        longest_word = max(len(word) for row in section.rows for word in row[column].split(" "))
+        longest_word = max(places(word) for row in section.rows for word in row[column].split(" "))
         least = max(len(section.columns[column]), longest_word, _NARROWEST)
-        narrowed = max(widths[column] - excess, min(widths[column], least))
-        excess -= widths[column] - narrowed
-        widths[column] = narrowed
-    rows = [["\n".join(_folded(cell, widths[column])) for column, cell in enumerate(row)] for row in section.rows]
-    return Section(part=section.part, title=section.title, columns=section.columns, rows=rows, labels=section.labels,
-                   text=True)  # fmt: skip
+        narrowed = max(columns[column] - excess, min(columns[column], least))
+        excess -= columns[column] - narrowed
+        columns[column] = narrowed
+    rows = [["\n".join(_folded(cell, columns[column])) for column, cell in enumerate(row)] for row in section.rows]
+    return replace(section, rows=rows)
 
 
 def _folded(text: str, width: int | None, joint: str = " ") -> list[str]:
@@ -219,13 +212,8 @@ def _folded(text: str, width: int | None, joint: str = " ") -> list[str]:
     lines = [""]
     for term in terms:
         longer = f"{lines[-1]}{joint}{term}" if lines[-1] else term
-        if width is not None and lines[-1] and len(longer) > width:
+        if width is not None and lines[-1] and places(longer) > width:
             lines.append(term)
         else:
             lines[-1] = longer
     return lines
-
-
-def _widths(section: Section) -> list[int]:
-    rows = [section.columns, *section.rows]
-    return [max(len(line) for row in rows for line in row[column].split("\n")) for column in range(len(rows[0]))]
