@@ -401,6 +401,7 @@ def _render(outcome: Outcome, show: Show) -> None:
             sections=_checked_section(outcome, show) + _sections(outcome, show),
             trace=outcome.trace,
             precision=show.precision,
+            full=show.full,
         )
         for piece in FORMATTERS[str(show.format)](report):
             sys.stdout.write(piece)

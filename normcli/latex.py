@@ -40,10 +40,10 @@ class Node:
 def escaped(text: str) -> str:
     r"""Text as LaTeX prints it.
 
-    >>> escaped("100 % of var_unbiased")
-    '100 \\% of var\\_unbiased'
+    >>> escaped("100 % of var_unbiased (see --full)")
+    '100 \\% of var\\_unbiased (see -{}-full)'
     """
-    return text.translate(_SPECIAL)
+    return text.translate(_SPECIAL).replace("--", "-{}-")  # two would become one dash
 
 
 def number(text: str) -> str:
@@ -212,7 +212,7 @@ def _bare(node: Node) -> Node:
 
 
 def _has_digits(node: Node) -> bool:
-    return node.op[:1].isdigit() or any(_has_digits(part) for part in node.parts)
+    return node.op[:1].isdigit() or node.op in ("nan", "inf") or any(_has_digits(part) for part in node.parts)
 
 
 def _length(node: Node) -> int:
@@ -226,10 +226,19 @@ def _filled(terms: list[str]) -> list[str]:
     """The terms in lines of about LINE digits."""
     found, room = [""], 0
     for term in terms:
-        width = len(re.sub(r"\\[a-z]+|[{}^\\]", "", term)) + 2
-        if found[-1] and room + width > LINE:
+        wide = width(term) + 2
+        if found[-1] and room + wide > LINE:
             found.append("")
             room = 0
         found[-1] += f" {term}" if found[-1] else term
-        room += width
+        room += wide
     return found
+
+
+def width(formula: str) -> int:
+    r"""About how many digits wide a formula is, a fraction's both parts counted.
+
+    >>> width(r"&= \tfrac{1}{4} \cdot 0.25")
+    8
+    """
+    return len(re.sub(r"\\[a-z]+|[{}^\\& ]", "", formula)) + formula.count(" + ") + formula.count(r"\cdot")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -20,7 +21,8 @@ from hypothesis.extra import numpy as arrays
 
 import normcli as package
 from normcli import latex
-from normcli.formats import Report, comma_separated, python
+from normcli.formats import Report, comma_separated, markdown, python
+from normcli.report import Rows, sections
 
 BN1D = "[[1,2,4,1],[6,3,2,4],[2,4,6,1]]"
 PAIR = "[[1, 3], [2, 6]]"
@@ -45,19 +47,15 @@ LayerNorm; (2, 2) float64; mean over axis 1, n = 2; eps 0; torch convention; num
 """,
     "latex": r"""
 % needs \usepackage{amsmath}
-LayerNorm; (2, 2) float64; mean over axis 1, n = 2; eps 0; torch convention; numpy on cpu
-
-\noindent statistics (of the input)
-
-{\medskip\noindent
+\noindent LayerNorm; (2, 2) float64; mean over axis 1, n = 2; eps 0; torch convention; numpy on cpu\par\medskip
+\noindent statistics (of the input)\par\nobreak\smallskip
+{\noindent
 \begin{tabular}{rrrrr}
   row & mean & var & var\_unbiased & rstd \\
-  \hline
+  \hline\rule{0pt}{2.6ex}%
   $0$ & $2.0000$ & $1.0000$ & $2.0000$ & $1.0000$ \\
   $1$ & $4.0000$ & $4.0000$ & $8.0000$ & $0.5000$ \\
-\end{tabular}
-\medskip}
-
+\end{tabular}\par}\medskip
 \noindent output
 \[
 \left[\begin{array}{rr}
@@ -150,9 +148,20 @@ def test_the_trace_as_latex(normcli: Run) -> None:
     assert (
         r"""
 \sigma^2
-  &= \frac{\sum d^{2}}{n} \\
-  &= \frac{(-2)^{2} + 3^{2} + (-1)^{2}}{3} \\
-  &= 4.6667 \\[1ex]
+  &= \frac{\sum d^{2}}{n} = \frac{(-2)^{2} + 3^{2} + (-1)^{2}}{3} \approx 4.6667 \\[1ex]
+"""
+        in done.stdout
+    )
+
+
+def test_a_list_of_numbers_is_a_side_of_its_own_in_latex(normcli: Run) -> None:
+    done = normcli("batch", BN1D, "--only", "trace", "--format", "latex")
+    assert (
+        r"""
+d
+  &= x - \mu \\
+  &= 1 - 3,\; 6 - 3,\; 2 - 3 \\
+  &= -2.0000,\; 3.0000,\; -1.0000 \\[1ex]
 """
         in done.stdout
     )
@@ -216,9 +225,11 @@ def test_full_shows_every_element(normcli: Run, name: str) -> None:
     x = json.dumps((np.arange(1100.0) ** 1.5).reshape(11, 100).tolist())
     edges, full = (normcli("layer", "-", "--only", "output", "--format", name, *more, stdin=x).stdout
                    for more in ([], ["--full"]))  # fmt: skip
-    assert "edges of 11 x 100 shown" in edges
-    assert (len(edges.splitlines()) < len(full.splitlines())) or "edges" in full
-    assert ("edges" in full) == (name == "latex")  # a page is no wider than that
+    assert "edges of 11 x 100 shown, 1064 of 1100 elements left out (see -" in edges
+    assert "edges" not in full
+    number = r"-?[0-9]+[.][0-9]{4}\b"
+    assert len(re.findall(number, edges)) == 36
+    assert len(re.findall(number, full)) == 1100
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
@@ -227,7 +238,8 @@ def test_every_latex_snippet_compiles(normcli: Run, tmp_path: Path) -> None:
                 for case, arguments in CALCULATIONS.items()
                 for more in ([], ["--trace"], ["--element", ELEMENT[case]])]  # fmt: skip
     long = json.dumps([[i * 1.37 - 20 for i in range(300)], [1e9, float("nan")] * 150])
-    snippets += [normcli("layer", "-", *more, "--format", "latex", stdin=long).stdout for more in ([], ["--trace"])]
+    more = [[], ["--trace"], ["--full"], ["--element", "0,299"], ["--precision", "17"]]
+    snippets += [normcli("layer", "-", *options, "--format", "latex", stdin=long).stdout for options in more]
     snippets.append(normcli("layer", PAIR, "--expect", "[[1, 1], [0, 2]]", "--format", "latex").stdout)
     snippets.append(normcli("batch", BN1D, "--versus", "keras", "--format", "latex").stdout)
     head = "\\documentclass{article}\\usepackage{amsmath}\\begin{document}\n"
@@ -259,6 +271,7 @@ def test_latex_is_balanced(normcli: Run, case: str) -> None:
         ("(1 + 2 + ... + 9) / 9", r"\frac{1 + 2 + \cdots + 9}{9}"),
         ("nan - inf", r"\mathrm{NaN} - \infty"),
         ("-1 * 0.5", r"-1 \cdot 0.5"),
+        ("nan * nan", r"\mathrm{NaN} \cdot \mathrm{NaN}"),
     ],
 )  # fmt: skip
 def test_expressions_as_formulas(text: str, tex: str) -> None:
@@ -268,7 +281,7 @@ def test_expressions_as_formulas(text: str, tex: str) -> None:
 def test_a_long_sum_is_written_once(normcli: Run) -> None:
     """A sum that needs the long form and still fits one line stood there twice."""
     done = normcli("layer", "[[5.1,3.5,1.4,0.2]]", "--element", "0,2", "--format", "latex")
-    assert r"  &= \tfrac{1}{4} \bigl( 2.5500^{2} + 0.9500^{2} + (-1.1500)^{2} + (-2.3500)^{2} \bigr) \\" in done.stdout
+    assert r"= \tfrac{1}{4} \bigl( 2.5500^{2} + 0.9500^{2} + (-1.1500)^{2} + (-2.3500)^{2} \bigr) \\" in done.stdout
     assert done.stdout.count("0.9500^{2}") == 1
 
 
@@ -283,6 +296,15 @@ def test_no_term_of_a_sum_is_lost_or_doubled(count: int) -> None:
 def test_what_is_no_expression_is_refused(text: str) -> None:
     with pytest.raises(ValueError):
         latex.parsed(text)
+
+
+def test_large_tables_are_written_row_by_row() -> None:
+    result = package.normalize(np.arange(60_000.0).reshape(300, 200), "layer")
+    _, output = sections(result, None, 4, full=True)
+    assert isinstance(output.rows, Rows)
+    lines = "".join(markdown(Report(result=result, x=None, sections=[output]))).splitlines()
+    assert len(lines) == 300 + len(["title", "", "heads", "rule"])
+    assert all(line.count("|") == 202 for line in lines[2:])
 
 
 @given(arrays.arrays(np.float64, arrays.array_shapes(min_dims=2, max_dims=2), elements=st.floats(-1e300, 1e300)))
