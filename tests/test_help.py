@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Run
+from conftest import ROOT, Run
 from test_docs import prepare
 
 from normcli.cli import _EXAMPLES, COMMANDS
@@ -15,6 +15,7 @@ from normcli.plan import KINDS
 
 # What x.npy is for the examples of each kind's help.
 SHAPES = {"batch": (4, 2, 3), "instance": (2, 3, 4), "layer": (2, 6, 4, 4), "group": (2, 12, 3), "rms": (3, 4)}
+EXAMPLES = ROOT / "examples"
 HELP_EXAMPLES = [example for lines in _EXAMPLES.values() for example in lines]
 
 
@@ -32,6 +33,11 @@ def test_examples_in_help_run(place: Path, environment: dict[str, str], example:
     for name in ("x.npy", "first.npy", "second.npy"):
         np.save(place / name, np.arange(np.prod(shape), dtype=np.float64).reshape(shape) ** 2)
     np.save(place / "w.npy", np.arange(1.0, shape[-1] + 1))
+    layer = {array: np.arange(1.0, 3.0) for array in ("weight", "bias", "running_mean", "running_var")}
+    np.savez(place / "checkpoint.npz", **{f"bn1.{name}": values for name, values in layer.items()})
+    (place / "model.safetensors").write_bytes((EXAMPLES / "model.safetensors").read_bytes())
+    if "--state" in example:
+        np.save(place / "x.npy", np.arange(24.0).reshape(2, 6, 2) ** 2)
     (place / "homework.json").write_text('{"kind": "layer", "input": [[1, 2, 4, 1]], "expect": {"mean": [2]}}')
     env = environment | {"PATH": f"{place / 'bin'}:{environment['PATH']}"}
     done = subprocess.run(["bash", "-c", example], cwd=place, env=env, capture_output=True, text=True, check=False)
