@@ -13,20 +13,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from io import StringIO
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from rich import box
-from rich.ansi import AnsiDecoder
-from rich.color import Color
 from rich.console import Console
-from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
 from normcli.panels import GUTTER, cut, places, widths
-from normcli.picture import Canvas, Line
 from normcli.report import Section
-from normcli.screen import Run
+
+if TYPE_CHECKING:
+    from rich.color import Color
+
+    from normcli.picture import Canvas, Line
+    from normcli.screen import Run
 
 _UNLIMITED = 1_000_000
 _FOLDED = 4  # columns of text; a table of more is cut between them
@@ -90,6 +91,8 @@ def print_picture(
     headline: str | None, draw: Callable[[Canvas], list[Line]], words: list[str], stream: TextIO | None = None
 ) -> None:
     """Print a picture between its headline and its words; ``draw`` is told what there is to draw on."""
+    from normcli.picture import Canvas
+
     stream = stream or sys.stdout
     width = shutil.get_terminal_size().columns if stream.isatty() else _READABLE
     console = _console(stream)
@@ -115,10 +118,16 @@ class Screen(StringIO):
 
     def runs(self) -> list[list[Run]]:
         """What was printed, line by line."""
+        from rich.ansi import AnsiDecoder
+
         return [_runs(line) for line in AnsiDecoder().decode(self.getvalue())]
 
 
 def _runs(line: Text) -> list[Run]:
+    from rich.style import Style
+
+    from normcli.screen import Run
+
     found: list[Run] = []
     column = 0
     for segment in line.render(Console(color_system="truecolor"), end=""):
