@@ -147,7 +147,10 @@ def _usage(error: typer.TyperException) -> tuple[str, int, str | None]:
     """A usage error in our words: message, exit code, hint."""
     if type(error).__name__ == "NoArgsIsHelpError":  # a class of typer's private copy of Click
         alone = getattr(error, "ctx", None) is not None and error.ctx.parent is None  # type: ignore[attr-defined]
-        sys.stderr.write(_START if alone else error.format_message() + "\n")
+        if alone:  # nobody made a mistake who asks what this is
+            sys.stdout.write(_START)
+            sys.exit(0)
+        sys.stderr.write(error.format_message() + "\n")
         sys.exit(2)
     message = error.format_message().strip().rstrip(".")
     context = getattr(error, "ctx", None)

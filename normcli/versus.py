@@ -318,7 +318,7 @@ def _causes(
     options: tuple[Option, ...],
 ) -> Iterator[tuple[str, str]]:
     plan, dtype = other.plan, other.plan.dtype
-    if np.count_nonzero(np.asarray(x, np.float64) != np.asarray(cast, np.float64)):
+    if not np.array_equal(np.asarray(x, np.float64), np.asarray(cast, np.float64), equal_nan=True):
         yield "input_rounded", f"The input was rounded to {dtype} first."
     for option in options:
         if option.output or option.running:

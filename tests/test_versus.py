@@ -23,6 +23,11 @@ def compared(x: Any, kind: str, spec: str, **options: Any) -> Comparison:
     return compare(np.asarray(x), given, normcli.normalize(x, kind, **options), spec)
 
 
+def test_nan_is_no_rounding_of_the_input() -> None:
+    x = np.where(np.eye(3, 4) > 0, np.nan, BN1D)
+    assert compared(x, "batch", "torch").causes == ()
+
+
 @pytest.mark.parametrize(
     ("spec", "way"),
     [
