@@ -80,9 +80,9 @@ def calculate(kind: Kind, inputs: list[str], options: dict[str, Any], show: Show
 
 def _render_all(outcomes: list[Outcome], show: Show) -> None:
     for index, outcome in enumerate(outcomes):
-        if index and show.format != "json":
+        if index and show.format not in ("json", "csv"):
             sys.stdout.write("\n")
-        _render(outcome, show)
+        _render(outcome, show, index if len(outcomes) > 1 else None)
 
 
 def _keep_picture(outcomes: list[Outcome], show: Show, path: str) -> None:
@@ -183,7 +183,11 @@ def _settled(inputs: list[str], options: Mapping[str, Any], show: Show) -> Show:
         show = replace(show, format="json")
     show = replace(show, format=show.format or "table")
     if show.format not in FORMATS:
-        raise InputError(f"--format is {show.format!r}; use {either(FORMATS)}")
+        from difflib import get_close_matches
+
+        near = get_close_matches(str(show.format).lower(), FORMATS, 1)
+        hint = f"did you mean {near[0]}?" if near else None
+        raise InputError(f"--format is {show.format!r}; use {either(FORMATS)}", hint=hint)
     if show.picture and show.format != "table":
         raise InputError(f"--picture is drawn with tables; it has no place in --format {show.format}")
     if show.only is not None and show.only not in PARTS:
@@ -307,7 +311,7 @@ def _outcome(kind: Kind, x: NDArray[Any], given: dict[str, Any], show: Show, sta
     if show.steps:
         from normcli.steps import trace
 
-        steps = trace(result, x, show.element, show.precision)
+        steps = trace(result, x, show.element, show.precision, full=show.full)
     return Outcome(
         result=result,
         x=x if show.picture or show.format == "python" else None,
@@ -381,7 +385,8 @@ def _read_written(source: Source, key: str | None = None) -> Printed:
     return Printed(np.asarray(read.array, np.float64), decimals)
 
 
-def _render(outcome: Outcome, show: Show) -> None:
+def _render(outcome: Outcome, show: Show, number: int | None) -> None:
+    """Print an outcome; ``number`` says which, where there are several."""
     if show.format == "json":
         _write_document(outcome, show)
     elif show.format == "table":
@@ -400,6 +405,9 @@ def _render(outcome: Outcome, show: Show) -> None:
             words=_words(outcome, show),
             sections=_checked_section(outcome, show) + _sections(outcome, show),
             trace=outcome.trace,
+            check=outcome.check,
+            comparisons=outcome.comparisons,
+            number=number,
             precision=show.precision,
             full=show.full,
         )

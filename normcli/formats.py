@@ -11,8 +11,8 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
-from typing import Any
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,11 +24,17 @@ from normcli.report import Section
 from normcli.result import Result
 from normcli.steps import Step, Trace
 
+if TYPE_CHECKING:
+    from normcli.check import Check
+    from normcli.versus import Comparison
+
 _GAP = "..."
 _WIDEST, _LONGEST = 10, 40  # columns and rows of a matrix that a page takes
 _ACROSS, _SMALL = 62, 86  # characters that stand side by side there, in brackets and in a table of small type
 _SCRIPT = 2000  # numbers at most that a script spells out
-_ROWS = 4096  # rows of CSV that are written at a time
+_ROWS = 256  # rows of CSV that are written at a time
+_NUMBERS = 2**14  # numbers of a matrix that are text at a time
+_MEASURES = ("max_abs", "max_rel", "max_ulp", "beyond_one_ulp", "at", "reference", "other")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +48,9 @@ class Report:
     words: list[str] = field(default_factory=list)
     sections: list[Section] = field(default_factory=list)
     trace: Trace | None = None
+    check: Check | None = None
+    comparisons: Sequence[Comparison] = ()
+    number: int | None = None  # of the input, where there are several
     precision: int = 4
     full: bool = False
 
@@ -51,7 +60,7 @@ class Report:
 
 def markdown(report: Report) -> Iterator[str]:
     """Tables as GitHub draws them, numbers flush right, formulas as code."""
-    blocks = [f"{text}\n" for text in [report.headline, *report.words] if text]
+    blocks = [f"{_marked(text)}\n" for text in [report.headline, *report.words] if text]
     yield "\n".join(blocks)
     for index, section in enumerate(report.sections):
         yield "\n" if index or blocks else ""
@@ -249,30 +258,56 @@ def comma_separated(report: Report) -> Iterator[str]:
     """Every number in full: no edges, no rounding; NaN and the infinities by the words that JSON output has.
 
     A part alone is a table of its own: the output of one or two axes a matrix without a head, as a spreadsheet
-    and normcli read it; statistics with a row for each group; the trace with a row for each step. The whole
-    result, whose parts differ in shape, has a row for each number: quantity, index (blanks between), value.
+    and normcli read it; statistics with a row for each group; the trace with a row for each step; a checked
+    answer with a row for each cell, a comparison with a row for each quantity. The whole result, whose parts
+    differ in shape, has a row for each number: quantity, index (blanks between), value. Where more than
+    one of them is asked for, the table is the first: check, trace, comparison. Several inputs make one table,
+    their number in the first column.
     """
     result = report.result
-    if report.words or any(section.part in ("check", "versus") for section in report.sections):
-        yield from _section_rows(report)
-    elif report.trace is not None and report.only in (None, "trace"):
-        head = ["step", "formula", "substituted", "value"]
-        rows = ([s.step, s.formula, s.substituted, _values(s.value)] for s in report.trace.steps)
-        yield from _written([head, *rows])
-    elif report.only == "output" and np.ndim(result.output) <= 2:
+    if report.number is None and report.only == "output" and np.ndim(result.output) <= 2:
         yield from _written(_matrix_rows(result.output))
-    elif report.only in ("statistics", "running"):
-        yield from _written(_columns(result, report.only))
+        return
+    head, rows = _table_asked_for(report)
+    if report.number is None:
+        yield from _written(chain([head], rows))
     else:
-        named = _quantities(result) if report.only is None else {"output": result.output}
-        yield from _written([["quantity", "index", "value"]])
-        for name, values in named.items():
-            yield from _written(_tidy(name, values))
+        yield from _written([["input", *head]] if report.number == 0 else [])
+        yield from _written([str(report.number), *row] for row in rows)
 
 
-def _section_rows(report: Report) -> Iterator[str]:
-    for section in report.sections:
-        yield from _written([section.columns, *section.rows])
+def _table_asked_for(report: Report) -> tuple[list[str], Iterator[list[str]]]:
+    """The head and the rows of the one table that a CSV file can be."""
+    result = report.result
+    if report.check is not None and report.words:
+        return ["quantity", "index", "yours", "exact", "difference", "allowed", "ok"], _checked_rows(report.check)
+    if report.trace is not None and report.only in (None, "trace"):
+        steps = report.trace.steps
+        rows = ([step.step, step.formula, step.substituted, _values(step.value)] for step in steps)
+        return ["step", "formula", "substituted", "value"], rows
+    if report.comparisons and report.only is None:
+        return ["versus", "quantity", *_MEASURES], _compared_rows(report.comparisons)
+    if report.only in ("statistics", "running"):
+        head, *rest = _columns(result, report.only)
+        return head, iter(rest)
+    named = _quantities(result) if report.only is None else {"output": result.output}
+    return ["quantity", "index", "value"], chain.from_iterable(_tidy(name, values) for name, values in named.items())
+
+
+def _checked_rows(check: Check) -> Iterator[list[str]]:
+    for compared in check.quantities:
+        columns = (compared.yours, compared.exact, compared.difference, compared.allowed)
+        for index in np.ndindex(compared.yours.shape):
+            numbers = [_value(float(values[index])) for values in columns]
+            yield [compared.name, " ".join(map(str, index)), *numbers, "false" if compared.wrong[index] else "true"]
+
+
+def _compared_rows(comparisons: Sequence[Comparison]) -> Iterator[list[str]]:
+    for comparison in comparisons:
+        for quantity, difference in {"output": comparison.output, **comparison.running}.items():
+            measured = (getattr(difference, name) for name in _MEASURES)
+            texts = (" ".join(map(str, one)) if isinstance(one, tuple) else _value(one) for one in measured)
+            yield [comparison.name, quantity, *texts]
 
 
 def _quantities(result: Result) -> dict[str, Any]:
@@ -299,9 +334,10 @@ def _columns(result: Result, part: str) -> Iterator[list[str]]:
 
 def _matrix_rows(values: Any) -> Iterator[list[str]]:
     rows = len(values) if np.ndim(values) == 2 else 1
-    for start in range(0, rows, _ROWS):
+    step = max(1, _NUMBERS // np.shape(values)[-1])
+    for start in range(0, rows, step):
         block = (
-            values[slice(start, min(start + _ROWS, rows)), slice(0, np.shape(values)[1])]
+            values[slice(start, min(start + step, rows)), slice(0, np.shape(values)[1])]
             if np.ndim(values) == 2
             else values
         )
@@ -352,6 +388,10 @@ def python(report: Report) -> Iterator[str]:
     names = ["weight", "bias"]
     if plan.source == "running" or plan.updates_running:
         names += ["running_mean", "running_var"]
+    if report.check is not None or report.comparisons or report.only in ("statistics", "running", "trace"):
+        raise InputError(
+            "--format python writes the calculation alone", hint="leave out --expect, --versus, --only and --trace"
+        )
     given = {"x": report.x} | {name: getattr(result.before, name) for name in names}
     yield f"# {report.headline}\n" if report.headline else ""
     yield "import numpy as np\n\n"
@@ -364,7 +404,7 @@ def python(report: Report) -> Iterator[str]:
         yield f"# worked out in float64; normcli rounds the output to {plan.dtype}\n"
     yield "print(output)\n"
     if call := _torch_call(result):
-        yield f"\n# With PyTorch, x, weight and the rest being tensors:\n# {call}\n"
+        yield f"\n# With PyTorch, x and the rest being tensors:\n# {call}\n"
 
 
 def _literal(values: Any) -> str:
@@ -375,13 +415,15 @@ def _literal(values: Any) -> str:
 def _formula(result: Result) -> Iterator[str]:
     plan, layout = result.plan, result.plan.layout
     axes, channels = tuple(layout.axes), tuple(layout.channels_view)
-    yield f"x = x.reshape({tuple(layout.view)})  # the axes {axes} share one mean"
+    x = "x" if layout.view == plan.shape else "view"
+    if x == "view":
+        yield f"view = x.reshape({tuple(layout.view)})  # the axes {axes} share one mean"
     if plan.source == "running":
         yield f"mean, var = running_mean.reshape({channels}), running_var.reshape({channels})"
-        yield "centered = x - mean"
+        yield f"centered = {x} - mean"
     elif plan.kind.centers:
-        yield f"mean = x.mean(axis={axes}, keepdims=True)"
-        yield "centered = x - mean"
+        yield f"mean = {x}.mean(axis={axes}, keepdims=True)"
+        yield f"centered = {x} - mean"
         divisor = (
             f".sum(axis={axes}, keepdims=True) / {layout.count - 1}"
             if plan.ddof
@@ -389,9 +431,12 @@ def _formula(result: Result) -> Iterator[str]:
         )
         yield f"var = (centered**2){divisor}"
     else:
-        yield "centered = x  # RMSNorm leaves the mean out"
-        yield f"var = (x**2).mean(axis={axes}, keepdims=True)  # the mean square"
-    yield "rstd = 1 / np.sqrt(var + eps)"
+        yield f"centered = {x}  # RMSNorm leaves the mean out"
+        yield f"var = ({x}**2).mean(axis={axes}, keepdims=True)  # the mean square"
+    if plan.eps:
+        yield "rstd = 1 / np.sqrt(var + eps)"
+    else:  # where the variance is 0 as well, normalized is 0 by definition
+        yield "rstd = np.divide(1, np.sqrt(var), out=np.zeros_like(var), where=var != 0)"
     yield "normalized = centered * rstd"
     scaled = f" * weight.reshape({channels})" if result.before.weight is not None else ""
     shifted = f" + bias.reshape({channels})" if result.before.bias is not None else ""
@@ -404,25 +449,32 @@ def _formula(result: Result) -> Iterator[str]:
         others = tuple(axis for axis in range(len(layout.view)) if axis not in layout.channels)
         for name, factor in (("mean", ""), ("var", ratio)):
             batch = f"{name}.mean(axis={others}).reshape({plan.weight_shape}){factor}"
-            yield f"running_{name} = {1 - new!r} * running_{name} + {new!r} * {batch}"
+            yield f"new_running_{name} = {1 - new!r} * running_{name} + {new!r} * {batch}"
 
 
 def _torch_call(result: Result) -> str | None:
+    """The call of torch.nn.functional that gives the same; None where it has none."""
     plan = result.plan
-    have = {name: name if getattr(result.before, name) is not None else "None" for name in ("weight", "bias")}
-    if plan.ddof or plan.layout.channel_axis not in (None, 1) or plan.convention.interleaved_groups:
+    usual = 0 if plan.kind.name == "instance" and len(plan.shape) == 2 else 1
+    if plan.ddof or plan.layout.channel_axis not in (None, usual) or plan.convention.interleaved_groups:
         return None
-    affine, eps = f"{have['weight']}, {have['bias']}", f"eps={float(plan.eps)!r}"
+    if plan.updates_running and not plan.running_ddof:
+        return None
+    affine = ", ".join(name if getattr(result.before, name) is not None else "None" for name in ("weight", "bias"))
+    eps = f"eps={float(plan.eps)!r}"
     if plan.kind.name == "layer":
         return f"torch.nn.functional.layer_norm(x, {plan.normalized_shape}, {affine}, {eps})"
     if plan.kind.name == "rms":
-        return f"torch.nn.functional.rms_norm(x, {plan.normalized_shape}, {have['weight']}, {eps})"
+        return f"torch.nn.functional.rms_norm(x, {plan.normalized_shape}, {affine.split(', ')[0]}, {eps})"
     if plan.kind.name == "group":
         return f"torch.nn.functional.group_norm(x, {plan.groups}, {affine}, {eps})"
-    if plan.kind.name == "instance":
-        return f"torch.nn.functional.instance_norm(x, weight={have['weight']}, bias={have['bias']}, {eps})"
-    kept = "running_mean, running_var" if plan.source == "running" else "None, None"
-    return f"torch.nn.functional.batch_norm(x, {kept}, {affine}, training={plan.source == 'batch'}, {eps})"
+    kept = "running_mean, running_var" if plan.track_running_stats else "None, None"
+    batch = "training" if plan.kind.name == "batch" else "use_input_stats"
+    momentum = f"momentum={plan.new_weight(result.before.num_batches_tracked)!r}, " if plan.updates_running else ""
+    return (
+        f"torch.nn.functional.{plan.kind.name}_norm(x, {kept}, {affine}, {batch}={plan.source == 'batch'}, "
+        f"{momentum}{eps})"
+    )
 
 
 FORMATTERS: Mapping[str, Callable[[Report], Iterator[str]]] = {

@@ -98,7 +98,7 @@ def sections(result: Result, trace: Trace | None, precision: int, *, full: bool 
     Large tensors are shown by their edges, unless in ``full``.
     """
     most = sys.maxsize if full else _THRESHOLD
-    tables = [] if trace is None else [_trace(trace, precision)]
+    tables = [] if trace is None else [_trace(trace, precision, full=full)]
     tables.append(_statistics(result, precision, most))
     if result.plan.track_running_stats:
         tables.append(_running(result, precision, most))
@@ -108,21 +108,24 @@ def sections(result: Result, trace: Trace | None, precision: int, *, full: bool 
     return [*tables, *_output(output, precision, most)]
 
 
-def _trace(trace: Trace, precision: int) -> Section:
+def _trace(trace: Trace, precision: int, *, full: bool) -> Section:
     return Section(
         part="trace",
         title=f"trace of {trace.title}",
         columns=["step", "formula", "with the numbers", "value"],
-        rows=[[step.step, step.formula, step.substituted, _value(step.value, precision)] for step in trace.steps],
+        rows=[
+            [step.step, step.formula, step.substituted, _value(step.value, precision, full=full)]
+            for step in trace.steps
+        ],
         text=True,
     )
 
 
-def _value(value: float | list[float], precision: int) -> str:
+def _value(value: float | list[float], precision: int, *, full: bool) -> str:
     if not isinstance(value, list):
         return aligned([value], precision)[0]
     texts = [computed(number, precision) for number in value]
-    return ", ".join(texts if len(texts) <= 8 else [*texts[:_EDGE], _GAP, *texts[-_EDGE:]])
+    return ", ".join(texts if full or len(texts) <= 8 else [*texts[:_EDGE], _GAP, *texts[-_EDGE:]])
 
 
 def _statistics(result: Result, precision: int, most: int) -> Section:

@@ -36,8 +36,10 @@ class Trace:
     steps: list[Step]
 
 
-def trace(result: Result, x: NDArray[Any], element: tuple[int, ...] | None = None, precision: int = 4) -> Trace:
-    """The steps that lead to ``element``, or to the first group of statistics.
+def trace(
+    result: Result, x: NDArray[Any], element: tuple[int, ...] | None = None, precision: int = 4, *, full: bool = False
+) -> Trace:
+    """The steps that lead to ``element``, or to the first group of statistics; in ``full`` with every term.
 
     The Result must have been computed with its steps. Raises InputError for an element that the
     tensor does not have.
@@ -50,7 +52,8 @@ def trace(result: Result, x: NDArray[Any], element: tuple[int, ...] | None = Non
     if element is not None:
         element = _counted_from_start(element, result.plan)
     group = _Group(result, x, element)
-    writer = _Writer(precision, most=_SHOWN if element is None else _MOST)
+    most = group.plan.layout.count if full else _SHOWN if element is None else _MOST
+    writer = _Writer(precision, most=most)
     statistics = _centered_statistics if result.plan.kind.centers else _mean_square
     steps = [*statistics(group, writer), *_output(group, writer)]
     if result.plan.updates_running:

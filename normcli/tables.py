@@ -42,6 +42,7 @@ def print_sections(headline: str | None, sections: list[Section], stream: TextIO
     stream = stream or sys.stdout
     width = shutil.get_terminal_size().columns if stream.isatty() else None
     console = _console(stream)
+    large = sum(len(section.rows) * len(section.columns) for section in sections) > _MOST
     apart = False
     if headline:
         _write(console, Text("\n".join(_folded(headline, width, joint="  ")), style="bold"))
@@ -50,7 +51,7 @@ def print_sections(headline: str | None, sections: list[Section], stream: TextIO
         # A title stands above its table, not in it: rich would fold it to the table's width.
         _write(console, *([""] if apart else []), Text("\n".join(_folded(panel.title, width)), style="cyan"))
         apart = True
-        if len(panel.rows) * len(panel.columns) > _MOST:
+        if large and not panel.text:
             stream.writelines(f"{line}\n" for line in _lines(panel, "-" if console.options.ascii_only else "─"))
         else:
             _write(console, _table(panel, _ASCII if console.options.ascii_only else box.SIMPLE_HEAD))

@@ -86,16 +86,15 @@ import numpy as np
 x = np.array([[1.0, 3.0], [2.0, 6.0]])
 eps = 0.0
 
-x = x.reshape((2, 2))  # the axes (1,) share one mean
 mean = x.mean(axis=(1,), keepdims=True)
 centered = x - mean
 var = (centered**2).mean(axis=(1,), keepdims=True)
-rstd = 1 / np.sqrt(var + eps)
+rstd = np.divide(1, np.sqrt(var), out=np.zeros_like(var), where=var != 0)
 normalized = centered * rstd
 output = normalized.reshape((2, 2))
 print(output)
 
-# With PyTorch, x, weight and the rest being tensors:
+# With PyTorch, x and the rest being tensors:
 # torch.nn.functional.layer_norm(x, (2,), None, None, eps=0.0)
 """,
 }
@@ -199,13 +198,102 @@ def test_the_script_gives_the_same_numbers(normcli: Run, case: str, tmp_path: Pa
     script = normcli(*arguments, "--format", "python").stdout
     expected = json.loads(normcli(*arguments, "--json").stdout)
     found: dict[str, Any] = {}
+    state = "new_running" if "new_running" in script else "running"
     (tmp_path / "script.py").write_text(script + "import json\nprint(json.dumps([output.tolist(), *(v.tolist() for "
-        "n, v in sorted(globals().items()) if n.startswith('running'))]))\n")  # fmt: skip
+        f"n, v in sorted(globals().items()) if n.startswith('{state}'))]))\n")  # fmt: skip
     done = subprocess.run([sys.executable, tmp_path / "script.py"], capture_output=True, text=True, check=True)
     found = json.loads(done.stdout.splitlines()[-1])
     np.testing.assert_allclose(found[0], expected["output"], rtol=1e-9, atol=1e-12)
     if len(found) > 1:
         np.testing.assert_allclose(found[1:], [expected["running"]["mean"], expected["running"]["var"]], rtol=1e-12)
+
+
+TORCH = """
+import json, torch
+given = ["x", "weight", "bias", "running_mean", "running_var"]
+for name in given:
+    globals().update({name: torch.tensor(globals()[name])} if name in globals() else {})
+print(json.dumps([(CALL).tolist(), *(globals()[name].tolist() for name in given[3:] if name in globals())]))
+for name in given:
+    globals().pop(name, None)
+"""
+
+
+def test_the_calls_of_torch_give_the_same_numbers(normcli: Run) -> None:
+    cases = [arguments for case, arguments in CALCULATIONS.items() if case not in ("batch ddof", "group channels last")]
+    scripts = [normcli(*arguments, "--format", "python").stdout for arguments in cases]
+    program = "".join(script + TORCH.replace("CALL", script.splitlines()[-1].removeprefix("# ")) for script in scripts)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[[") and "," in line]
+    for arguments, (output, *running) in zip(cases, found, strict=True):
+        expected = json.loads(normcli(*arguments, "--json").stdout)
+        np.testing.assert_allclose(output, expected["output"], rtol=1e-9, atol=1e-12)
+        for name, values in zip(("mean", "var"), running, strict=False):
+            np.testing.assert_allclose(values, expected["running"][name], rtol=1e-12)
+
+
+@pytest.mark.parametrize("case", ["batch ddof", "group channels last"])
+def test_what_torch_has_no_call_for_shows_none(normcli: Run, case: str) -> None:
+    assert normcli(*CALCULATIONS[case], "--format", "python").stdout.splitlines()[-1] == "print(output)"
+
+
+@pytest.mark.parametrize("options", [["--expect", PAIR], ["--versus", "torch"], ["--only", "statistics"]])
+def test_a_script_is_the_calculation_alone(normcli: Run, options: list[str]) -> None:
+    done = normcli("layer", PAIR, *options, "--format", "python")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: --format python writes the calculation alone\n")
+
+
+def test_a_script_of_a_constant_group_divides_by_nothing(normcli: Run) -> None:
+    script = normcli("layer", "[[1, 1], [1, 2]]", "--eps", "0", "--format", "python").stdout
+    done = subprocess.run([sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "[[ 0.  0.]\n [-1.  1.]]\n"
+
+
+def test_several_inputs_make_one_table_of_csv(normcli: Run) -> None:
+    done = normcli("batch", "[[1],[3]]", "[[3],[7]]", "--eps", "0", "--only", "output", "--format", "csv")
+    assert (
+        done.stdout
+        == """\
+input,quantity,index,value
+0,output,0 0,-1.0
+0,output,1 0,1.0
+1,output,0 0,-1.0
+1,output,1 0,1.0
+"""
+    )
+
+
+def test_a_checked_answer_as_csv_has_every_cell(normcli: Run) -> None:
+    done = normcli("layer", PAIR, "--expect", "[[-1, 1], [-0.5, 1]]", "--eps", "0", "--format", "csv")
+    rows = list(csv.DictReader(io.StringIO(done.stdout)))
+    cells = [(row["index"], row["yours"], row["exact"], row["difference"], row["ok"]) for row in rows]
+    assert cells == [
+        ("0 0", "-1.0", "-1.0", "0.0", "true"),
+        ("0 1", "1.0", "1.0", "0.0", "true"),
+        ("1 0", "-0.5", "-1.0", "0.5", "false"),
+        ("1 1", "1.0", "1.0", "0.0", "true"),
+    ]
+
+
+def test_a_comparison_as_csv_has_a_row_for_each_quantity(normcli: Run) -> None:
+    done = normcli("batch", BN1D, "--versus", "keras", "--format", "csv")
+    rows = list(csv.DictReader(io.StringIO(done.stdout)))
+    assert [row["quantity"] for row in rows] == ["output", "running_mean", "running_var"]
+    assert (rows[2]["versus"], rows[2]["at"], rows[2]["reference"]) == ("keras", "0", "1.6")
+
+
+def test_full_writes_out_every_term_of_a_trace(normcli: Run) -> None:
+    x = "[[1,2,3,4,5,6,7,8,9,10]]"
+    assert "1 + 2 + 3 + ... + 8 + 9 + 10" in normcli("layer", x, "--trace", "--format", "csv").stdout
+    assert (
+        "1 + 2 + 3 + 4 + 5 + 6 + 7 + 8 + 9 + 10" in normcli("layer", x, "--trace", "--full", "--format", "csv").stdout
+    )
+
+
+def test_a_near_miss_of_a_format_is_named(normcli: Run) -> None:
+    done = normcli("layer", PAIR, "--format", "markdwon")
+    assert done.stderr.splitlines()[1] == "hint: did you mean markdown?"
 
 
 def test_a_long_tensor_is_no_script(normcli: Run) -> None:
