@@ -18,6 +18,7 @@
 
 #define MOST_DIMENSIONS 16
 #define ROWS 4
+#define PIECE 256 /* of a chunk, where what is in doubt is worked out again */
 #define CHUNK 1024 /* elements that are widened at a time; in double a fraction of a first-level cache */
 
 #if defined(__x86_64__) && defined(__gnu_linux__) && defined(__GNUC__) && !defined(__clang__)
@@ -492,6 +493,39 @@ INLINE void emit_chunk(const char *restrict x, char *restrict to, int64_t n, int
 
 static const double ONE[CHUNK] = {[0 ... CHUNK - 1] = 1}, NONE[CHUNK] = {[0 ... CHUNK - 1] = -0.0}; /* y + -0.0 is y */
 
+#define EMIT(from_single, to_single, own, param, sure) \
+    emit_chunk(x, to, n, from_single, to_single, pairs, own, param, sure, m, ml, r, rl, w, c)
+#define EMIT_EACH(from_single, to_single)                                     \
+    do {                                                                      \
+        if (own && param) EMIT(from_single, to_single, 1, 1, 0);              \
+        else if (own) EMIT(from_single, to_single, 1, 0, 0);                  \
+        else if (param) EMIT(from_single, to_single, 0, 1, 0);                \
+        else if (*r == INFINITY) EMIT(from_single, to_single, 0, 0, 0);       \
+        else EMIT(from_single, to_single, 0, 0, 1);                           \
+    } while (0)
+
+/* Outputs of 16 bits from floats: a piece at a time, short enough that few pieces must be rounded from doubles. */
+INLINE void emit_halves(const Slab *t, const char *x, char *y, int64_t size, int64_t own, int64_t param,
+                        const double *m, const double *ml, const double *r, const double *w, const double *c) {
+    const double *rl = NULL;
+    const int pairs = 0;
+    float rounded[PIECE];
+    double exact[PIECE];
+    for (int64_t n; size > 0; size -= n) {
+        n = size < PIECE ? size : PIECE;
+        char *to = (char *)rounded;
+        EMIT_EACH(1, 1);
+        if (t->dtype == FLOAT16 ? to_halves(rounded, n, (uint16_t *)y) : to_brains(rounded, n, (uint16_t *)y)) {
+            to = (char *)exact;
+            EMIT_EACH(1, 0);
+            store(t->dtype, exact, n, y, 2);
+        }
+        x += 4 * n, y += 2 * n;
+        if (own) m += n, ml += n, r += n;
+        if (param) w += n, c += n;
+    }
+}
+
 INLINE void emit_at(const Slab *t, const Run *run, int64_t at, int64_t rows, int pairs) {
     double buffer[CHUNK], result[CHUNK];
     int64_t last = t->rank - 1, n = t->shape[last] - at < CHUNK ? t->shape[last] - at : CHUNK;
@@ -506,23 +540,9 @@ INLINE void emit_at(const Slab *t, const Run *run, int64_t at, int64_t rows, int
         const char *x = readable(t, run->x + at * t->x_stride[last] + down, n, buffer, &single);
         int direct = t->dtype == FLOAT64 ? stride == 8 : t->dtype == FLOAT32 && single && stride == 4;
         if (direct) to = y;
-#define EMIT(from_single, to_single, own, param, sure) \
-    emit_chunk(x, to, n, from_single, to_single, pairs, own, param, sure, m, ml, r, rl, w, c)
-#define EMIT_EACH(from_single, to_single)                                     \
-    do {                                                                      \
-        if (own && param) EMIT(from_single, to_single, 1, 1, 0);              \
-        else if (own) EMIT(from_single, to_single, 1, 0, 0);                  \
-        else if (param) EMIT(from_single, to_single, 0, 1, 0);                \
-        else if (*r == INFINITY) EMIT(from_single, to_single, 0, 0, 0);       \
-        else EMIT(from_single, to_single, 0, 0, 1);                           \
-    } while (0)
         if (!pairs && t->dtype <= BFLOAT16 && single && stride == 2) {
-            float rounded[CHUNK];
-            to = (char *)rounded;
-            EMIT_EACH(1, 1);
-            int doubtful = t->dtype == FLOAT16 ? to_halves(rounded, n, (uint16_t *)y) : to_brains(rounded, n, (uint16_t *)y);
-            if (!doubtful) continue;
-            to = (char *)result;
+            emit_halves(t, x, y, n, own, param, m, ml, r, w, c);
+            continue;
         }
         if (pairs || !single) EMIT_EACH(0, 0);
         else if (direct) EMIT_EACH(1, 1);
