@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from normcli.backends import backend as backend_named
 from normcli.backends.numpy import normalize_stored, numpy_dtype, rounded
 from normcli.errors import InputError
-from normcli.plan import FLOAT_DTYPES, Plan, check_state_shape, either, plan
+from normcli.plan import FLOAT_DTYPES, KINDS, Plan, check_state_shape, either, plan
 from normcli.result import Result, State
 
 if TYPE_CHECKING:
@@ -39,7 +39,8 @@ def normalize(
     ``kind`` is batch, instance, layer, group or rms. The options are those of the command line,
     with underscores: eps, weight, bias, affine, mode, momentum (None: cumulative average), decay,
     track_running_stats, running_mean, running_var, num_batches_tracked, normalized_shape, groups,
-    channel_axis, ddof, running_ddof, convention, dtype. ``out`` is an array of the output's shape
+    channel_axis, ddof, running_ddof, convention, dtype; ``state`` and ``prefix`` name a file that
+    holds the layer's numbers, and the layer in it. ``out`` is an array of the output's shape
     and dtype to write to; ``steps=True`` keeps centered and normalized in the Result; ``threads``
     is how many work on a large tensor (all cores by default; the result does not depend on it).
 
@@ -56,13 +57,30 @@ def normalize(
     given = {
         _ALIASES.get(name, name): value for name, value in options.items() if value is not None or name == "momentum"
     }
+    lost: tuple[str, ...] = ()
+    if {"state", "prefix"} & given.keys():
+        given, lost = _with_state(kind, given)
     if is_torch(x) and (backend == "torch" or device is not None):
         tensor = x if x.is_floating_point() else x.double()
     else:
         tensor = as_float_array(x, given.get("dtype"))
     settled = plan(kind, tuple(tensor.shape), dtype_name(tensor), given)
     state = initial_state(settled, given)
-    return run(tensor, settled, state, backend=backend, device=device, out=out, steps=steps, threads=threads)
+    result = run(tensor, settled, state, backend=backend, device=device, out=out, steps=steps, threads=threads)
+    return replace(result, warnings=(*lost, *result.warnings)) if lost else result
+
+
+def _with_state(kind: str, given: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The options with the numbers of a layer in a file, and what is to be said of these."""
+    from normcli.states import with_state  # it builds on this module
+
+    path, prefix = given.pop("state", None), given.pop("prefix", None)
+    if path is None:
+        raise InputError("prefix names a layer of a file; give the file as state")
+    if kind not in KINDS:
+        return given, ()  # the plan says which kinds there are
+    filled = with_state(KINDS[kind], given, str(path), prefix)
+    return filled.options, filled.warnings
 
 
 def run(

@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+import normcli
 from normcli import states
 from normcli.cli import app
 from normcli.errors import InputError, UnavailableError
@@ -703,3 +704,12 @@ def test_a_damaged_file_is_read_or_refused_in_words(suffix: str, files: dict[str
         states.with_state(KINDS["batch"], {}, str(damaged), "layer1.0.bn1")
     except (InputError, UnavailableError) as error:
         assert "\n" not in str(error)
+
+
+def test_from_python_a_state_is_an_option_like_any_other() -> None:
+    x = np.arange(24.0).reshape(2, 6, 2)
+    found = normcli.normalize(x, "batch", mode="eval", state=ROOT / "examples/model.safetensors", prefix="layer1.0.bn1")
+    assert found.before.num_batches_tracked == 4
+    assert found.before.weight is not None
+    with pytest.raises(InputError, match="give the file as state"):
+        normcli.normalize(x, "batch", prefix="layer1.0.bn1")
