@@ -379,14 +379,16 @@ INLINE int64_t rows_of(const Slab *t) {
             while (next_run(t, &run, 1));                                                                      \
     } while (0)
 
-/* Add up a tile into mean and mean_low, or its squares into var and var_low. */
-EVERY_PROCESSOR static void add_up(const Slab *t, int squares) {
-    int pairs = t->dtype == FLOAT64;
-    if (!squares && !pairs) EACH_CHUNK(t, add_chunk(t, &run, at, rows, 0, 0));
-    else if (!squares) EACH_CHUNK(t, add_chunk(t, &run, at, rows, 0, 1));
-    else if (!pairs) EACH_CHUNK(t, add_chunk(t, &run, at, rows, 1, 0));
-    else EACH_CHUNK(t, add_chunk(t, &run, at, rows, 1, 1));
+EVERY_PROCESSOR static void add_at(const Slab *t, const Run *run, int64_t at, int64_t rows, int squares) {
+    if (t->dtype != FLOAT64) {
+        if (squares) add_chunk(t, run, at, rows, 1, 0);
+        else add_chunk(t, run, at, rows, 0, 0);
+    } else if (squares) add_chunk(t, run, at, rows, 1, 1);
+    else add_chunk(t, run, at, rows, 0, 1);
 }
+
+/* Add up a tile into mean and mean_low, or its squares into var and var_low. */
+static void add_up(const Slab *t, int squares) { EACH_CHUNK(t, add_at(t, &run, at, rows, squares)); }
 
 /* ---- statistics ------------------------------------------------------------------------------------- */
 
@@ -460,7 +462,7 @@ EVERY_PROCESSOR void normcli_finish(const Slab *t) {
 
 /* deviation * rstd * weight + bias; statistics and parameters are those of each element, or of all. */
 INLINE void emit_chunk(const char *restrict x, char *restrict to, int64_t n, int from_single, int to_single, int pairs,
-                       int own_stat, int own_param, int sure, const double *restrict mean, const double *restrict mean_low,
+                       int own_stat, int own_param, int sure, int affine, const double *restrict mean, const double *restrict mean_low,
                        const double *restrict rstd, const double *restrict rstd_low, const double *restrict weight,
                        const double *restrict bias) {
     for (int64_t i = 0; i < n; i++) {
@@ -469,7 +471,7 @@ INLINE void emit_chunk(const char *restrict x, char *restrict to, int64_t n, int
         if (!pairs) {
             double d = value - mean[s] - mean_low[s];
             double y = !sure && ((d == 0) & (r == INFINITY)) ? 0 : d * r; /* by definition, where var + eps is 0 */
-            value = y * weight[p] + bias[p];
+            value = affine ? y * weight[p] + bias[p] : y;
         } else {
             double d, e, deviation, y, y_low, scaled, sum, rest;
             TWO_SUM(d, e, value, -mean[s]);
@@ -493,32 +495,38 @@ INLINE void emit_chunk(const char *restrict x, char *restrict to, int64_t n, int
 
 static const double ONE[CHUNK] = {[0 ... CHUNK - 1] = 1}, NONE[CHUNK] = {[0 ... CHUNK - 1] = -0.0}; /* y + -0.0 is y */
 
-#define EMIT(from_single, to_single, own, param, sure) \
-    emit_chunk(x, to, n, from_single, to_single, pairs, own, param, sure, m, ml, r, rl, w, c)
-#define EMIT_EACH(from_single, to_single)                                     \
-    do {                                                                      \
-        if (own && param) EMIT(from_single, to_single, 1, 1, 0);              \
-        else if (own) EMIT(from_single, to_single, 1, 0, 0);                  \
-        else if (param) EMIT(from_single, to_single, 0, 1, 0);                \
-        else if (*r == INFINITY) EMIT(from_single, to_single, 0, 0, 0);       \
-        else EMIT(from_single, to_single, 0, 0, 1);                           \
+#define EMIT(from_single, to_single, own, param, sure, affine) \
+    emit_chunk(x, to, n, from_single, to_single, pairs, own, param, sure, affine, m, ml, r, rl, w, c)
+#define EMIT_EACH(from_single, to_single)                                       \
+    do {                                                                        \
+        int plain = !t->weight && !t->bias;                                     \
+        if (own && param) EMIT(from_single, to_single, 1, 1, 0, 1);             \
+        else if (own && plain) EMIT(from_single, to_single, 1, 0, 0, 0);        \
+        else if (own) EMIT(from_single, to_single, 1, 0, 0, 1);                 \
+        else if (param) EMIT(from_single, to_single, 0, 1, 0, 1);               \
+        else if (*r == INFINITY) EMIT(from_single, to_single, 0, 0, 0, 1);      \
+        else if (plain) EMIT(from_single, to_single, 0, 0, 1, 0);               \
+        else EMIT(from_single, to_single, 0, 0, 1, 1);                          \
     } while (0)
 
 /* Outputs of 16 bits from floats: a piece at a time, short enough that few pieces must be rounded from doubles. */
-INLINE void emit_halves(const Slab *t, const char *x, char *y, int64_t size, int64_t own, int64_t param,
+EVERY_PROCESSOR static void emit_halves(const Slab *t, const char *x, char *y, int64_t size, int64_t own, int64_t param,
                         const double *m, const double *ml, const double *r, const double *w, const double *c) {
     const double *rl = NULL;
     const int pairs = 0;
     float rounded[PIECE];
-    double exact[PIECE];
+    double wide[PIECE], exact[PIECE];
     for (int64_t n; size > 0; size -= n) {
         n = size < PIECE ? size : PIECE;
         char *to = (char *)rounded;
         EMIT_EACH(1, 1);
         if (t->dtype == FLOAT16 ? to_halves(rounded, n, (uint16_t *)y) : to_brains(rounded, n, (uint16_t *)y)) {
-            to = (char *)exact;
-            EMIT_EACH(1, 0);
+            const char *single = x;
+            load(FLOAT32, x, 4, n, wide);
+            x = (const char *)wide, to = (char *)exact;
+            EMIT_EACH(0, 0);
             store(t->dtype, exact, n, y, 2);
+            x = single;
         }
         x += 4 * n, y += 2 * n;
         if (own) m += n, ml += n, r += n;
@@ -526,7 +534,7 @@ INLINE void emit_halves(const Slab *t, const char *x, char *y, int64_t size, int
     }
 }
 
-INLINE void emit_at(const Slab *t, const Run *run, int64_t at, int64_t rows, int pairs) {
+INLINE void emit_rows(const Slab *t, const Run *run, int64_t at, int64_t rows, int pairs) {
     double buffer[CHUNK], result[CHUNK];
     int64_t last = t->rank - 1, n = t->shape[last] - at < CHUNK ? t->shape[last] - at : CHUNK;
     int64_t own = t->stat_stride[last], param = t->param_stride[last], stride = t->y_stride[last];
@@ -544,17 +552,22 @@ INLINE void emit_at(const Slab *t, const Run *run, int64_t at, int64_t rows, int
             emit_halves(t, x, y, n, own, param, m, ml, r, w, c);
             continue;
         }
-        if (pairs || !single) EMIT_EACH(0, 0);
-        else if (direct) EMIT_EACH(1, 1);
-        else EMIT_EACH(1, 0);
+        if (single && !direct) {
+            load(FLOAT32, x, 4, n, buffer);
+            x = (const char *)buffer;
+        }
+        if (pairs || !direct) EMIT_EACH(0, 0);
+        else EMIT_EACH(1, 1);
         if (!direct) store(t->dtype, result, n, y, stride);
     }
 }
 
-EVERY_PROCESSOR static void emit_tile(const Slab *t) {
-    if (t->dtype == FLOAT64) EACH_CHUNK(t, emit_at(t, &run, at, rows, 1));
-    else EACH_CHUNK(t, emit_at(t, &run, at, rows, 0));
+EVERY_PROCESSOR static void emit_at(const Slab *t, const Run *run, int64_t at, int64_t rows) {
+    if (t->dtype == FLOAT64) emit_rows(t, run, at, rows, 1);
+    else emit_rows(t, run, at, rows, 0);
 }
+
+static void emit_tile(const Slab *t) { EACH_CHUNK(t, emit_at(t, &run, at, rows)); }
 
 /* ---- slabs ------------------------------------------------------------------------------------------ */
 

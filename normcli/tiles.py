@@ -76,6 +76,8 @@ class CompiledWork(Work):
             eps=plan.eps,
         )
         stats, params = _strides(self.axes.stats, self.axes.averaged), _strides(self.axes.channels)
+        if self.weight is None and self.bias is None:
+            params = [0] * len(params)
         self._base.stat_stride[: self._base.rank], self._base.param_stride[: self._base.rank] = stats, params
         arrays = {name: (getattr(self.statistics, name), stats) for name in _STATISTICS}
         arrays |= {name: (getattr(self, name), params) for name in ("weight", "bias")}
