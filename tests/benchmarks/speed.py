@@ -24,6 +24,7 @@ from normcli.plan import plan
 from normcli.versus import ulp
 
 ROUNDS = 5
+PAUSE = 0.02  # seconds after torch, whose threads keep the cores busy for a while, waiting for more to do
 DTYPES = ("float32", "float16", "bfloat16", "float64")
 BOUNDS = {"float64": 2.0}  # units in the last place; 0.5001 for the others
 FAMILY: list[tuple[str, tuple[int, ...], dict[str, Any]]] = [
@@ -72,6 +73,7 @@ def family(dtypes: list[str]) -> Iterator[tuple[str, tuple[int, ...], dict[str, 
 
 
 def timed(action: Callable[[], Any]) -> float:
+    """The seconds that an action takes."""
     start = time.perf_counter()
     result = action()
     taken = time.perf_counter() - start
@@ -95,6 +97,7 @@ def ratio(kind: str, shape: tuple[int, ...], options: dict[str, Any], dtype: str
     }
     times = {name: min(timed(action) for _ in range(1)) for name, action in actions.items()}
     for _ in range(ROUNDS):
+        time.sleep(PAUSE)
         times |= {name: min(times[name], timed(action)) for name, action in actions.items()}
     return {name: taken / array.size * 1e9 for name, taken in times.items()} | {"ulp": error(array, out, kind, given)}
 
