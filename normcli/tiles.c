@@ -38,6 +38,7 @@ typedef struct {
     int64_t shape[MOST_DIMENSIONS], x_stride[MOST_DIMENSIONS], y_stride[MOST_DIMENSIONS];
     int64_t stat_stride[MOST_DIMENSIONS], param_stride[MOST_DIMENSIONS];
     int64_t cut, step;        /* the dimension that is cut into tiles, and how many of it make one */
+    int64_t whole_row;        /* the size of the tensor's last dimension, of which a slab may hold a part */
     double n, divisor, eps;   /* n of a whole group; what the sum of squares is divided by */
     const char *x;
     char *y;
@@ -632,81 +633,149 @@ INLINE Slab tile_of(const Slab *slab, int64_t start) {
     return tile;
 }
 
-/* Where groups are cut into short runs side by side (channels last, a few channels to a group), a tile is worked on
- * as if each element of a row of runs had statistics of its own: its sums are folded into the groups', and the
- * groups' statistics are spread over the row. Null where runs are long, or no memory is free. */
-enum { SHORT = 32 };
+/* Short runs are worked on many at a time, in a tile of longer ones whose every element has statistics of its own; what
+ * it adds up is folded into the tile's, and the tile's statistics are spread over it. There are two ways to lay it out:
+ *
+ * - Where groups are cut into short runs side by side (channels last, a few channels to a group), a row of runs is one.
+ * - Where statistics lie side by side and rows are short (channels last), several rows are one, and what is left of
+ *   the rows is a tile of its own. */
+enum { SHORT = 32, SHORT_ROW = 128, LONG_ROW = 512, MOST_WIDE = 2097152 /* 96 MiB of six arrays */ };
 
-static double *widened(const Slab *t, Slab *wide) {
-    int64_t last = t->rank - 1, above = last - 1, n = t->shape[last], size = 1;
-    if (above < 0 || t->stat_stride[last] || !t->stat_stride[above] || n >= SHORT) return NULL;
-    if (t->x_stride[above] != n * t->x_stride[last] || (t->y && t->y_stride[above] != n * t->y_stride[last])) return NULL;
-    if (t->param_stride[last] ? t->param_stride[above] != n * t->param_stride[last] : t->param_stride[above]) return NULL;
-    *wide = *t;
-    wide->rank = last;
-    wide->shape[above] *= n;
-    wide->x_stride[above] = t->x_stride[last];
-    wide->y_stride[above] = t->y_stride[last];
-    wide->param_stride[above] = t->param_stride[last];
-    for (int64_t d = above; d >= 0; d--) {
-        wide->stat_stride[d] = t->stat_stride[d] ? size : 0;
-        size *= t->stat_stride[d] ? wide->shape[d] : 1;
+typedef struct {
+    Slab slab, rest;
+    int64_t times; /* elements, or rows, that share each statistic */
+    int by_rows;
+    double *held; /* null where there is nothing to widen, or no memory is free */
+} Wide;
+
+INLINE int lie_side_by_side(const Slab *t, int64_t above, int64_t n) {
+    int64_t last = above + 1;
+    return t->x_stride[above] == n * t->x_stride[last] && (!t->y || t->y_stride[above] == n * t->y_stride[last]);
+}
+
+/* Room for the statistics of a widened slab, of which only the strides' zeros are right. */
+static double *hold(Slab *wide, int64_t parameters) {
+    int64_t size = 1;
+    for (int64_t d = wide->rank - 1; d >= 0; d--) {
+        int64_t own = wide->stat_stride[d] != 0;
+        wide->stat_stride[d] = own ? size : 0;
+        size *= own ? wide->shape[d] : 1;
     }
-    if (size * 6 > 3 * SHORT * 65536) return NULL; /* 48 MiB */
-    double *held = malloc((size_t)size * 6 * sizeof *held), *next = held;
+    double *held = size > MOST_WIDE ? NULL : malloc((size_t)(6 * size + 2 * parameters) * sizeof *held), *next = held;
     if (!held) return NULL;
     wide->mean = next, next += size, wide->mean_low = next, next += size, wide->var = next, next += size;
     wide->rstd = next, next += size, wide->var_low = next, next += size, wide->rstd_low = next;
     return held;
 }
 
-/* Between a tile's statistics and those of its widened form, which follow them n to one: added up, or spread. */
-static void fold(const Slab *t, int64_t n, double *high, double *low, const double *wide_high, const double *wide_low) {
-    int64_t at = 0;
-    int pairs = t->dtype == FLOAT64;
-    EACH_STATISTIC(t, s) {
-        double sum = 0, rest = 0;
-        for (int64_t k = 0; k < n; k++, at++) {
-            if (pairs) add_pair(&sum, &rest, wide_high[at], wide_low[at]);
-            else sum += wide_high[at];
-        }
-        high[s] = sum;
-        if (low) low[s] = rest;
-    }
-    END_EACH(t);
+static void widen_row(const Slab *t, Wide *wide) {
+    int64_t last = t->rank - 1, above = last - 1, n = t->shape[last];
+    if (n >= SHORT || !t->stat_stride[above] || !lie_side_by_side(t, above, n)) return;
+    if (t->param_stride[last] ? t->param_stride[above] != n * t->param_stride[last] : t->param_stride[above]) return;
+    Slab *slab = &wide->slab;
+    slab->rank = last;
+    slab->shape[above] *= n;
+    slab->x_stride[above] = t->x_stride[last];
+    slab->y_stride[above] = t->y_stride[last];
+    slab->param_stride[above] = t->param_stride[last];
+    wide->times = n;
+    wide->held = hold(slab, 0);
 }
 
-static void spread(const Slab *t, int64_t n, const double *values, double *wide) {
-    int64_t at = 0;
+static void widen_rows(const Slab *t, Wide *wide) {
+    int64_t last = t->rank - 1, above = last - 1, n = t->shape[last], times = LONG_ROW / n, rows = t->shape[above];
+    int64_t parameters = t->param_stride[last] ? times * n : 0;
+    if (n != t->whole_row) return; /* the same for a slab of a file, whose parts are copied side by side */
+    if (n > SHORT_ROW || t->stat_stride[above] || t->param_stride[above] || rows < 4 * times) return;
+    if (!lie_side_by_side(t, above, n)) return;
+    for (int64_t d = 0; d < above; d++)
+        if (t->param_stride[d]) return;
+    Slab *slab = &wide->slab, *rest = &wide->rest;
+    slab->shape[last] = times * n;
+    slab->shape[above] = rows / times;
+    slab->x_stride[above] *= times;
+    slab->y_stride[above] *= times;
+    rest->shape[above] = rows % times;
+    rest->x += (rows - rows % times) * t->x_stride[above];
+    if (rest->y) rest->y += (rows - rows % times) * t->y_stride[above];
+    wide->times = times;
+    wide->by_rows = 1;
+    wide->held = hold(slab, parameters);
+    if (!wide->held) return;
+    double *next = slab->rstd_low + (slab->rstd_low - slab->var_low), *weight = next, *bias = next + parameters;
+    for (int64_t i = 0; i < parameters; i++) {
+        if (t->weight) weight[i] = t->weight[i % n];
+        if (t->bias) bias[i] = t->bias[i % n];
+    }
+    if (t->weight && parameters) slab->weight = weight;
+    if (t->bias && parameters) slab->bias = bias;
+}
+
+static Wide widened(const Slab *t) {
+    Wide wide = {.slab = *t, .rest = *t};
+    if (t->rank > 1 && t->stat_stride[t->rank - 1]) widen_rows(t, &wide);
+    else if (t->rank > 1) widen_row(t, &wide);
+    return wide;
+}
+
+/* The place, among a widened slab's statistics, of the k-th that belongs to the tile's statistic of that number. */
+INLINE int64_t place(const Wide *wide, int64_t n, int64_t number, int64_t k) {
+    return wide->by_rows ? (number / n * wide->times + k) * n + number % n : number * wide->times + k;
+}
+
+static void fold(const Slab *t, const Wide *wide, double *high, double *low, const double *more, const double *more_low) {
+    int64_t number = 0, n = t->shape[t->rank - 1];
+    int pairs = t->dtype == FLOAT64;
+    Slab stats = statistics_of(t);
+    Run run = first_run(&stats);
+    do
+        for (int64_t s = run.stat; s < run.stat + stats.shape[stats.rank - 1]; s++, number++)
+            for (int64_t k = 0; k < wide->times; k++) {
+                int64_t at = place(wide, n, number, k);
+                if (pairs) add_pair(high + s, low + s, more[at], more_low[at]);
+                else high[s] += more[at];
+            }
+    while (next_run(&stats, &run, 1));
+}
+
+static void spread(const Slab *t, const Wide *wide, const double *values, double *to) {
+    int64_t number = 0, n = t->shape[t->rank - 1];
     if (!values) return;
-    EACH_STATISTIC(t, s)
-        for (int64_t k = 0; k < n; k++, at++) wide[at] = values[s];
-    END_EACH(t);
+    Slab stats = statistics_of(t);
+    Run run = first_run(&stats);
+    do
+        for (int64_t s = run.stat; s < run.stat + stats.shape[stats.rank - 1]; s++, number++)
+            for (int64_t k = 0; k < wide->times; k++) to[place(wide, n, number, k)] = values[s];
+    while (next_run(&stats, &run, 1));
 }
 
 /* The sums of a tile, or its sums of squares about the mean. */
-static void sums(const Slab *t, const Slab *wide, int squares) {
+static void sums(const Slab *t, const Wide *wide, int squares) {
     double *high = squares ? t->var : t->mean, *low = squares ? t->var_low : t->mean_low;
-    if (!wide) {
-        clear(high, low, t);
+    const Slab *slab = &wide->slab;
+    double *more = squares ? slab->var : slab->mean, *more_low = squares ? slab->var_low : slab->mean_low;
+    if (wide->held && squares) spread(t, wide, t->mean, slab->mean), spread(t, wide, t->mean_low, slab->mean_low);
+    clear(high, low, t);
+    if (!wide->held) {
         add_up(t, squares);
         return;
     }
-    int64_t n = t->shape[t->rank - 1];
-    double *wide_high = squares ? wide->var : wide->mean, *wide_low = squares ? wide->var_low : wide->mean_low;
-    if (squares) spread(t, n, t->mean, wide->mean), spread(t, n, t->mean_low, wide->mean_low);
-    clear(wide_high, wide_low, wide);
-    add_up(wide, squares);
-    fold(t, n, high, low, wide_high, wide_low);
+    if (wide->by_rows && wide->rest.shape[t->rank - 2]) add_up(&wide->rest, squares);
+    clear(more, more_low, slab);
+    add_up(slab, squares);
+    fold(t, wide, high, low, more, more_low);
 }
 
-static void emit_with(const Slab *t, const Slab *wide) {
-    int64_t n = t->shape[t->rank - 1];
-    if (wide) {
-        spread(t, n, t->mean, wide->mean), spread(t, n, t->mean_low, wide->mean_low);
-        spread(t, n, t->rstd, wide->rstd), spread(t, n, t->rstd_low, wide->rstd_low);
+static void emit_with(const Slab *t, const Wide *wide) {
+    const Slab *slab = &wide->slab;
+    if (!wide->held) {
+        emit_tile(t);
+        return;
     }
-    emit_tile(wide ? wide : t);
+    spread(t, wide, t->mean, slab->mean), spread(t, wide, t->mean_low, slab->mean_low);
+    spread(t, wide, t->rstd, slab->rstd), spread(t, wide, t->rstd_low, slab->rstd_low);
+    if (wide->by_rows && wide->rest.shape[t->rank - 2]) emit_tile(&wide->rest);
+    emit_tile(slab);
 }
 
 /* Half precision is widened once for all passes over a tile: a copy in single precision, in C order. Null where the
@@ -742,20 +811,19 @@ static float *in_single(const Slab *t, Slab *copy) {
 /* Statistics and outputs of a slab that holds whole groups, tile by tile. */
 void normcli_whole(const Slab *slab) {
     for (int64_t start = 0; start < slab->shape[slab->cut]; start += slab->step) {
-        Slab tile = tile_of(slab, start), copy, other;
+        Slab tile = tile_of(slab, start), copy;
         float *single = in_single(&tile, &copy);
         if (single) tile = copy;
-        double *held = widened(&tile, &other);
-        const Slab *wide = held ? &other : NULL;
+        Wide wide = widened(&tile);
         if (tile.centers) {
-            sums(&tile, wide, 0);
+            sums(&tile, &wide, 0);
             finish_mean(&tile, slab->n);
         } else
             clear(tile.mean, tile.mean_low, &tile);
-        sums(&tile, wide, 1);
+        sums(&tile, &wide, 1);
         normcli_finish(&tile);
-        if (slab->y) emit_with(&tile, wide);
-        free(held), free(single);
+        if (slab->y) emit_with(&tile, &wide);
+        free(wide.held), free(single);
     }
 }
 
@@ -790,29 +858,28 @@ void normcli_moments(const Slab *slab) {
     for (int64_t d = 0; d < slab->rank; d++)
         if (!slab->stat_stride[d] && d != slab->cut) each *= (double)slab->shape[d];
     for (int64_t start = 0; start < slab->shape[slab->cut]; start += slab->step) {
-        Slab tile = tile_of(slab, start), copy, other;
+        Slab tile = tile_of(slab, start), copy;
         float *single = in_single(&tile, &copy);
         if (single) tile = copy;
-        double n = each * (double)tile.shape[slab->cut], *held = widened(&tile, &other);
-        const Slab *wide = held ? &other : NULL;
+        double n = each * (double)tile.shape[slab->cut];
+        Wide wide = widened(&tile);
         if (tile.centers) {
-            sums(&tile, wide, 0);
+            sums(&tile, &wide, 0);
             add_tile(&tile, seen, n);
         } else
             clear(tile.mean, tile.mean_low, &tile);
-        sums(&tile, wide, 1);
+        sums(&tile, &wide, 1);
         add_squares(&tile);
-        free(held), free(single);
+        free(wide.held), free(single);
         seen += n;
     }
 }
 
 /* Outputs of a slab whose statistics are known. */
 void normcli_emit(const Slab *slab) {
-    Slab other;
-    double *held = widened(slab, &other);
-    emit_with(slab, held ? &other : NULL);
-    free(held);
+    Wide wide = widened(slab);
+    emit_with(slab, &wide);
+    free(wide.held);
 }
 
 static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, .m_name = "normcli._tiles", .m_size = -1};

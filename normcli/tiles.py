@@ -38,7 +38,7 @@ class Slab(ctypes.Structure):
             (name, ctypes.c_int64 * MOST_DIMENSIONS)
             for name in ("shape", "x_stride", "y_stride", "stat_stride", "param_stride")
         ),
-        *((name, ctypes.c_int64) for name in ("cut", "step")),
+        *((name, ctypes.c_int64) for name in ("cut", "step", "whole_row")),
         *((name, ctypes.c_double) for name in ("n", "divisor", "eps")),
         *((name, ctypes.c_void_p) for name in ("x", "y", *_STATISTICS, *_SUMS, "weight", "bias")),
     )
@@ -74,6 +74,7 @@ class CompiledWork(Work):
             n=n,
             divisor=n - plan.ddof,
             eps=plan.eps,
+            whole_row=self.axes.shape[-1],
         )
         stats, params = _strides(self.axes.stats, self.axes.averaged), _strides(self.axes.channels)
         if self.weight is None and self.bias is None:
