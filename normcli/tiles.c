@@ -639,7 +639,7 @@ INLINE Slab tile_of(const Slab *slab, int64_t start) {
  * - Where groups are cut into short runs side by side (channels last, a few channels to a group), a row of runs is one.
  * - Where statistics lie side by side and rows are short (channels last), several rows are one, and what is left of
  *   the rows is a tile of its own. */
-enum { SHORT = 32, SHORT_ROW = 128, LONG_ROW = 512, MOST_WIDE = 2097152 /* 96 MiB of six arrays */ };
+enum { SHORT = 32, SHORT_ROW = 32, LONG_ROW = 448, MOST_WIDE = 2097152 /* 96 MiB of six arrays */ };
 
 typedef struct {
     Slab slab, rest;
