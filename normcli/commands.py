@@ -102,13 +102,14 @@ def _keep_picture(outcomes: list[Outcome], show: Show, path: str) -> None:
 def check_files(files: list[str], *, as_json: bool, cells: bool) -> int:
     """Verify worked-example files, a broken one without stopping at it; the exit code."""
     from normcli import check as checking
+    from normcli import worked
     from normcli.document import text
 
     code = 0
     tally = {"check": 0, "do not": 0, "could not be read": 0}
     for file in files:
         try:
-            example, found = checking.check_file(file)
+            example, found = worked.check_file(file)
         except NormcliError as error:
             tally["could not be read"] += 1
             code = max(code, error.exit_code)

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 from normcli.calculate import initial_state, normalize
-from normcli.check import Check, check, check_file, check_result, document, explanation, load_example, section, verdict
+from normcli.check import Check, check, check_result, document, explanation, section, verdict
 from normcli.errors import InputError
 from normcli.plan import plan
 from normcli.text import EXACT
 from normcli.tolerance import Printed
+from normcli.worked import check_file, load_example
 
 BN1D = np.array([[1.0, 2, 4, 1], [6, 3, 2, 4], [2, 4, 6, 1]])
 NORMALIZED = (BN1D - BN1D.mean(0)) / np.sqrt(BN1D.var(0) + 1e-5)
