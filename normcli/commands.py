@@ -17,16 +17,16 @@ from normcli.calculate import STATE_ARRAYS, as_float_array, initial_state, run, 
 from normcli.errors import InputError, NormcliError, count, printable, warn
 from normcli.options import PARTS, Show, Source
 from normcli.plan import Kind, either, flag, plan
-from normcli.read import read_tensor, read_written
+from normcli.read import read_printed, read_tensor
 from normcli.result import Result, State
 
 if TYPE_CHECKING:
-    from normcli.check import Check
+    from normcli.printed import Printed
     from normcli.report import Section
     from normcli.states import Filled
     from normcli.steps import Trace
     from normcli.stored import Stored
-    from normcli.tolerance import Printed
+    from normcli.verdict import Check
     from normcli.versus import Comparison
 
 FORMATS = ("table", "json", "markdown", "latex", "csv", "python")
@@ -101,8 +101,7 @@ def _keep_picture(outcomes: list[Outcome], show: Show, path: str) -> None:
 
 def check_files(files: list[str], *, as_json: bool, cells: bool) -> int:
     """Verify worked-example files, a broken one without stopping at it; the exit code."""
-    from normcli import check as checking
-    from normcli import worked
+    from normcli import verdict, worked
     from normcli.document import text
 
     code = 0
@@ -120,13 +119,13 @@ def check_files(files: list[str], *, as_json: bool, cells: bool) -> int:
         code = code if found.ok else max(code, 1)
         tally["check" if found.ok else "do not"] += 1
         if as_json:
-            parts = {"file": file, "title": example.title, "check": checking.document(found, cells=cells)}
+            parts = {"file": file, "title": example.title, "check": verdict.document(found, cells=cells)}
             sys.stdout.write(text(parts) + "\n")
         elif len(files) == 1:
             _print_check(found, example.title, cells=cells)
         else:
             keys = "".join(f" [{', '.join(names)}]" for names in found.keys[:3])
-            sys.stdout.write(f"{printable(file)}: {checking.verdict(found)}{keys}\n")
+            sys.stdout.write(f"{printable(file)}: {verdict.verdict(found)}{keys}\n")
     if len(files) > 1 and not as_json:
         said = ", ".join(f"{number} {what}" for what, number in tally.items() if number)
         sys.stdout.write(f"{count(len(files), 'file')}: {said}\n")
@@ -199,7 +198,7 @@ def _settled(inputs: list[str], options: Mapping[str, Any], show: Show) -> Show:
         raise InputError("--backend numpy and --device contradict each other: a device implies torch")
     sources = [
         *inputs,
-        *(value.text for value in [*options.values(), show.expect, show.state] if isinstance(value, Source)),
+        *(v.text for v in [*options.values(), *show.expect.values(), show.state] if isinstance(v, Source)),
     ]
     if [text.strip() for text in sources].count("-") > 1:
         raise InputError("standard input (-) is given twice; it can be read once")
@@ -215,9 +214,9 @@ def _settled(inputs: list[str], options: Mapping[str, Any], show: Show) -> Show:
             "put {i} into the name for the number of the input"
         )
     for name in ("decimals", "input_decimals", "cells"):
-        if getattr(show, name) not in (None, False) and show.expect is None:
+        if getattr(show, name) not in (None, False) and not show.expect:
             raise InputError(f"{flag(name)} is about an answer that is checked; give the answer with --expect")
-    if show.expect is not None and len(inputs) > 1:
+    if show.expect and len(inputs) > 1:
         raise InputError(f"--expect is the answer for one input; {len(inputs)} are given")
     return show
 
@@ -345,12 +344,11 @@ def _comparisons(
 def _checked(kind: Kind, text: str, options: dict[str, Any], show: Show) -> Iterator[Outcome]:
     """The outcome of an input whose answer is checked: numbers are read together with their written decimals."""
     from normcli.check import check_result
-    from normcli.tolerance import Printed
+    from normcli.printed import Printed
 
-    assert show.expect is not None
     written = {name: _read_written(value) for name, value in options.items() if isinstance(value, Source)}
     given: dict[str, Any] = {
-        name: written[name].values if name in written else value for name, value in options.items()
+        name: written[name].in_dtype if name in written else value for name, value in options.items()
     }
     if filled := _filled(kind, given, show):
         given = filled.options
@@ -358,12 +356,12 @@ def _checked(kind: Kind, text: str, options: dict[str, Any], show: Show) -> Iter
             name: Printed(np.asarray(given[name], np.float64), filled.decimals[name]) for name in filled.decimals
         }
     x = _read_written(Source(text, ""), show.key)
-    cast = as_float_array(x.values, given.get("dtype"))
+    cast = as_float_array(x.in_dtype, given.get("dtype"))
     outcome = _outcome(kind, cast, given, show, None)
     found = check_result(
         replace(x, values=np.asarray(cast, np.float64)),
         outcome.result,
-        _read_written(show.expect),
+        {name: _read_written(source) for name, source in show.expect.items()},
         parameters={name: written[name] for name in STATE_ARRAYS if name in written},
         decimals=show.decimals,
         input_decimals=show.input_decimals,
@@ -378,12 +376,10 @@ def _read(source: Source) -> NDArray[Any]:
 
 
 def _read_written(source: Source, key: str | None = None) -> Printed:
-    from normcli.tolerance import Printed
-
     what = flag(source.option) if source.option else "the tensor"
-    read, decimals = read_written(source.text, what=what, key=key)
-    warn(read.warnings)
-    return Printed(np.asarray(read.array, np.float64), decimals)
+    printed, warnings = read_printed(source.text, what=what, key=key)
+    warn(warnings)
+    return printed
 
 
 def _render(outcome: Outcome, show: Show, number: int | None) -> None:
@@ -414,6 +410,8 @@ def _render(outcome: Outcome, show: Show, number: int | None) -> None:
         )
         for piece in FORMATTERS[str(show.format)](report):
             sys.stdout.write(piece)
+        if show.format == "csv" and sys.stderr is not None:  # a table of cells has no place for a verdict in words
+            sys.stderr.writelines(f"{line}\n" for line in report.words)
 
 
 def _print_picture(x: NDArray[Any], result: Result) -> None:
@@ -430,9 +428,9 @@ def _print_tables(outcome: Outcome, show: Show) -> None:
     from normcli.report import headline
     from normcli.tables import print_sections
 
-    if outcome.check is not None and show.only is None:
+    if outcome.check is not None:
         _print_check(outcome.check, cells=show.cells)
-        if not show.steps:
+        if not (show.steps or show.only or outcome.comparisons):
             return
         sys.stdout.write("\n")
     print_sections(headline(outcome.result) if show.only is None else None, _sections(outcome, show))
@@ -461,19 +459,19 @@ def _part(outcome: Outcome, show: Show) -> str | None:
 
 def _words(outcome: Outcome, show: Show) -> list[str]:
     """The verdict of a check and its explanation."""
-    if outcome.check is None or show.only is not None:
+    if outcome.check is None:
         return []
-    from normcli import check
+    from normcli.verdict import explanation, verdict
 
-    return [check.verdict(outcome.check), *check.explanation(outcome.check)]
+    return [verdict(outcome.check), *explanation(outcome.check)]
 
 
 def _checked_section(outcome: Outcome, show: Show) -> list[Section]:
-    if outcome.check is None or show.only is not None or (outcome.check.ok and not show.cells):
+    if outcome.check is None or (outcome.check.ok and not show.cells):
         return []
-    from normcli import check
+    from normcli.verdict import section
 
-    return [check.section(outcome.check, everything=show.cells)]
+    return [section(outcome.check, everything=show.cells)]
 
 
 def _write_document(outcome: Outcome, show: Show) -> None:
@@ -481,9 +479,9 @@ def _write_document(outcome: Outcome, show: Show) -> None:
 
     more: dict[str, Any] = {}
     if outcome.check is not None:
-        from normcli import check
+        from normcli import verdict
 
-        more["check"] = check.document(outcome.check, cells=show.cells)
+        more["check"] = verdict.document(outcome.check, cells=show.cells)
     if outcome.comparisons:
         from normcli import versus
 
@@ -494,14 +492,14 @@ def _write_document(outcome: Outcome, show: Show) -> None:
 
 def _print_check(found: Check, title: str = "", *, cells: bool) -> None:
     """The verdict first, then the cells that differ (or all), then the slip in words."""
-    from normcli import check
     from normcli.tables import print_sections
+    from normcli.verdict import explanation, section, verdict
 
     if title:
         sys.stdout.write(f"{printable(title)}\n")
-    sys.stdout.write(check.verdict(found) + "\n")
+    sys.stdout.write(verdict(found) + "\n")
     if cells or not found.ok:
         sys.stdout.write("\n")
-        print_sections(None, [check.section(found, everything=cells)])
+        print_sections(None, [section(found, everything=cells)])
         sys.stdout.write("\n")
-    sys.stdout.writelines(f"{line}\n" for line in check.explanation(found))
+    sys.stdout.writelines(f"{line}\n" for line in explanation(found))

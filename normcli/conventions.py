@@ -22,6 +22,7 @@ class Convention:
     """
 
     name: str
+    title: str
     eps: Mapping[str, float | None]
     momentum: float
     momentum_sense: str  # "new": weight of the new batch; "old": weight of the old value (decay)
@@ -35,6 +36,7 @@ class Convention:
 
 TORCH = Convention(
     name="torch",
+    title="PyTorch",
     eps={"batch": 1e-5, "instance": 1e-5, "layer": 1e-5, "group": 1e-5, "rms": None},
     momentum=0.1,
     momentum_sense="new",
@@ -49,6 +51,7 @@ TORCH = Convention(
 
 KERAS = Convention(
     name="keras",
+    title="Keras",
     # No InstanceNorm layer of its own: GroupNormalization(groups=-1), one group for each channel.
     eps={"batch": 1e-3, "instance": 1e-3, "layer": 1e-3, "group": 1e-3, "rms": 1e-6},
     momentum=0.01,
@@ -63,6 +66,7 @@ KERAS = Convention(
 
 FLAX = Convention(
     name="flax",
+    title="Flax",
     eps={"batch": 1e-5, "instance": 1e-6, "layer": 1e-6, "group": 1e-6, "rms": 1e-6},
     momentum=0.01,
     momentum_sense="old",
@@ -76,6 +80,7 @@ FLAX = Convention(
 
 ONNX = Convention(
     name="onnx",
+    title="ONNX",
     eps={"batch": 1e-5, "instance": 1e-5, "layer": 1e-5, "group": 1e-5, "rms": 1e-5},
     momentum=0.1,
     momentum_sense="old",
@@ -90,6 +95,7 @@ ONNX = Convention(
 
 MLX = Convention(
     name="mlx",
+    title="MLX",
     eps={"batch": 1e-5, "instance": 1e-5, "layer": 1e-5, "group": 1e-5, "rms": 1e-5},
     momentum=0.1,
     momentum_sense="new",
@@ -103,6 +109,7 @@ MLX = Convention(
 
 D2L = Convention(
     name="d2l",
+    title="d2l",
     eps={"batch": 1e-5},
     momentum=0.1,
     momentum_sense="old",

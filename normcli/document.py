@@ -21,20 +21,23 @@ def chunks(
 ) -> Iterator[str]:
     """The document in pieces of text, the output row by row.
 
-    ``only`` gives the value of that part alone; ``more`` holds further keys (check, versus).
+    ``only`` gives the value of that part alone; ``more`` holds further keys (check, versus), and where
+    it has any, the part is a key beside them.
 
     >>> from normcli.calculate import normalize
     >>> "".join(chunks(normalize([[1.0, 3]], "layer", eps=0), only="output"))
     '[[-1.0, 1.0]]\\n'
     """
-    if only == "output":
+    more = dict(more or {})
+    if only == "output" and not more:
         yield from json_chunks(result.output)
-    elif only is not None:
-        yield text(_parts(result, trace)[only])
+    elif only not in (None, "output"):
+        part = _parts(result, trace)[only]
+        yield text({only: part} | more if more else part)
     else:
-        parts = _parts(result, trace)
-        after = {name: parts.pop(name) for name in ("trace",) if name in parts} | dict(more or {})
-        yield text(parts)[:-1] + ', "output": '
+        parts = _parts(result, trace) if only is None else {}
+        after = {name: parts.pop(name) for name in ("trace",) if name in parts} | more
+        yield (text(parts)[:-1] + ", " if parts else "{") + '"output": '
         yield from json_chunks(result.output)
         yield "".join(f", {json.dumps(name)}: {text(value)}" for name, value in after.items()) + "}"
     yield "\n"

@@ -25,7 +25,7 @@ from normcli.result import Result
 from normcli.steps import Step, Trace
 
 if TYPE_CHECKING:
-    from normcli.check import Check
+    from normcli.verdict import Check
     from normcli.versus import Comparison
 
 _GAP = "..."
@@ -260,33 +260,41 @@ def comma_separated(report: Report) -> Iterator[str]:
     A part alone is a table of its own: the output of one or two axes a matrix without a head, as a spreadsheet
     and normcli read it; statistics with a row for each group; the trace with a row for each step; a checked
     answer with a row for each cell, a comparison with a row for each quantity. The whole result, whose parts
-    differ in shape, has a row for each number: quantity, index (blanks between), value. Where more than
-    one of them is asked for, the table is the first: check, trace, comparison. Several inputs make one table,
-    their number in the first column.
+    differ in shape, has a row for each number: quantity, index (blanks between), value. A checked answer and
+    a comparison stand before a part that is asked for beside them, with a blank line between. Several inputs
+    make one table, their number in the first column.
     """
-    result = report.result
-    if report.number is None and report.only == "output" and np.ndim(result.output) <= 2:
-        yield from _written(_matrix_rows(result.output))
-        return
-    head, rows = _table_asked_for(report)
-    if report.number is None:
-        yield from _written(chain([head], rows))
-    else:
+    tables = list(_tables(report))
+    if report.number is not None and len(tables) == 1:  # one table goes through all the inputs
+        ((head, rows),) = tables
         yield from _written([["input", *head]] if report.number == 0 else [])
         yield from _written([str(report.number), *row] for row in rows)
+        return
+    for index, (head, rows) in enumerate(tables):
+        yield "\n" if index or report.number else ""
+        yield from _written(chain([head] if head else [], rows))
 
 
-def _table_asked_for(report: Report) -> tuple[list[str], Iterator[list[str]]]:
-    """The head and the rows of the one table that a CSV file can be."""
+def _tables(report: Report) -> Iterator[tuple[list[str], Iterator[list[str]]]]:
+    """The head and the rows of each table: what is said of the result, then the part of it that is asked for."""
+    if report.check is not None:
+        yield ["quantity", "index", "yours", "exact", "difference", "allowed", "ok"], _checked_rows(report.check)
+    if report.comparisons:
+        yield ["versus", "quantity", *_MEASURES], _compared_rows(report.comparisons)
+    part = report.only not in (None, "trace") or report.trace is not None
+    if part or not (report.check is not None or report.comparisons):
+        yield _part(report)
+
+
+def _part(report: Report) -> tuple[list[str], Iterator[list[str]]]:
+    """The head, empty for a matrix, and the rows of the part that is asked for, or of the whole result."""
     result = report.result
-    if report.check is not None and report.words:
-        return ["quantity", "index", "yours", "exact", "difference", "allowed", "ok"], _checked_rows(report.check)
+    if report.only == "output" and report.number is None and np.ndim(result.output) <= 2:
+        return [], _matrix_rows(result.output)
     if report.trace is not None and report.only in (None, "trace"):
         steps = report.trace.steps
         rows = ([step.step, step.formula, step.substituted, _values(step.value)] for step in steps)
         return ["step", "formula", "substituted", "value"], rows
-    if report.comparisons and report.only is None:
-        return ["versus", "quantity", *_MEASURES], _compared_rows(report.comparisons)
     if report.only in ("statistics", "running"):
         head, *rest = _columns(result, report.only)
         return head, iter(rest)

@@ -8,8 +8,8 @@ belong to a kind is refused by name.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import typer
@@ -17,6 +17,7 @@ import typer
 from normcli.conventions import CONVENTIONS, TORCH
 from normcli.errors import InputError
 from normcli.plan import FLOAT_DTYPES, Kind, either, flag
+from normcli.result import QUANTITIES
 
 EXACT = 1000  # as normcli.text has it, which imports NumPy
 
@@ -87,9 +88,42 @@ def several(texts: list[str], option: str) -> tuple[str, ...]:
     return tuple(text.strip() for text in texts)
 
 
+def answers(texts: list[str], option: str) -> dict[str, Source]:
+    """Answers by the quantity that each is for; one without a name is for the output.
+
+    >>> answers(["[1]", "running-var=x.npy"], "expect")["running_var"]
+    Source(text='x.npy', option='expect running_var')
+    """
+    found: dict[str, Source] = {}
+    for text in texts:
+        name, mark, rest = text.partition("=")
+        name = name.strip().replace("-", "_")
+        if not (mark and name.isidentifier()):
+            name, rest = "output", text
+        elif name not in QUANTITIES:
+            raise InputError(f"{flag(option)} {shortened(text)} names no quantity; use {either(QUANTITIES)}")
+        if name in found:
+            raise InputError(f"{flag(option)} gives the {name} twice; once is enough")
+        found[name] = Source(rest, option if name == "output" else f"{option} {name}")
+    return found
+
+
+def shortened(text: str) -> str:
+    """The beginning of what was typed, for a message."""
+    return repr(text if len(text) <= 24 else text[:24] + "...")
+
+
 def decimals(text: str, option: str) -> int:
-    """A number of decimals, or the word exact."""
-    return EXACT if text.strip().lower() == "exact" else integer(text, option)
+    """A number of decimals, from 0 to 17."""
+    number = integer(text, option)
+    if not 0 <= number <= 17:
+        raise InputError(f"{flag(option)} is {number}; it must be between 0 and 17")
+    return number
+
+
+def input_decimals(text: str, option: str) -> int:
+    """The same, or the word exact."""
+    return EXACT if text.strip().lower() == "exact" else decimals(text, option)
 
 
 def switch(given: bool, option: str) -> bool:
@@ -126,7 +160,8 @@ class Row:
             metavar=None if boolean else self.metavar,
             autocompletion=offered(self.values),
         )
-        plain: Any = bool | None if boolean else list[str] | None if self.read is several else str | None
+        repeatable = self.read in (several, answers)
+        plain: Any = bool | None if boolean else list[str] | None if repeatable else str | None
         annotation = Annotated[plain, option]
         return inspect.Parameter(self.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
@@ -212,9 +247,14 @@ PRESENTATION = (
         values=lambda: ("cpu", "cuda", "mps"),
     ),
     Row("threads", integer, "N", "Threads that work on a large tensor [all cores]; the result is the same."),
-    Row("expect", tensor, "TENSOR", f"Check this answer for the output, {_TENSOR}; exit 1 if it is wrong."),
-    Row("decimals", integer, "N", "Decimals that the answer was printed with [as written]."),
-    Row("input_decimals", decimals, "N|exact", "Decimals of the input and the parameters [as written]."),
+    Row(
+        "expect",
+        answers,
+        "[NAME=]TENSOR",
+        f"Check this answer, {_TENSOR}: for the output, or for mean=, var=, rstd=, ...; repeatable; exit 1 if wrong.",
+    ),
+    Row("decimals", decimals, "N", "Decimals that the answer was printed with [as written]."),
+    Row("input_decimals", input_decimals, "N|exact", "Decimals that input and parameters were rounded to [exact]."),
     Row("cells", mark, "", "With --expect: show every cell, and what is allowed for it."),
     Row(
         "versus",
@@ -261,7 +301,7 @@ class Show:
     backend: str | None = None
     device: str | None = None
     threads: int | None = None
-    expect: Source | None = None
+    expect: Mapping[str, Source] = field(default_factory=dict)
     decimals: int | None = None
     input_decimals: int | None = None
     cells: bool = False

@@ -16,10 +16,12 @@ from normcli import npy
 from normcli.errors import InputError, NormcliError, UnavailableError, count
 from normcli.npy import read_up_to, shown
 from normcli.plan import FLOAT_DTYPES
-from normcli.text import BLANKS, EXACT, Numbers, listed, looks_like_tensor, parse, to_float64
+from normcli.text import BLANKS, Numbers, listed, looks_like_tensor, parse, to_float64
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from normcli.printed import Printed
 
 MOST_TEXT = 512 * 2**20  # bytes of text; of a pipe, bytes of an archive too
 
@@ -66,23 +68,24 @@ def read_tensor(
     return _read(given, what, key, stdin, dtype, keep=False)[0]
 
 
-def read_written(
+def read_printed(
     given: str, *, what: str = "the tensor", key: str | None = None, stdin: BinaryIO | None = None
-) -> tuple[Tensor, NDArray[np.int64]]:
-    """As ``read_tensor``, with the number of decimals that every number is written with.
+) -> tuple[Printed, tuple[str, ...]]:
+    """As ``read_tensor``, but with how every number is written, and what was lost on the way, in words.
 
-    The decimals have the tensor's shape. An exponent counts: 1.5e-3 has 4 decimals, 1.5e3 has -2. A
-    number written without a decimal is meant exactly, as are the numbers of binary files: they have
-    ``text.EXACT`` decimals, so that half a unit of the last one is 0.
+    An exponent counts: 1.5e-3 has 4 decimals, 1.5e3 has -2. A number written without a decimal is
+    meant exactly, as are the numbers of binary files: they have ``text.EXACT`` decimals.
 
-    >>> tensor, decimals = read_written("[[1, -0.50], [1.5e-3, 0.]]")
-    >>> decimals.tolist()
+    >>> read_printed("[[1, -0.50], [1.5e-3, 0.]]")[0].decimals.tolist()
     [[1000, 2], [4, 1000]]
     """
+    from normcli.printed import Printed
+
     tensor, numbers = _read(given, what, key, stdin, None, keep=True)
     if numbers is None:
-        return tensor, np.full(tensor.array.shape, EXACT, dtype=np.int64)
-    return tensor, numbers.decimals()
+        return Printed.exactly(tensor.array, tensor.array.dtype.name), tensor.warnings
+    values = to_float64(numbers, what)[0]  # a dtype that the text names has been rounded to before it was printed
+    return Printed(values, numbers.decimals(), numbers.dtype, numbers.pasted), tensor.warnings
 
 
 def read_tensor_text(text: str, what: str = "the tensor", *, key: str | None = None) -> Tensor:

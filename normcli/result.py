@@ -11,6 +11,12 @@ if TYPE_CHECKING:
     from normcli.plan import Plan
 
 
+# What an answer can be given for, in the order in which a person computes it.
+QUANTITIES = (
+    "mean", "mean_square", "var", "var_unbiased", "rstd", "normalized", "output", "running_mean", "running_var",
+)  # fmt: skip
+
+
 @dataclass(frozen=True, kw_only=True)
 class State:
     """The learned and the running numbers of a layer; None where it has none.

@@ -9,6 +9,7 @@ Sources of the rows: the frameworks' issue trackers and the textbooks in which e
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import combinations
@@ -16,11 +17,13 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
+from normcli.backends.numpy import rounded
 from normcli.calculate import initial_state, run
 from normcli.conventions import CONVENTIONS
 from normcli.digits import short
 from normcli.errors import count
 from normcli.plan import KINDS, Layout, Plan, layout_of
+from normcli.printed import Printed
 from normcli.result import State
 from normcli.tolerance import grouped, ungrouped
 
@@ -92,6 +95,7 @@ class Work:
     kept: Callable[[Floats], Floats] = unchanged  # what the running variance takes of the batch's
     finish: Callable[[Quantities], Quantities] = untouched
     note: str = ""  # the number that a slip's sentence names
+    answers: Mapping[str, Printed] = field(default_factory=dict)  # from which a slip may solve for a number
 
     def then(self, step: Callable[[Quantities], Quantities]) -> Work:
         """The same work with one more step at the end."""
@@ -134,7 +138,9 @@ class Worked:
     centers: bool
     from_batch: bool
     divisor: int  # n - ddof
+    denominator: Callable[[Floats, float], Floats]
     rstd: Floats
+    spread: Floats  # the variance that normalizes, divided by n - ddof
     pull: Floats  # -2 * rstd'(var) / rstd: how strongly the variance holds the scale
     centered: Floats
     batch_layout: Layout  # of the statistics that update the running ones
@@ -151,6 +157,11 @@ class Worked:
     def count(self) -> int:
         """n, the number of elements in one group of statistics."""
         return self.layout.count
+
+    @property
+    def spread_rstd(self) -> Floats:
+        """Each element's rstd, of the tensor's shape."""
+        return _spread(self.rstd, self.layout, self.x)
 
     @property
     def running_divisor(self) -> float:
@@ -228,7 +239,9 @@ def _worked(work: Work) -> Worked:
         centers=work.centers,
         from_batch=from_batch,
         divisor=divisor,
+        denominator=work.denominator,
         rstd=rstd,
+        spread=spread,
         pull=2 * _slope(lambda values: work.denominator(values, settled.eps), spread, settled.eps) / denominator,
         centered=centered,
         batch_layout=batch_layout,
@@ -330,6 +343,14 @@ class Slip:
     affects: frozenset[str] = NORMALIZED
     tells: str = "more decimals or other data"  # what would show it, where two slips give the same numbers
     rare: bool = False  # ranked after the common slips, and not tried in pairs
+    itself: bool = False  # whether the numbers are what ``gives`` names, not what it gives
+    conventional: bool = False  # whether another framework does it so
+    late: bool = False  # whether arithmetic in few bits, if that explains the answer, is no slip
+    crude: bool = False  # whether it leaves so few digits that two common slips may well explain more
+
+    def apart(self, shape: tuple[int, ...]) -> str:
+        """What would show the slip to be another one; nothing where a tensor of that shape shows it already."""
+        return "" if self.tells == _SIZES and len(set(shape)) == len(shape) and 1 not in shape else self.tells
 
     def works(self, work: Work) -> list[Work]:
         """The changed works; a layout that the shape does not allow gives none."""
@@ -363,7 +384,7 @@ def _eps_omitted(work: Work) -> Iterator[Work]:
 
 def _eps_other(work: Work) -> Iterator[Work]:
     known = {eps for convention in CONVENTIONS.values() for eps in convention.eps.values() if eps}
-    for eps in sorted(known | {1e-7, 1e-8, 1e-12, 2.0**-23, 2.0**-52}, reverse=True):
+    for eps in sorted(known | {1e-4, 1e-7, 1e-8, 1e-12, 2.0**-23, 2.0**-52} | solved_eps(work), reverse=True):
         if eps != work.plan.eps:
             yield replace(work.planned(eps=eps), note=short(eps))
 
@@ -486,6 +507,25 @@ def _channel_last(work: Work) -> Iterator[tuple[Layout, str]]:
             yield layout_of(settled.kind.name, settled.shape, channel_axis=axis, groups=settled.groups), f"axis {axis}"
 
 
+def _other_groups(work: Work) -> Iterator[tuple[Layout, str]]:
+    settled = work.plan
+    if settled.groups is None or settled.layout.channel_axis is None:
+        return
+    channels = settled.shape[settled.layout.channel_axis]
+    own = settled.convention.interleaved_groups
+    for groups in range(2, channels):
+        for interleaved in (own, not own) if channels % groups == 0 else ():
+            if groups != settled.groups and (interleaved != own or groups != channels // settled.groups):
+                layout = layout_of(
+                    "group",
+                    settled.shape,
+                    channel_axis=settled.layout.channel_axis,
+                    groups=groups,
+                    interleaved=interleaved,
+                )
+                yield layout, f"{groups} groups{', interleaved' if interleaved and not own else ''}"
+
+
 def _interleaved(work: Work) -> Iterator[tuple[Layout, str]]:
     settled = work.plan
     if settled.groups is not None:
@@ -588,6 +628,48 @@ def _eval_with_updated(work: Work) -> Iterator[Work]:
         yield replace(work.planned(mode="train"), updated_first=True)
 
 
+def _half_precision(work: Work) -> Iterator[Work]:
+    for dtype in {"float16", "bfloat16"} - {work.plan.dtype}:
+        for what, half in _HALVES.items():
+            yield replace(half(work, dtype), note=f"{what} to {dtype}")
+
+
+def _half_input(work: Work, dtype: str) -> Work:
+    return replace(work, reference=Reference(_rounded_to(work.reference.x, dtype)))
+
+
+def _half_parameters(work: Work, dtype: str) -> Work:
+    given = {name: getattr(work.state, name) for name in ("weight", "bias", "running_mean", "running_var")}
+    return work.starting(**{name: _rounded_to(values, dtype) for name, values in given.items() if values is not None})
+
+
+def _half_output(work: Work, dtype: str) -> Work:
+    return work.then(
+        lambda quantities: {**quantities, **{n: _rounded_to(quantities[n], dtype) for n in ("normalized", "output")}}
+    )
+
+
+_HALVES: Mapping[str, Callable[[Work, str], Work]] = {
+    "the input": _half_input,
+    "the parameters": _half_parameters,
+    "the input and the parameters": lambda work, dtype: _half_parameters(_half_input(work, dtype), dtype),
+    "the output": _half_output,
+    "input, parameters and output": lambda work, dtype: _half_output(
+        _half_parameters(_half_input(work, dtype), dtype), dtype
+    ),
+}
+
+
+def _rounded_to(values: NDArray[np.floating], dtype: str) -> Floats:
+    with np.errstate(over="ignore"):
+        return np.asarray(rounded(np.asarray(values, np.float64), dtype), np.float64)
+
+
+def _untouched_input(work: Work) -> Iterator[Work]:
+    x = work.reference.x
+    yield work.then(lambda quantities: {**quantities, "normalized": x, "output": x})
+
+
 def _updating(work: Work) -> bool:
     return work.plan.updates_running
 
@@ -599,8 +681,11 @@ def _momentum_reversed(work: Work) -> Iterator[Work]:
 
 def _momentum_other(work: Work) -> Iterator[Work]:
     if _updating(work):
-        for momentum in sorted({convention.momentum for convention in CONVENTIONS.values()} | {0.001}):
-            if momentum != work.plan.momentum:
+        known = {convention.momentum for convention in CONVENTIONS.values()} | {0.001}
+        given = work.plan.momentum
+        reversed_ = None if given is None else 1 - given  # a slip of its own
+        for momentum in sorted(known | solved_momentum(work)):
+            if momentum not in (given, reversed_):
                 yield replace(work.planned(momentum=momentum), note=short(momentum))
 
 
@@ -669,6 +754,115 @@ def _named(target: str, source: str, function: Callable[[Floats], Floats]) -> Ca
             yield work.then(lambda quantities: {**quantities, target: function(quantities[source])})
 
     return change
+
+
+# --- numbers that an answer tells -------------------------------------------------------------------
+
+
+_LUCK = 2.0  # how unlikely it must be that a short number fits by chance, as a power of ten
+
+
+def solved_eps(work: Work) -> set[float]:
+    """The eps that the answer was worked with, where it is a short number that all the cells agree on.
+
+    From |y - bias| = |centered * weight| / sqrt(var + eps), cell by cell, between the bounds that the
+    printed digits leave.
+
+    >>> from normcli.plan import plan
+    >>> x = np.array([[0.1, 0.2, 0.4], [0.5, 0.1, 0.3]])
+    >>> work = right(Reference(x), plan("layer", x.shape, "float64", {}), State())
+    >>> printed = Printed(np.array([[-0.930, -0.232, 1.162], [1.124, -1.124, 0.0]]), np.full((2, 3), 3))
+    >>> solved_eps(replace(work, answers={"output": printed}))
+    {0.005}
+    """
+    bounds = [bound for name, answer in work.answers.items() if (bound := _eps_bounds(work, name, answer)) is not None]
+    if not bounds:
+        return set()
+    low, high = (np.concatenate(side) for side in zip(*bounds, strict=True))
+    return _short_numbers(low, high, lambda middle: math.log(10) * middle)
+
+
+def _eps_bounds(work: Work, name: str, answer: Printed) -> tuple[Floats, Floats] | None:
+    """The least and the largest eps for each group of statistics."""
+    if name not in ("output", "normalized", "rstd") or work.denominator is not root:
+        return None
+    worked = work.done()
+    if answer.values.shape != worked.quantities[name].shape:
+        return None
+    yours, off = np.abs(answer.values), _off(answer)
+    spread = (worked.quantities["mean_square" if not worked.centers else "var"]).ravel()
+    spread = spread * (worked.count / worked.divisor)
+    with np.errstate(all="ignore"):
+        if name == "rstd":
+            low, high = (1 / (yours + sign * off).ravel() ** 2 - spread for sign in (1, -1))
+        else:
+            weight, bias = (worked.weight, worked.bias) if name == "output" else (1.0, 0.0)
+            size, off = np.abs((answer.values - bias) / weight), off / np.abs(weight)
+            low, high = (
+                (grouped(np.abs(worked.centered) / np.maximum(size + sign * off, 0), worked.layout)) ** 2
+                - spread[:, None]
+                for sign in (1, -1)
+            )
+            low, high = np.fmax.reduce(low, axis=1), np.fmin.reduce(high, axis=1)
+    return low, high
+
+
+def solved_momentum(work: Work) -> set[float]:
+    """The momentum that the answer was worked with, where it or 1 minus it is a short number.
+
+    From running = old + momentum * (batch - old), channel by channel.
+    """
+    if not _updating(work) or work.plan.momentum is None:
+        return set()
+    batch = work.planned(momentum=1.0).done().quantities
+    lows, highs = [], []
+    for name in ("running_mean", "running_var"):
+        answer = work.answers.get(name)
+        old = getattr(work.state, name)
+        if answer is not None and old is not None and answer.values.shape == batch[name].shape:
+            with np.errstate(all="ignore"):
+                ends = [(answer.values + sign * _off(answer) - old) / (batch[name] - old) for sign in (-1, 1)]
+            lows.append(np.fmin(*ends))
+            highs.append(np.fmax(*ends))
+    if not lows:
+        return set()
+    low, high = np.concatenate(lows), np.concatenate(highs)
+    found = _short_numbers(low, high, lambda middle: 1.0) or {
+        float(f"{1 - old:.12g}") for old in _short_numbers(1 - high, 1 - low, lambda middle: 1.0)
+    }
+    return {momentum for momentum in found if 0 <= momentum <= 1}
+
+
+def _off(answer: Printed) -> Floats:
+    """How far the printed numbers may be off: half a unit of the last digit, and a little arithmetic."""
+    readings = answer.readings("float64")
+    reading = next((one for one in readings if one.dtype == "float32"), readings[0])
+    return reading.allowed(8 * reading.half_steps)
+
+
+def _short_numbers(low: Floats, high: Floats, span: Callable[[float], float]) -> set[float]:
+    """The shortest positive number between all the bounds, if no chance has put it there.
+
+    ``span`` is the width from which such numbers are drawn.
+    """
+    known = np.isfinite(low) & np.isfinite(high)
+    if not known.any() or not (last := float(high[known].min())) > 0:
+        return set()
+    first = max(float(low[known].max()), 0.0)
+    middle = (first + last) / 2
+    if first > last:
+        return set()
+    widths = np.minimum((high[known] - low[known]) / span(middle), 1.0)
+    with np.errstate(divide="ignore"):
+        luck = float(-np.log10(np.maximum(widths, 1e-6)).sum())
+    for digits, many in ((1, 9), (2, 90)):
+        number = float(f"{middle:.{digits - 1}e}")
+        power = 10.0 ** round(math.log10(middle))
+        if first <= power <= last and luck >= _LUCK:
+            return {power}
+        if first <= number <= last and luck - math.log10(many) >= _LUCK:
+            return {number}
+    return set()
 
 
 _RSTD = "1 / sqrt(var + eps)"
@@ -742,8 +936,11 @@ SLIPS: tuple[Slip, ...] = (
          instead="was told that they are on {channel}", right="channels on {channel}",
          change=_axes(_channel_last), family="axes", affects=EVERYTHING, tells=_SIZES),
     Slip(key="group_interleaved", gives="dealing the channels to the groups the other way, {note},", slipped="{note}",
-         instead="takes them as its convention does", right="{grouping}",
+         instead="takes them the one way", right="{grouping}", conventional=True,
          change=_axes(_interleaved), family="axes", affects=EVERYTHING, tells="more channels in each group"),
+    Slip(key="groups_other", gives="another number of groups, {note},", slipped="{note}",
+         instead="splits the channels as it is told", right="{groups}",
+         change=_axes(_other_groups), family="axes", affects=EVERYTHING, tells=_SIZES, rare=True),
     Slip(key="groups_swapped", gives="taking the number of groups for that of channels per group",
          slipped="{note}", instead="splits the channels as it is told", right="{groups}",
          change=_axes(_swapped_groups), family="axes", affects=EVERYTHING, tells=_SIZES),
@@ -789,11 +986,11 @@ SLIPS: tuple[Slip, ...] = (
          instead="gives it to the new batch", right=_UPDATE, change=_momentum_reversed, family="momentum",
          affects=RUNNING | NORMALIZED, tells="a momentum far from 0.5"),
     Slip(key="running_var_biased", gives="the biased variance in the running one", slipped="(1 - m) * old + m * var",
-         instead="takes the unbiased one there", right="(1 - m) * old + m * var*n/(n-1)",
+         instead="takes the unbiased one there", right="(1 - m) * old + m * var*n/(n-1)", conventional=True,
          change=_running_ddof(0), family="running_divisor", affects=RUNNING | NORMALIZED, tells="a smaller n"),
     Slip(key="running_var_unbiased", gives="the unbiased variance in the running one",
-         slipped="(1 - m) * old + m * var*n/(n-1)", instead="here takes the biased one there",
-         right="(1 - m) * old + m * var",
+         slipped="(1 - m) * old + m * var*n/(n-1)", instead="takes the biased one there",
+         right="(1 - m) * old + m * var", conventional=True,
          change=_running_ddof(1), family="running_divisor", affects=RUNNING | NORMALIZED, tells="a smaller n"),
     Slip(key="running_var_init_zero", gives="a running variance that starts from 0", slipped="(1 - m) * 0 + m * batch",
          instead="starts from the variance given, or 1", right=_UPDATE,
@@ -829,12 +1026,19 @@ SLIPS: tuple[Slip, ...] = (
     Slip(key="std_for_rstd", gives="the standard deviation in place of its reciprocal", slipped="sqrt(var + eps)",
          instead="multiplies by the reciprocal", right=_RSTD, change=_named("rstd", "rstd", np.reciprocal),
          family=None, affects=frozenset({"rstd"}), tells="a variance far from 1"),
+    Slip(key="untouched", gives="the input itself", slipped="x", itself=True,
+         instead="subtracts the mean and divides by the root of the variance", right=_NORMALIZED,
+         change=_untouched_input, family=None, affects=frozenset({"normalized", "output"}),
+         tells="an input that is not normalized already"),
+    Slip(key="half_precision", gives="rounding {note}", slipped="16 bits on the way",
+         instead="is worked out here without rounding on the way", right="full precision until the end",
+         change=_half_precision, family=None, affects=EVERYTHING, tells="more decimals", rare=True, late=True),
     Slip(key="one_pass", gives="the variance in one pass, in low precision,", slipped="mean(x^2) - mean(x)^2",
          instead="sums the squares of the centered values", right="sum(centered^2) / n", change=_one_pass,
          family=None, affects=NORMALIZED | {"var", "var_unbiased", "running_var"}, tells="a mean far from 0"),
     Slip(key="rounded_steps", gives="rounding the intermediate steps to {note} decimals",
          slipped="each step rounded to {note} decimals",
-         instead="rounds only the last", right="full precision until the end", change=_rounded_steps,
+         instead="rounds only the last", right="full precision until the end", change=_rounded_steps, crude=True,
          family=None, affects=STATISTICS | NORMALIZED, tells="more decimals in the intermediate steps"),
 )  # fmt: skip
 

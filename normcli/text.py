@@ -101,6 +101,7 @@ class Numbers:
     shape: Shape
     text: str  # where they come from
     dtype: str | None = None  # the floating dtype that the text names
+    pasted: bool = False  # whether it is what print shows, which rounds
     warnings: tuple[str, ...] = ()
 
     def decimals(self) -> NDArray[np.int64]:
@@ -329,7 +330,7 @@ def _pasted(text: str, name: str, keep: bool) -> Numbers:
     if text[end:].strip(BLANKS):
         raise _leftover(text, end, name)
     leaves, shape = _flattened(value, name)
-    return Numbers(leaves=leaves, shape=shape, text=text, dtype=dtype)
+    return Numbers(leaves=leaves, shape=shape, text=text, dtype=dtype, pasted=bool(call) or "," not in text)
 
 
 @dataclass(kw_only=True)

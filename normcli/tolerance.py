@@ -8,95 +8,28 @@ the exact numbers. The second is followed to first order, through the Jacobian o
     d normalized_i / d x_j = rstd * (delta_ij - 1/n - centered_i * centered_j * pull / (n - ddof))
 
 with pull = -2 * rstd'(var) / rstd, which is rstd^2 where rstd = 1 / sqrt(var + eps). (Without the
-1/n where no mean is subtracted.) Arithmetic in float32, where the answer may come from it, counts
-as one more rounding of the input.
+1/n where no mean is subtracted.) Arithmetic counts as one more rounding of the input and of the mean.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from normcli.plan import Layout, Shape
-from normcli.text import EXACT
 
 if TYPE_CHECKING:
     from normcli.slips import Worked
 
 Floats = NDArray[np.float64]
 
-# Half the distance between neighbours, relative to the number.
-UNIT = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
-
 _INPUT_UNITS = 2  # a sum in floating point is the exact sum of terms that are off by about this many units
 _RESULT_UNITS = 4  # the few operations after it
-
-
-@dataclass(frozen=True)
-class Printed:
-    """Numbers and the decimals that each was written with, as ``read_written`` gives them; ``EXACT`` where exact.
-
-    >>> Printed(np.array([0.5653, -1.2, 0.0]), np.array([4, 1, EXACT])).half_units.tolist()
-    [5e-05, 5e-05, 0.0]
-    """
-
-    values: Floats
-    decimals: NDArray[np.int64]
-
-    @classmethod
-    def exactly(cls, values: NDArray[np.floating]) -> Printed:
-        """Numbers that nobody has rounded."""
-        return cls(np.asarray(values, np.float64), np.full(np.shape(values), EXACT))
-
-    def rounded_to(self, decimals: int | None) -> Printed:
-        """The same numbers, all of them printed with ``decimals`` decimals; None leaves them alone."""
-        return self if decimals is None else Printed(self.values, np.full(self.values.shape, decimals))
-
-    @property
-    def most_decimals(self) -> int:
-        """The most decimals that any of the numbers shows; ``EXACT`` where none shows any."""
-        shown = self.decimals[self.decimals != EXACT]
-        return int(shown.max()) if shown.size else EXACT
-
-    @property
-    def half_units(self) -> Floats:
-        """Half a unit of each number's last printed digit, 0 where it is exact.
-
-        A tensor is printed with one number of decimals, and JSON drops the zeros at the end: -1.2
-        among numbers of four decimals was -1.2000. In scientific notation each number has its own.
-        """
-        return np.where(self.decimals == EXACT, 0.0, self._unit / 2)
-
-    @property
-    def half_units_of_answer(self) -> Floats:
-        """The same for an answer, where a bare 0 or -1 among decimals was rounded like its neighbours.
-
-        An answer of whole numbers alone is exact.
-        """
-        return np.broadcast_to(self._unit / 2, self.values.shape)
-
-    @cached_property
-    def _unit(self) -> Floats:
-        shown = self.decimals != EXACT
-        if not shown.any():
-            return np.zeros(self.values.shape)
-        digits = self.decimals[shown] if self._scientific else self.decimals[shown].max()
-        unit = np.full(self.values.shape, 10.0**-self.most_decimals)
-        unit[shown] = 10.0 ** -np.asarray(digits, np.float64)
-        return unit
-
-    @property
-    def _scientific(self) -> bool:
-        """Whether all numbers show the same four significant digits or more, as 1.2300e-05 does."""
-        counted = (self.decimals != EXACT) & (self.values != 0) & np.isfinite(self.values)
-        if not counted.any():
-            return False
-        digits = self.decimals[counted] + np.floor(np.log10(np.abs(self.values[counted]))) + 1
-        return bool(digits.min() == digits.max() >= 4)
+_SHIFT_UNITS = 2  # the mean that is subtracted, or the shift that is added
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,45 +43,57 @@ class Rounding:
     running_var: Floats | float = 0.0
 
 
-def precision_of(answer: Printed, dtype: str) -> str:
-    """The coarsest dtype that holds an answer to its printed digits: it may have been computed in it.
-
-    Only float32 and float64, the dtypes of frameworks, and ``dtype``, that of the input, come into
-    question.
-
-    >>> precision_of(Printed(np.array([1.3887]), np.array([4])), "float64")
-    'float32'
-    >>> precision_of(Printed(np.array([1.38872860]), np.array([10])), "float64")
-    'float64'
-    """
-    from normcli.backends.numpy import rounded
-
-    finite = answer.values[np.isfinite(answer.values)]
-    half_units = answer.half_units_of_answer[np.isfinite(answer.values)]
-    for name in dict.fromkeys([dtype, "float32"]):
-        with np.errstate(over="ignore"):
-            held = rounded(finite, name).astype(np.float64)
-        if name != "float64" and (np.abs(held - finite) <= half_units * (1 + 1e-9)).all():
-            return name
-    return "float64"
-
-
-def propagated(worked: Worked, rounding: Rounding, precision: str, *, sharp: bool = True) -> dict[str, Floats]:
-    """How far the rounding of what was given, and of the arithmetic, can move each quantity.
+def propagated(worked: Worked, rounding: Rounding) -> dict[str, Floats]:
+    """How far the rounding of what was given can move each quantity, to first order.
 
     The keys are a Result's field names, the shapes those of its arrays; the cost is n log n in the
-    elements. Not ``sharp`` gives an upper bound, sooner.
+    elements.
     """
-    arithmetic = max(UNIT["float64"], min(UNIT[precision], UNIT["float32"]))  # half inputs are computed in float32
-    storage = UNIT[precision] if precision in ("float16", "bfloat16") else 0.0
     with np.errstate(all="ignore"):
-        moved = _moved(worked, rounding, arithmetic, sharp)
+        return {name: _finite(moved) for name, moved in _moved(worked, rounding).items()}
+
+
+def computed(worked: Worked) -> dict[str, Floats]:
+    """How far floating point can move each quantity, in halves of its unit at 1: times 2^-24 for float32.
+
+    A sum is the exact sum of terms that are off by a unit or two, and a few operations follow it; one
+    added up term by term, as torch's BatchNorm does, is off by about the root of their number.
+    The mean is rounded too, and so is what is added to it (a framework may compute
+    x * scale + shift): an error of |mean| * rstd, the same in all cells of a group, which the
+    derivative by x takes for a shift that the mean follows, and so does not see.
+    """
+    with np.errstate(all="ignore"):
+        summed = math.sqrt(max(worked.count, worked.batch_layout.count))  # a walk at random of so many steps
+        moved = _moved(worked, Rounding(x=_INPUT_UNITS * np.abs(worked.x)))
         for name, movement in moved.items():
-            value = np.abs(worked.quantities[name])
-            units = _RESULT_UNITS * arithmetic + (storage if name == "output" else 0.0)
-            moved[name] = _finite(movement) + _finite(units * value)
-    moved["output"] = moved["output"] + _RESULT_UNITS * arithmetic * np.abs(worked.bias)
+            moved[name] = _finite(movement) + _finite((_RESULT_UNITS + summed) * np.abs(worked.quantities[name]))
+        mean = np.abs(worked.x - worked.centered)
+        shift = _finite((_SHIFT_UNITS * np.abs(worked.x) + (_SHIFT_UNITS + summed) * mean) * worked.spread_rstd)
+        for name, scale in (("normalized", 1.0), ("output", np.abs(worked.weight))):
+            moved[name] = moved[name] + shift * scale
+        moved["output"] = moved["output"] + _RESULT_UNITS * np.abs(worked.bias)
     return moved
+
+
+def at_most(worked: Worked, rounding: Rounding, unit: float) -> float:
+    """A quick upper bound of both for the output, in arithmetic of that unit; infinite where there is none.
+
+    With a = centered * sqrt(pull / divisor), a_i * sum |a_j| is at most n * max(a^2) and 2 * sqrt(n),
+    since the a^2 add up to 2 at most.
+    """
+    with np.errstate(all="ignore"):
+        if not worked.from_batch or (worked.pull * worked.spread > 2.1).any():
+            return math.inf
+        summed = math.sqrt(max(worked.count, worked.batch_layout.count))
+        size, mean = np.abs(worked.x).max(), np.abs(worked.x - worked.centered).max()
+        off = np.max(rounding.x) + _INPUT_UNITS * unit * size
+        shift = unit * (_SHIFT_UNITS * size + (_SHIFT_UNITS + summed) * mean)
+        normalized = (off * (2 + 2 * math.sqrt(worked.count)) + shift) * worked.rstd.max()
+        weight, bias = np.abs(worked.weight).max(), np.abs(worked.bias).max()
+        largest = np.abs(worked.quantities["output"]).max()
+        own = np.abs(worked.normalized).max() * np.max(rounding.weight) + np.max(rounding.bias)
+        bound = float(weight * normalized + unit * ((_RESULT_UNITS + summed) * largest + _RESULT_UNITS * bias) + own)
+    return bound if math.isfinite(bound) else math.inf
 
 
 def grouped(values: Floats, layout: Layout) -> Floats:
@@ -205,15 +150,14 @@ def _ranks(sorted_values: Floats, sought: Floats) -> NDArray[np.int64]:
     return counts[:, n:]
 
 
-def _moved(worked: Worked, rounding: Rounding, arithmetic: float, sharp: bool) -> dict[str, Floats]:
+def _moved(worked: Worked, rounding: Rounding) -> dict[str, Floats]:
     """The movement of every quantity: the sum of |derivative| * uncertainty over all that was given."""
-    x = worked.x
-    off = np.broadcast_to(rounding.x, x.shape) + _INPUT_UNITS * arithmetic * np.abs(x)
+    off = np.broadcast_to(rounding.x, worked.x.shape)
     running = _running_moved(worked, off, rounding) if worked.running_mean is not None else {}
     if worked.from_batch:
         mean, var = _statistics_moved(worked.centered, off, worked.layout)
         rstd = worked.rstd * worked.pull / 2 * var * (worked.count / worked.divisor)
-        normalized = _normalized_moved(worked, off, sharp)
+        normalized = _normalized_moved(worked, off)
     else:
         mean, var = (worked.by_group(running[name]) for name in ("running_mean", "running_var"))
         rstd = worked.rstd * worked.pull / 2 * var
@@ -255,18 +199,13 @@ def _statistics_moved(centered: Floats, off: Floats, layout: Layout) -> tuple[Fl
     return u.mean(axis=1), 2 * (deviation * u).mean(axis=1)
 
 
-def _normalized_moved(worked: Worked, off: Floats, sharp: bool) -> Floats:
+def _normalized_moved(worked: Worked, off: Floats) -> Floats:
     layout = worked.layout
     u = grouped(off, layout)
     a = grouped(worked.centered, layout) * np.sqrt(worked.pull / worked.divisor)[:, None]
     h = 1 / worked.count if worked.centers else 0.0
     a = np.where(np.isfinite(a), a, 0.0)
-    sums = (
-        absolute_row_sums(a, u, h)
-        if sharp
-        else u + h * u.sum(1, keepdims=True) + np.abs(a) * (np.abs(a) * u).sum(1, keepdims=True)
-    )
-    return ungrouped(worked.rstd[:, None] * sums, layout, off.shape)
+    return ungrouped(worked.rstd[:, None] * absolute_row_sums(a, u, h), layout, off.shape)
 
 
 def _spread(statistic: Floats, worked: Worked) -> Floats:

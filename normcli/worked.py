@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from normcli.calculate import as_float_array, initial_state
-from normcli.check import PARAMETERS, QUANTITIES, Check, check
+from normcli.check import check
 from normcli.errors import InputError
+from normcli.judgement import PARAMETERS
 from normcli.plan import KINDS, Plan, either, plan
-from normcli.result import State
+from normcli.printed import Printed
+from normcli.result import QUANTITIES, State
 from normcli.text import EXACT, Written
-from normcli.tolerance import Printed
+from normcli.verdict import Check
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,14 +104,14 @@ def _example(given: Any, folder: Path) -> Example:
     parameters = {name: _written(options[name], name, folder) for name in PARAMETERS if options.get(name) is not None}
     arrays = options | {name: written.values for name, written in parameters.items()}
     x = _written(given["input"], "input", folder)
-    values = as_float_array(x.values, options.get("dtype"))
+    values = as_float_array(x.in_dtype, options.get("dtype"))
     if given["kind"] not in KINDS:
         raise InputError(f"kind {given['kind']!r} is not known; use {either(KINDS)}")
     settled = plan(given["kind"], values.shape, str(values.dtype), arrays)
     return Example(
         title=str(given.get("title", "")),
         source=str(given.get("source", "")),
-        x=Printed(values.astype(np.float64), x.decimals),
+        x=replace(x, values=values.astype(np.float64)),
         plan=settled,
         state=initial_state(settled, arrays),
         parameters=parameters,
@@ -164,10 +166,9 @@ def _written(given: Any, name: str, folder: Path) -> Printed:
 
 
 def _from_file(path: Path) -> Printed:
-    from normcli.read import read_written  # only here: most worked examples hold their numbers themselves
+    from normcli.read import read_printed  # only here: most worked examples hold their numbers themselves
 
-    tensor, decimals = read_written(str(path))
-    return Printed(np.asarray(tensor.array, np.float64), np.asarray(decimals, np.int64))
+    return read_printed(str(path))[0]
 
 
 def _mapped(given: Any, function: Callable[[Any], Any]) -> Any:

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 from normcli.calculate import initial_state, normalize
-from normcli.check import Check, check, check_result, document, explanation, section, verdict
+from normcli.check import check, check_result
 from normcli.errors import InputError
 from normcli.plan import plan
+from normcli.printed import Printed
 from normcli.text import EXACT
-from normcli.tolerance import Printed
+from normcli.verdict import Check, document, explanation, section, verdict
 from normcli.worked import check_file, load_example
 
 BN1D = np.array([[1.0, 2, 4, 1], [6, 3, 2, 4], [2, 4, 6, 1]])
@@ -265,13 +266,21 @@ def test_input_decimals_widen_what_is_allowed() -> None:
 def test_float32_answer_of_a_float16_input_is_held_to_its_digits() -> None:
     x = BN1D.astype(np.float16)
     result = normalize(x, "batch")
-    found = check_result(Printed.exactly(x), result, printed(NORMALIZED, 5))
+    found = check_result(Printed.exactly(x), result, {"output": printed(NORMALIZED, 5)})
     assert found.ok
 
 
 def test_answer_of_another_shape_is_refused_with_both_shapes() -> None:
     with pytest.raises(InputError, match=r"the answer for output has shape \(4, 3\); output has shape \(3, 4\)"):
-        output(NORMALIZED.T)
+        output(NORMALIZED.T + 1)
+
+
+def test_answer_with_its_axes_in_another_order_is_named() -> None:
+    x = np.random.default_rng(3).normal(size=(2, 3, 4, 5))
+    values = np.asarray(normalize(x, "batch").output).transpose(0, 2, 3, 1)
+    found = output(values, x=x)
+    assert (found.ok, found.keys) == (False, [("transposed",)])
+    assert "Yours is (2, 4, 5, 3): axes 0, 2, 3, 1 of the output's, which is (2, 3, 4, 5)." in found.diagnoses[0].text
 
 
 def test_quantity_that_is_not_computed_is_refused() -> None:
@@ -313,7 +322,12 @@ def test_diagnosis_shows_the_first_cell_in_which_the_two_part() -> None:
 def test_table_shows_yours_exact_difference_and_allowed() -> None:
     table = section(WRONG)
     assert table.columns == ["cell", "yours", "exact", "difference", "allowed"]
-    assert table.rows[0] == ["output (0, 0)", "-0.7559", "-0.925819", "0.17", "0.00005"]
+    assert table.rows[0] == ["output (1, 3)", "1.1547", "1.414210", "0.26", "0.00005"]
+
+
+def test_table_shows_the_worst_cells_first() -> None:
+    differences = [float(row[3]) for row in section(WRONG).rows]
+    assert differences == sorted(differences, reverse=True)
 
 
 def test_table_leaves_out_the_cells_that_agree() -> None:
@@ -327,12 +341,12 @@ def test_table_can_show_all_cells() -> None:
 def test_long_table_is_cut_and_counted() -> None:
     x = np.random.default_rng(2).normal(size=(10, 10))
     table = section(output(x + 1, 4, x=x))
-    assert (len(table.rows), table.title) == (20, "cells that differ: the first 20 of 100")
+    assert (len(table.rows), table.title) == (20, "cells that differ: the worst 20 of 100")
 
 
 def test_document_has_the_keys_of_the_contract() -> None:
     parts = document(WRONG)
-    assert list(parts) == ["ok", "tolerance", "max_error", "mismatches", "diagnoses"]
+    assert list(parts) == ["ok", "assumes", "tolerance", "max_error", "mismatches", "diagnoses", "nearest"]
     assert (parts["ok"], parts["mismatches"]) == (False, 10)
 
 

@@ -43,7 +43,8 @@ def test_pasted_answers_and_weights_keep_their_decimals(normcli: Run) -> None:
         "[0.0612, -0.4233, 0.8173, -0.0050]], [[-0.0293, 0.0120, -0.0372, -0.0373], "
         "[-0.0066, 0.0282, 0.0237, 0.0777], [0.0032, -0.0325, 0.0084, -0.0103]]]])",
     )  # fmt: skip
-    assert (done.returncode, done.stdout.splitlines()[0]) == (0, "checks: all 24 cells agree, to the 4 decimals given")
+    first = "checks, if the input was rounded to 4 decimals: all 24 cells agree, to the 4 decimals given"
+    assert (done.returncode, done.stdout.splitlines()[0]) == (0, first)
 
 
 def test_decimals_can_be_said(normcli: Run) -> None:

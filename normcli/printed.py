@@ -1,0 +1,216 @@
+"""How an answer was printed: the digits that each number shows, and the ways in which they can be read.
+
+The same numbers may be four decimals with the zeros at the end dropped, three significant digits,
+or the shortest digits of a float32. Each way is a ``Reading``, which says how far a right number
+may lie from the exact one; an answer is held to whichever of its readings fits all its cells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from normcli.errors import count
+from normcli.text import EXACT
+
+Floats = NDArray[np.float64]
+
+# Half the distance between the neighbours of 1, and half the least number above 0.
+UNIT = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
+_LEAST = {"float64": 2.0**-1075, "float32": 2.0**-150, "float16": 2.0**-25, "bfloat16": 2.0**-134}
+
+_SHARP = 5  # half units beside that of the last digit: three units of it in all
+_FINER = 20  # nobody shows digits of a float16 that are so many times finer than its step
+
+
+@dataclass(frozen=True)
+class Printed:
+    """Numbers, and how they were written.
+
+    ``decimals`` has their shape: the place of each number's last digit, ``EXACT`` where none was
+    written. ``dtype`` is the floating dtype that holds them where that is known (a binary file, or
+    text that names it), and ``pasted`` says that they are what ``print`` shows, which rounds.
+
+    >>> Printed(np.array([0.5653, -1.2, 0.0]), np.array([4, 1, EXACT])).half_units.tolist()
+    [5e-05, 5e-05, 0.0]
+    """
+
+    values: Floats
+    decimals: NDArray[np.int64]
+    dtype: str | None = None
+    pasted: bool = False
+    fixed: bool = False  # whether the decimals were said, and are not to be read off the digits
+
+    @classmethod
+    def exactly(cls, values: NDArray[np.floating], dtype: str | None = None) -> Printed:
+        """Numbers that nobody has rounded, but perhaps to ``dtype``."""
+        return cls(np.asarray(values, np.float64), np.full(np.shape(values), EXACT), dtype)
+
+    def rounded_to(self, decimals: int | None) -> Printed:
+        """The same numbers, all of them printed with ``decimals`` decimals; None leaves them alone."""
+        if decimals is None:
+            return self
+        return replace(self, decimals=np.full(self.values.shape, decimals), pasted=decimals != EXACT, fixed=True)
+
+    @property
+    def in_dtype(self) -> NDArray[Any]:
+        """The numbers in the dtype that holds them; float64 where it is not known."""
+        from normcli.backends.numpy import rounded
+
+        return rounded(self.values, self.dtype) if self.dtype else self.values
+
+    @cached_property
+    def shown(self) -> NDArray[np.bool_]:
+        """The numbers that show decimals."""
+        return np.not_equal(self.decimals, EXACT)
+
+    @property
+    def most_decimals(self) -> int:
+        """The most decimals that any of the numbers shows; ``EXACT`` where none shows any."""
+        return int(self.decimals[self.shown].max()) if self.shown.any() else EXACT
+
+    @property
+    def half_units(self) -> Floats:
+        """Half a unit of each number's last printed digit, 0 where it is exact: by how much an input may be off.
+
+        A tensor is printed with one number of decimals, and JSON drops the zeros at the end: -1.2
+        among numbers of four decimals was -1.2000. In scientific notation each number has its own.
+        """
+        if not self.shown.any():
+            return np.zeros(self.values.shape)
+        digits = self._digits[self.shown & (self.values != 0)]
+        own = digits.size > 0 and digits.min() == digits.max() >= 4
+        return np.where(self.shown, _half(np.where(own, self.decimals, self.most_decimals)), 0.0)
+
+    @cached_property
+    def _digits(self) -> NDArray[np.int64]:
+        """How many significant digits each number shows: of a whole number those before its zeros, of 0 none."""
+        magnitude = _magnitude(self.values)
+        digits = np.where(self.shown, self.decimals, 0) + magnitude + 1
+        whole = ~self.shown & (magnitude >= 0) & (magnitude < 16)
+        for at in np.argwhere(whole):
+            digits[tuple(at)] = len(str(abs(int(self.values[tuple(at)]))).rstrip("0"))
+        return np.where((self.values == 0) | ~np.isfinite(self.values), 0, digits)
+
+    def readings(self, dtype: str) -> list[Reading]:
+        """The ways in which an answer may have been printed; ``dtype`` is that of the input.
+
+        An answer of whole numbers alone is exact, and so is a binary file but for its own dtype.
+
+        >>> answer = Printed(np.array([1.23, 12.3]), np.array([2, 1]))
+        >>> sorted({reading.words for reading in answer.readings("float64")})
+        ['2 decimals', '3 significant digits']
+        """
+        return [
+            reading
+            for words, half_units in self._styles()
+            for name in self._dtypes(dtype)
+            if (reading := self._reading(words, half_units, name, expected=name in (dtype, self.dtype))) is not None
+        ]
+
+    def _styles(self) -> Iterator[tuple[str, Floats]]:
+        """What the digits can mean: words for it, and half a unit of the last one for each number."""
+        if not self.shown.any():
+            yield "", np.zeros(self.values.shape)
+            return
+        most = self.most_decimals
+        yield count(max(0, most), "decimal"), _half(np.full(self.values.shape, most))
+        digits = int(self._digits[self.shown].max(initial=0))
+        if not self.fixed and digits >= self._digits.max(initial=0) and digits:
+            half_units = _half(digits - 1 - _magnitude(self.values))
+            yield count(digits, "significant digit"), np.where(self.values == 0, 0.0, half_units)
+
+    def _dtypes(self, dtype: str) -> list[str]:
+        """The dtypes that the answer may have been held in, the finest first."""
+        if self.dtype in ("float16", "bfloat16", "float32"):
+            return list(dict.fromkeys([self.dtype, *([dtype] if UNIT[dtype] > UNIT[self.dtype] else [])]))
+        halves = ["float16", "bfloat16"] if self.shown.any() else []
+        return list(dict.fromkeys(["float64", "float32", dtype, *halves]))
+
+    def _reading(self, words: str, half_units: Floats, dtype: str, *, expected: bool) -> Reading | None:
+        """The answer as numbers of that dtype; None where it shows digits that these would not."""
+        from normcli.backends.numpy import rounded
+
+        values = np.where(np.isfinite(self.values), self.values, 0.0)
+        step = half_step(np.abs(values) + half_units, dtype)
+        if dtype == "float64":
+            return Reading(words, half_units, step, np.maximum(half_units, step), dtype)
+        with np.errstate(over="ignore"):
+            held = rounded(values, dtype)
+        gap = np.abs(held.astype(np.float64) - values)
+        own = np.where(self.shown & (not expected), _half(self.decimals), np.inf)
+        near = gap <= half_units * (1 + 1e-9)
+        if expected:  # its digits may have been cut off, or be those of a float32
+            near |= gap <= np.maximum(2 * half_units, half_step(values, "float32"))
+        elif dtype != "float32" and not self.pasted:  # any few decimals are near some number of 16 bits
+            near &= False
+            if (own * _FINER < step).any():
+                return None
+        if dtype != self.dtype and not (near | (_shortest(held) == values)).all():
+            return None
+        half_units = np.maximum(half_units, gap)
+        return Reading(words, half_units, step, np.maximum(half_units, np.minimum(step, own)), dtype)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One way to read an answer: how far a right number may lie from the exact one because it was printed.
+
+    ``half_units`` of the last digit, and the ``half_steps`` of the dtype that held it; ``own`` is
+    half a unit of the last digit that a number really shows. Arrays of the answer's shape.
+    """
+
+    words: str  # completes "to the ..."; empty where nothing was rounded for printing
+    half_units: Floats
+    half_steps: Floats
+    own: Floats
+    dtype: str
+
+    @property
+    def arithmetic(self) -> float:
+        """Half a unit of the arithmetic that the answer may come from; frameworks compute halves in float32."""
+        return UNIT["float64" if self.dtype == "float64" else "float32"]
+
+    def allowed(self, computed: Floats) -> Floats:
+        """What is allowed where arithmetic is off by ``computed``."""
+        return self.half_units + self.half_steps + computed
+
+    def sharp(self, computed: Floats) -> Floats:
+        """The same, but no more than three units of the last digit that each number shows."""
+        return self.half_units + np.minimum(self.half_steps + computed, _SHARP * self.own)
+
+    def outward(self, computed: Floats) -> Floats:
+        """How far a number whose digits were cut off may lie further from 0 than the exact one."""
+        return self.half_steps + np.minimum(computed, _SHARP * self.own)
+
+
+def half_step(values: Floats, dtype: str) -> Floats:
+    """Half the distance from each number to the next one of a dtype.
+
+    >>> half_step(np.array([1.0, 3.0]), "float16").tolist()
+    [0.00048828125, 0.0009765625]
+    """
+    steps: Floats = np.ldexp(UNIT[dtype], np.frexp(values)[1] - 1)
+    return np.maximum(steps, _LEAST[dtype])
+
+
+def _half(decimals: NDArray[np.int64]) -> Floats:
+    return 0.5 * 10.0 ** -np.asarray(decimals, np.float64)
+
+
+def _magnitude(values: Floats) -> NDArray[np.int64]:
+    """The place of the first digit, counted from the decimal point: 0 for 1 to 9.99; 0 for 0."""
+    size = np.abs(values)
+    counted = (size > 0) & np.isfinite(size)
+    return np.floor(np.log10(np.where(counted, size, 1.0)) + 1e-12).astype(np.int64)
+
+
+def _shortest(held: NDArray[np.floating]) -> Floats:
+    """The shortest digits that tell each number from its neighbours, as numbers."""
+    known = held if held.dtype.kind == "f" else held.astype(np.float32)  # bfloat16 prints as float32
+    return known.astype("U32").astype(np.float64)
