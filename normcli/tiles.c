@@ -516,7 +516,7 @@ INLINE void emit_chunk(const char *restrict x, char *restrict to, int64_t n, int
         } else {
             double d, e, deviation, y, y_low, scaled, sum, rest;
             TWO_SUM(d, e, value, -mean[s]);
-            e -= mean_low[s];
+            e = fabs(d) <= DBL_MAX ? e - mean_low[s] : 0; /* infinity loses nothing */
             deviation = d + e;
             e -= deviation - d;
             d = deviation;
