@@ -23,6 +23,7 @@ FLOAT_DTYPES = ("float16", "bfloat16", "float32", "float64")
 # What 1 + eps == 1 asks of the dtype that frameworks compute in: half inputs are computed in float32.
 _MACHINE_EPS = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-23, "bfloat16": 2.0**-23}
 
+_MOST_AXES = 64  # NumPy's own limit
 _MOST_LISTED = 4096  # channels whose divisors are listed in an error: more take long, to find and to read
 
 
@@ -62,11 +63,14 @@ KINDS: Mapping[str, Kind] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """How to look at the tensor: ``view`` is the shape to reshape to, the rest follows from it.
+    """How to look at the tensor, and what each dimension is for; the arithmetic reads nothing else of the kind.
+
+    ``view`` is the tensor's shape, the channel axis split in two for group norm: (groups, channels of one),
+    or the other way round where groups are interleaved.
 
     >>> layout = layout_of("group", (2, 6, 4), channel_axis=1, groups=3)
-    >>> layout.view, layout.axes, layout.count, layout.stats_shape
-    ((2, 1, 3, 2, 4), (1, 3, 4), 8, (2, 3))
+    >>> layout.view, layout.axes, layout.channels, layout.count, layout.stats_shape
+    ((2, 3, 2, 4), (2, 3), (1, 2), 8, (2, 3))
     """
 
     view: Shape
@@ -210,37 +214,22 @@ def layout_of(
 
     An instance norm of two dimensions is one sample (C, L), as in torch.nn.InstanceNorm1d.
     """
+    rank = len(shape)
     if normalized_shape is not None:  # layer, rms: the trailing axes share one mean
-        kept = len(shape) - len(normalized_shape)
-        return Layout(
-            view=(math.prod(shape[:kept]), math.prod(normalized_shape)),
-            axes=(1,),
-            channels=(1,),
-            stats_shape=shape[:kept],
-            reported_axes=tuple(range(kept, len(shape))),
-        )
+        kept = rank - len(normalized_shape)
+        trailing = tuple(range(kept, rank))
+        return Layout(view=shape, axes=trailing, channels=trailing, stats_shape=shape[:kept], reported_axes=trailing)
     assert channel_axis is not None
-    first_spatial = {"batch": 0, "instance": len(shape) > 2, "group": 1}[kind]
-    samples = math.prod(shape[:first_spatial])
-    before = math.prod(shape[first_spatial:channel_axis])
     channels = shape[channel_axis]
-    after = math.prod(shape[channel_axis + 1 :])
-    averaged = tuple(axis for axis in range(first_spatial, len(shape)) if axis != channel_axis)
-    if kind == "batch":
+    if kind != "group":
+        first_spatial = {"batch": 0, "instance": rank > 2}[kind]
+        averaged = tuple(axis for axis in range(first_spatial, rank) if axis != channel_axis)
+        samples = {"batch": (), "instance": (math.prod(shape[:first_spatial]),)}[kind]
         return Layout(
-            view=(before, channels, after),
-            axes=(0, 2),
-            channels=(1,),
-            stats_shape=(channels,),
-            reported_axes=averaged,
-            channel_axis=channel_axis,
-        )
-    if kind == "instance":
-        return Layout(
-            view=(samples, before, channels, after),
-            axes=(1, 3),
-            channels=(2,),
-            stats_shape=(samples, channels),
+            view=shape,
+            axes=averaged,
+            channels=(channel_axis,),
+            stats_shape=(*samples, channels),
             reported_axes=averaged,
             channel_axis=channel_axis,
         )
@@ -252,12 +241,14 @@ def layout_of(
         )
         raise InputError(f"{count(channels, 'channel')} cannot be split into {count(groups, 'group')}; use {use}")
     width = channels // groups
+    pair = (width, groups) if interleaved else (groups, width)
+    kept_place = channel_axis + interleaved
     return Layout(
-        view=(samples, before, width, groups, after) if interleaved else (samples, before, groups, width, after),
-        axes=(1, 2, 4) if interleaved else (1, 3, 4),
-        channels=(2, 3),
-        stats_shape=(samples, groups),
-        reported_axes=tuple(range(1, len(shape))),
+        view=(*shape[:channel_axis], *pair, *shape[channel_axis + 1 :]),
+        axes=tuple(axis for axis in range(1, rank + 1) if axis != kept_place),
+        channels=(channel_axis, channel_axis + 1),
+        stats_shape=(shape[0], groups),
+        reported_axes=tuple(range(1, rank)),
         channel_axis=channel_axis,
     )
 
@@ -321,6 +312,8 @@ def _check_shape(kind: Kind, shape: Shape) -> None:
         layout = {"batch": "(N, C)", "instance": "(N, C, L), or (C, L)", "group": "(N, C)"}
         needs = f"{layout[kind.name]} or more" if fewest == 2 else "one axis or more"
         raise InputError(f"{kind.name} needs {needs}; the tensor is {what}")
+    if kind.name == "group" and len(shape) == _MOST_AXES:
+        raise InputError(f"group splits the channel axis in two, and {_MOST_AXES} axes are the most that an array has")
 
 
 def _choice(given: Mapping[str, Any], name: str, choices: tuple[Any, ...], default: Any = None) -> Any:

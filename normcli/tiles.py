@@ -17,12 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from normcli import kernel
-from normcli.kernel import Axes, Elements, Partial, Region, Work, stats_region
+from normcli.kernel import MOST_DIMENSIONS, Axes, Elements, Partial, Region, Work, stats_region
 from normcli.plan import Plan
 from normcli.result import State
 from normcli.stored import Stored
 
-MOST_DIMENSIONS = 16  # as tiles.c has it; a tensor has fewer once dimensions of one purpose are merged
 TILE = 2**16  # elements of a tile: in single precision a quarter of a megabyte, which a second-level cache holds
 _DTYPES = ("float16", "bfloat16", "float32", "float64")
 _STATISTICS = ("mean", "mean_low", "var", "rstd", "var_low", "rstd_low")
