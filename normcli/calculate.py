@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +41,7 @@ def normalize(
     track_running_stats, running_mean, running_var, num_batches_tracked, normalized_shape, groups,
     channel_axis, ddof, running_ddof, convention, dtype; ``state`` and ``prefix`` name a file that
     holds the layer's numbers, and the layer in it. ``out`` is an array of the output's shape
-    and dtype to write to; ``steps=True`` keeps centered and normalized in the Result; ``threads``
+    and dtype to write to (it may be ``x`` itself); ``steps=True`` keeps centered and normalized in the Result; ``threads``
     is how many work on a large tensor (all cores by default; the result does not depend on it).
 
     Raises InputError (a ValueError) for what cannot be computed, UnavailableError where the backend
@@ -98,10 +98,8 @@ def run(
     _check(settled, state, threads)
     if device is not None and backend == "numpy":
         backend = "torch"
-    if out is not None and not hasattr(out, "dtype"):
-        raise InputError(f"out is a {type(out).__name__}; it must be an array of the output's shape and dtype")
-    if out is not None and (tuple(out.shape), dtype_name(out)) != (settled.shape, settled.dtype):
-        raise InputError(f"out is {tuple(out.shape)} {out.dtype}; the output is {settled.shape} {settled.dtype}")
+    if out is not None:
+        _check_out(out, x, settled)
     return backend_named(backend).normalize(x, settled, state, device=device, out=out, steps=steps, threads=threads)
 
 
@@ -122,6 +120,32 @@ def _check(settled: Plan, state: State, threads: int | None) -> None:
             check_state_shape(settled, name, array.shape)  # carried over from a batch with other channels, perhaps
     if threads is not None and (not isinstance(threads, int) or threads < 1):
         raise InputError(f"threads is {threads}; it must be 1 or more")
+
+
+def _check_out(out: Any, x: Any, settled: Plan) -> None:
+    """Refuse what the output cannot be written to, before anything is."""
+    fits = is_torch(out) if is_torch(x) else type(out) in (np.ndarray, np.memmap)
+    if not fits:
+        wanted = "a torch tensor" if is_torch(x) else "a NumPy array"
+        raise InputError(f"out is a {type(out).__name__}; the output is {wanted}")
+    if (tuple(out.shape), dtype_name(out)) != (settled.shape, settled.dtype):
+        raise InputError(f"out is {tuple(out.shape)} {out.dtype}; the output is {settled.shape} {settled.dtype}")
+    if not is_torch(out) and not out.flags.writeable:
+        raise InputError("out is read-only")
+    if is_torch(out) and out.requires_grad:
+        raise InputError("out takes part in gradients, which writing to it would break; give out.detach()")
+    if _overlaps(out.shape, [s * out.itemsize for s in out.stride()] if is_torch(out) else out.strides, out.itemsize):
+        raise InputError("out overlaps itself; its elements must lie apart in memory")
+
+
+def _overlaps(shape: Sequence[int], strides: Sequence[int], itemsize: int) -> bool:
+    """Whether elements reach into one another; dimensions that interleave count as if they did."""
+    reach = itemsize
+    for stride, size in sorted((abs(stride), size) for stride, size in zip(strides, shape, strict=True) if size > 1):
+        if stride < reach:
+            return True
+        reach += stride * (size - 1)
+    return False
 
 
 def is_torch(x: Any) -> bool:
