@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,8 +12,8 @@ from numpy.typing import NDArray
 
 from normcli.backends import backend as backend_named
 from normcli.backends.numpy import normalize_stored, numpy_dtype, rounded
-from normcli.errors import InputError
-from normcli.plan import FLOAT_DTYPES, KINDS, Plan, check_state_shape, either, plan
+from normcli.errors import InputError, repr_of
+from normcli.plan import FLOAT_DTYPES, KINDS, Plan, check_state_shape, either, plan, switch, whole
 from normcli.result import Result, State
 
 if TYPE_CHECKING:
@@ -41,8 +42,9 @@ def normalize(
     track_running_stats, running_mean, running_var, num_batches_tracked, normalized_shape, groups,
     channel_axis, ddof, running_ddof, convention, dtype; ``state`` and ``prefix`` name a file that
     holds the layer's numbers, and the layer in it. ``out`` is an array of the output's shape
-    and dtype to write to (it may be ``x`` itself); ``steps=True`` keeps centered and normalized in the Result; ``threads``
-    is how many work on a large tensor (all cores by default; the result does not depend on it).
+    and dtype to write to (it may be ``x`` itself); ``steps=True`` keeps centered and normalized in the
+    Result; ``threads`` is how many work on a large tensor (all cores by default; the result does not
+    depend on it).
 
     Raises InputError (a ValueError) for what cannot be computed, UnavailableError where the backend
     or the device is missing.
@@ -57,6 +59,8 @@ def normalize(
     given = {
         _ALIASES.get(name, name): value for name, value in options.items() if value is not None or name == "momentum"
     }
+    if isinstance(given.get("dtype"), np.dtype):
+        given["dtype"] = given["dtype"].name
     lost: tuple[str, ...] = ()
     if {"state", "prefix"} & given.keys():
         given, lost = _with_state(kind, given)
@@ -77,9 +81,12 @@ def _with_state(kind: str, given: dict[str, Any]) -> tuple[dict[str, Any], tuple
     path, prefix = given.pop("state", None), given.pop("prefix", None)
     if path is None:
         raise InputError("prefix names a layer of a file; give the file as state")
-    if kind not in KINDS:
+    for name, value in (("state", path), ("prefix", prefix)):
+        if not isinstance(value, str | PathLike | None):
+            raise InputError(f"{name} is {repr_of(value)}; it must be a {'file' if name == 'state' else 'name'}")
+    if not isinstance(kind, str) or kind not in KINDS:
         return given, ()  # the plan says which kinds there are
-    filled = with_state(KINDS[kind], given, str(path), prefix)
+    filled = with_state(KINDS[kind], given, str(path), None if prefix is None else str(prefix))
     return filled.options, filled.warnings
 
 
@@ -96,6 +103,7 @@ def run(
 ) -> Result:
     """Run a planned calculation on the backend of that name; a device implies torch."""
     _check(settled, state, threads)
+    steps = switch(steps, "steps")
     if device is not None and backend == "numpy":
         backend = "torch"
     if out is not None:
@@ -118,8 +126,8 @@ def _check(settled: Plan, state: State, threads: int | None) -> None:
     for name in STATE_ARRAYS:
         if (array := getattr(state, name)) is not None:
             check_state_shape(settled, name, array.shape)  # carried over from a batch with other channels, perhaps
-    if threads is not None and (not isinstance(threads, int) or threads < 1):
-        raise InputError(f"threads is {threads}; it must be 1 or more")
+    if threads is not None and (whole(threads) or 0) < 1:
+        raise InputError(f"threads is {repr_of(threads)}; it must be a whole number, 1 or more")
 
 
 def _check_out(out: Any, x: Any, settled: Plan) -> None:
@@ -171,7 +179,7 @@ def as_float_array(x: Any, dtype: str | None = None, *, name: str = "the tensor"
     ('float64', 'float16')
     """
     if is_torch(x):
-        x = _array_of_tensor(x)
+        x = _array_of_tensor(x, name)
     if type(x).__name__ == "MaskedArray":
         raise InputError(f"{name} is a masked array; fill or drop what is masked first")
     try:
@@ -184,16 +192,21 @@ def as_float_array(x: Any, dtype: str | None = None, *, name: str = "the tensor"
             known = f"{either(FLOAT_DTYPES)}, or integers"
             raise InputError(f"{name} holds {array.dtype} values; only real numbers can be normalized: {known}")
         array = array.astype(np.float64)
-    if dtype is None or dtype == str(array.dtype) or dtype not in FLOAT_DTYPES:
+    if not isinstance(dtype, str) or dtype == str(array.dtype) or dtype not in FLOAT_DTYPES:
         return array  # an unknown name is refused by the plan, with the names that are known
     with np.errstate(over="ignore"):
         return rounded(array, dtype)
 
 
-def _array_of_tensor(x: Any) -> NDArray[Any]:
-    x = x.detach().cpu()
-    if dtype_name(x) != "bfloat16":
-        return np.asarray(x)
+def _array_of_tensor(x: Any, name: str) -> NDArray[Any]:
+    if str(x.layout) != "torch.strided":
+        raise InputError(f"{name} is sparse ({x.layout}); give its to_dense()")
+    try:
+        x = x.detach().cpu()
+        if dtype_name(x) != "bfloat16":
+            return np.asarray(x)
+    except (RuntimeError, TypeError) as error:  # a tensor without data, or of a dtype that NumPy has not
+        raise InputError(f"{name} cannot be read: {str(error).splitlines()[0]}") from None
     return np.asarray(x.float()).astype(numpy_dtype("bfloat16"))  # exact: NumPy cannot take bfloat16 itself
 
 

@@ -48,3 +48,16 @@ def printable(text: str) -> str:
     'a\\\\nb'
     """
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def repr_of(value: object, most: int = 60) -> str:
+    """What was given instead of what was asked for, as it may stand in a message: on one line, and not too long.
+
+    >>> repr_of("a"), repr_of([1] * 99, 12)
+    ("'a'", '[1, 1, 1,...')
+    """
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # of whatever is given; Python writes no integer of more than 4300 digits
+        return f"<{type(value).__name__}>"
+    return text if len(text) <= most else text[: most - 3] + "..."

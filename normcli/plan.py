@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from normcli.conventions import CONVENTIONS, Convention
-from normcli.errors import InputError, count
+from normcli.errors import InputError, count, repr_of
 
 Shape = tuple[int, ...]
 
@@ -168,8 +168,8 @@ def plan(kind: str, shape: Shape, dtype: str, given: Mapping[str, Any]) -> Plan:
     _refuse_foreign_options(family, given)
     convention = _convention(given.get("convention", "torch"), family)
     dtype = given.get("dtype", dtype)
-    if dtype not in FLOAT_DTYPES:
-        raise InputError(f"dtype {dtype!r} is not known; use {either(FLOAT_DTYPES)}")
+    if not isinstance(dtype, str) or dtype not in FLOAT_DTYPES:
+        raise InputError(f"dtype {repr_of(dtype)} is not known; use {either(FLOAT_DTYPES)}")
     _check_shape(family, shape)
     groups = _groups(given) if "groups" in family.options else None
     normalized_shape = _normalized_shape(given, shape) if "normalized_shape" in family.options else None
@@ -282,7 +282,7 @@ def either(choices: Iterable[object]) -> str:
 
 def _kind(name: str) -> Kind:
     if not isinstance(name, str) or name not in KINDS:
-        raise InputError(f"kind {name!r} is not known; use {either(KINDS)}")
+        raise InputError(f"kind {repr_of(name)} is not known; use {either(KINDS)}")
     return KINDS[name]
 
 
@@ -295,8 +295,8 @@ def _refuse_foreign_options(kind: Kind, given: Mapping[str, Any]) -> None:
 
 
 def _convention(name: str, kind: Kind) -> Convention:
-    if name not in CONVENTIONS:
-        raise InputError(f"convention {name!r} is not known; use {either(CONVENTIONS)}")
+    if not isinstance(name, str) or name not in CONVENTIONS:
+        raise InputError(f"convention {repr_of(name)} is not known; use {either(CONVENTIONS)}")
     convention = CONVENTIONS[name]
     if kind.name not in convention.eps:
         raise InputError(f"the {name} convention has no {kind.title}; it has {either(convention.eps)}")
@@ -318,31 +318,43 @@ def _check_shape(kind: Kind, shape: Shape) -> None:
 
 def _choice(given: Mapping[str, Any], name: str, choices: tuple[Any, ...], default: Any = None) -> Any:
     value = given.get(name, choices[0] if default is None else default)
-    if isinstance(value, bool) or value not in choices:
-        raise InputError(f"{name} is {value!r}; use {either(choices)}")
-    return choices[choices.index(value)]
+    try:
+        return choices[choices.index(None if isinstance(value, bool) else value)]
+    except (ValueError, RuntimeError):  # an array, or a tensor, is no truth value
+        raise InputError(f"{name} is {repr_of(value)}; use {either(choices)}") from None
 
 
 def _integer(given: Mapping[str, Any], name: str) -> int:
-    whole = _whole(given[name])
-    if whole is None:
-        raise InputError(f"{name} is {given[name]!r}; it must be a whole number")
-    return whole
+    number = whole(given[name])
+    if number is None:
+        raise InputError(f"{name} is {repr_of(given[name])}; it must be a whole number")
+    return number
 
 
-def _whole(value: Any) -> int | None:
-    """The value as an int, or None for what is not a whole number (2.0 and True are not)."""
+def whole(value: Any) -> int | None:
+    """The value as an int, or None for what is not a whole number of 64 bits (2.0 and True are not)."""
     try:
-        return None if isinstance(value, bool) else operator.index(value)
+        number = operator.index(value)
     except TypeError:
         return None
+    return None if isinstance(value, bool) or number.bit_length() > 63 else number
+
+
+def switch(value: Any, name: str) -> bool:
+    """The value of an option that is True or False, Python's or NumPy's; InputError for anything else."""
+    if type(value).__name__ != "bool":
+        raise InputError(f"{name} is {repr_of(value)}; use True or False")
+    return bool(value)
 
 
 def _number(given: Mapping[str, Any], name: str, *, least: float = 0.0, most: float = math.inf) -> float:
     value = given[name]
-    if isinstance(value, bool | str) or not hasattr(value, "__float__") or getattr(value, "shape", ()) != ():
-        raise InputError(f"{name} is {value!r}; it must be a number")
-    number = float(value)
+    try:
+        if isinstance(value, bool | str | bytes) or getattr(value, "shape", ()) != ():
+            raise TypeError
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(f"{name} is {repr_of(value)}; it must be a number") from None
     if not (least <= number <= most) or math.isinf(number):
         between = f"between {least:g} and {most:g}" if math.isfinite(most) else f"a finite number, {least:g} or more"
         raise InputError(f"{name} is {number:g}; it must be {between}")
@@ -357,10 +369,10 @@ def _eps(given: Mapping[str, Any], default: float | None, dtype: str) -> float:
 
 def _affine(given: Mapping[str, Any], default: bool) -> bool:
     parameters = [name for name in ("weight", "bias") if name in given]
-    affine = given.get("affine", default or bool(parameters))
+    affine = switch(given.get("affine", default or bool(parameters)), "affine")
     if parameters and not affine:
         raise InputError(f"{flag(parameters[0])} and --no-affine contradict each other; give one of them")
-    return bool(affine)
+    return affine
 
 
 def _momentum(given: Mapping[str, Any], default: float) -> float | None:
@@ -380,12 +392,12 @@ def _track_running_stats(kind: Kind, given: Mapping[str, Any]) -> bool:
     if not kind.has_running_stats:
         return False
     state = [name for name in ("running_mean", "running_var", "num_batches_tracked") if name in given]
-    track = given.get("track_running_stats", kind.name == "batch" or bool(state))
+    track = switch(given.get("track_running_stats", kind.name == "batch" or bool(state)), "track_running_stats")
     if state and not track:
         raise InputError(f"{flag(state[0])} and --no-track-running-stats contradict each other; give one of them")
     if given.get("num_batches_tracked") is not None and _integer(given, "num_batches_tracked") < 0:
         raise InputError(f"num_batches_tracked is {given['num_batches_tracked']}; it must be 0 or more")
-    return bool(track)
+    return track
 
 
 def _groups(given: Mapping[str, Any]) -> int:
@@ -400,9 +412,11 @@ def _groups(given: Mapping[str, Any]) -> int:
 def _normalized_shape(given: Mapping[str, Any], shape: Shape) -> Shape:
     value = given.get("normalized_shape", shape[-1:])
     sizes = value if isinstance(value, tuple | list) else (value,)
-    normalized = tuple(size for size in map(_whole, sizes) if size is not None)
+    normalized = tuple(size for size in map(whole, sizes) if size is not None)
     if not normalized or len(normalized) < len(sizes):
-        raise InputError(f"normalized_shape is {value!r}; give the last sizes of the tensor, such as {shape[-1:]}")
+        raise InputError(
+            f"normalized_shape is {repr_of(value)}; give the last sizes of the tensor, such as {shape[-1:]}"
+        )
     if normalized != shape[-len(normalized) :]:
         raise InputError(
             f"normalized_shape {normalized} does not end the tensor's shape {shape}; "

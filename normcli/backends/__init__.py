@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any, Protocol, cast
 
-from normcli.errors import InputError, UnavailableError
+from normcli.errors import InputError, UnavailableError, repr_of
 from normcli.plan import Plan, either
 from normcli.result import Result, State
 
@@ -41,8 +41,8 @@ def backend(name: str) -> Backend:
     >>> backend("numpy").__name__
     'normcli.backends.numpy'
     """
-    if name not in BACKENDS:
-        raise InputError(f"backend {name!r} is not known; use {either(BACKENDS)}")
+    if not isinstance(name, str) or name not in BACKENDS:
+        raise InputError(f"backend {repr_of(name)} is not known; use {either(BACKENDS)}")
     try:
         return cast(Backend, import_module(f"normcli.backends.{name}"))
     except ModuleNotFoundError as error:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from normcli.errors import InputError, UnavailableError
+from normcli.errors import InputError, UnavailableError, repr_of
 from normcli.plan import Plan
 from normcli.result import Result, State
 
@@ -40,7 +40,8 @@ def normalize(
     """
     _refuse(plan)
     is_tensor = isinstance(x, torch.Tensor)
-    place = _device(device or (str(x.device) if is_tensor else "cpu"), plan)
+    own = str(x.device) if is_tensor else "cpu"
+    place = _device(own if device is None else device, plan)
     try:
         with torch.no_grad(), _threads(threads):
             tensor = _tensor(x, plan.dtype, place)
@@ -100,8 +101,8 @@ def _refuse(plan: Plan) -> None:
 def _device(name: str, plan: Plan) -> torch.device:
     try:
         place = torch.device(name)
-    except RuntimeError:
-        raise InputError(f"device {name!r} is not known; use cpu, cuda, cuda:1 or mps") from None
+    except (RuntimeError, TypeError, ValueError):
+        raise InputError(f"device {repr_of(name)} is not known; use cpu, cuda, cuda:1 or mps") from None
     found = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
     found += ["mps"] if torch.backends.mps.is_available() else []
     index = place.index or 0
