@@ -306,7 +306,8 @@ def _gap(a: Any, b: Any) -> float:
     if a is None or b is None:
         return 0.0
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    gap = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0.0, np.abs(a - b))
+    with np.errstate(all="ignore"):  # of infinities and NaN
+        gap = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0.0, np.abs(a - b))
     return float(gap.max())
 
 

@@ -177,3 +177,8 @@ def test_interleaved_groups_are_named_once_with_their_effect(here: str, there: s
         f"{found.output.max_abs:.3g}. Channels are grouped interleaved (c mod G) by one, consecutively by the other."
     ]
     assert found.output.max_abs > 0.01
+
+
+def test_infinities_are_compared_without_a_word_of_numpy(normcli: Run) -> None:
+    done = normcli("batch", "[[1e200],[-1e200]]", "--versus", "keras")
+    assert (done.returncode, done.stderr) == (0, "")
