@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from normcli.backends.numpy import SMALL
 from normcli.calculate import STATE_ARRAYS, as_float_array, initial_state, run, run_stored
-from normcli.errors import InputError, NormcliError, count, printable, warn
+from normcli.errors import InputError, NormcliError, count, hint, printable, warn
 from normcli.options import PARTS, Show, Source
 from normcli.plan import Kind, either, flag, plan
 from normcli.read import read_tensor, read_written
@@ -230,14 +230,33 @@ def _outcomes(kind: Kind, inputs: list[str], options: dict[str, Any], show: Show
     if filled := _filled(kind, given, show):
         given = filled.options
     state: State | None = None
+    slow = False
     for index, text in enumerate(inputs):
         outcome = _streamed(kind, text, given, show, state, index, files)
         if outcome is None:
             read = read_tensor(text, key=show.key, dtype=given.get("dtype"))
             warn(read.warnings)
+            if not slow and (slow := _is_slow(read.array, show)):
+                hint(_SLOW)
             outcome = _outcome(kind, read.array, given, show, state)
         state = outcome.result.after
         yield outcome
+
+
+_SLOW = (
+    "float64 tensors of this size are slow without the compiled loops (normcli --version says why there are none); "
+    "to install normcli anew where there is a C compiler brings them"
+)
+
+
+def _is_slow(x: NDArray[Any], show: Show) -> bool:
+    """Whether a tensor takes long only because nothing was compiled."""
+    elsewhere = show.backend == "torch" or show.device is not None or show.steps
+    if x.dtype != np.float64 or x.size <= SMALL or elsewhere:
+        return False
+    from normcli import tiles
+
+    return tiles.compiled() is None
 
 
 def _streamed(

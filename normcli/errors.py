@@ -41,6 +41,12 @@ def warn(messages: Iterable[str]) -> None:
         sys.stderr.writelines(f"warning: {printable(message)}\n" for message in messages)
 
 
+def hint(message: str) -> None:
+    """Say what would help, in one line on standard error."""
+    if sys.stderr is not None:
+        sys.stderr.write(f"hint: {printable(message)}\n")
+
+
 def printable(text: str) -> str:
     """The text on one line, control characters (which a file name may hold) escaped.
 
