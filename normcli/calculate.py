@@ -112,9 +112,9 @@ def run(
 
 
 def run_stored(
-    x: Stored, settled: Plan, state: State, *, out: Stored | None, threads: int | None = None
+    x: Stored, settled: Plan, state: State, *, out: Stored | NDArray[Any] | None, threads: int | None = None
 ) -> Result | None:
-    """Run a planned calculation on a tensor that stays in its file, into another one or for its statistics alone.
+    """Run a planned calculation on a tensor that stays in its file; without ``out`` for its statistics alone.
 
     None where the tensor has to be in memory for it.
     """

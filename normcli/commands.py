@@ -264,16 +264,15 @@ def _streamed(
 ) -> Outcome | None:
     """The outcome of a large NPY file that is read slab by slab; None for all that must be in memory.
 
-    Its output goes to another NPY file, slab by slab too, or nowhere where it is not asked for.
+    Its output goes to another NPY file, slab by slab too, or into memory, or nowhere where it is not asked for.
     """
     path = show.output.replace("{i}", str(index)) if show.output else ""
-    if not show.streams or given.get("dtype") is not None or not (path or show.only in ("statistics", "running")):
+    if not show.streams or given.get("dtype") is not None:
         return None
     from normcli.stored import created, opened
     from normcli.write import is_replaceable, whole_file
 
-    if path and not (path.lower().endswith(".npy") and is_replaceable(path)):
-        return None
+    to_file = path.lower().endswith(".npy") and is_replaceable(path)
     x = opened(text)
     if x is None:
         return None
@@ -281,17 +280,21 @@ def _streamed(
         own.callback(x.close)
         if x.size <= SMALL:
             return None
-        settled = plan(kind.name, x.shape, x.dtype.newbyteorder("=").name, given)
+        native = x.dtype.newbyteorder("=")
+        settled = plan(kind.name, x.shape, native.name, given)
         state = initial_state(settled, given) if state is None else state
-        out = created(own.enter_context(whole_file(path)), x) if path else None
-        if out is not None:
+        out: Stored | NDArray[Any] | None = None
+        if to_file:
+            out = created(own.enter_context(whole_file(path)), x)
             files.held.callback(out.close)
+        elif path or show.only not in ("statistics", "running"):
+            out = np.empty(x.shape, native, order="F" if x.fortran_order else "C")
         with _progress(x):
             result = run_stored(x, settled, state, out=out, threads=show.threads)
         if result is None:
             raise _MustBeInMemory
         files.written.push(own.pop_all())
-        return Outcome(result=result, written=True)
+        return Outcome(result=result, written=to_file)
     return None
 
 

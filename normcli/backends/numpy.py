@@ -67,9 +67,9 @@ def normalize(
 
 
 def normalize_stored(
-    x: Stored, plan: Plan, state: State, *, out: Stored | None, threads: int | None = None
+    x: Stored, plan: Plan, state: State, *, out: Elements | None, threads: int | None = None
 ) -> Result | None:
-    """The same for a tensor in a file, slab by slab, into another file; without one, the statistics alone.
+    """The same for a tensor in a file, slab by slab, into ``out``; without one, the statistics alone.
 
     None where ``normcli.kernel`` cannot do it, and the tensor must be in memory.
     """
