@@ -71,7 +71,23 @@ def normalize(
     settled = plan(kind, tuple(tensor.shape), dtype_name(tensor), given)
     state = initial_state(settled, given)
     result = run(tensor, settled, state, backend=backend, device=device, out=out, steps=steps, threads=threads)
-    return replace(result, warnings=(*lost, *result.warnings)) if lost else result
+    return said(result, *lost, *assumed(settled, given))
+
+
+def said(result: Result, *more: str) -> Result:
+    """The result with more to be said of it, before its own warnings."""
+    return replace(result, warnings=(*more, *result.warnings)) if more else result
+
+
+def assumed(settled: Plan, given: Mapping[str, Any]) -> tuple[str, ...]:
+    """What is to be said where the running statistics were not given but are normalized with.
+
+    >>> assumed(plan("batch", (2, 3), "float64", {"mode": "eval"}), {})
+    ('no running statistics were given: eval mode takes 0 for the mean and 1 for the variance',)
+    """
+    if settled.source == "batch" or not {"running_mean", "running_var"}.isdisjoint(given):
+        return ()
+    return ("no running statistics were given: eval mode takes 0 for the mean and 1 for the variance",)
 
 
 def _with_state(kind: str, given: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from normcli.backends.numpy import SMALL
-from normcli.calculate import STATE_ARRAYS, as_float_array, initial_state, run, run_stored
+from normcli.calculate import STATE_ARRAYS, as_float_array, assumed, initial_state, run, run_stored, said
 from normcli.errors import InputError, NormcliError, count, hint, printable, warn
 from normcli.options import PARTS, Show, Source
-from normcli.plan import Kind, either, flag, plan
+from normcli.plan import Kind, Plan, either, flag, plan
 from normcli.read import read_tensor, read_written
 from normcli.result import Result, State
 
@@ -239,8 +239,21 @@ def _outcomes(kind: Kind, inputs: list[str], options: dict[str, Any], show: Show
             if not slow and (slow := _is_slow(read.array, show)):
                 hint(_SLOW)
             outcome = _outcome(kind, read.array, given, show, state)
+        if state is None:
+            outcome = replace(outcome, result=said(outcome.result, *assumed(outcome.result.plan, given)))
+            _explain_momentum(outcome.result.plan, given)
         state = outcome.result.after
         yield outcome
+
+
+def _explain_momentum(settled: Plan, given: Mapping[str, Any]) -> None:
+    """Say which way round momentum is, where what was typed is usual for the other way."""
+    momentum = given.get("momentum")
+    if settled.updates_running and momentum is not None and 0.5 < momentum < 1:
+        hint(
+            f"--momentum {momentum} is the weight of the new batch; "
+            f"{momentum} as the weight of the old value, as in Keras or cs231n, is --decay {momentum}"
+        )
 
 
 _SLOW = (
