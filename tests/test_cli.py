@@ -94,7 +94,7 @@ def test_nan_and_infinity_are_strings_and_read_back(normcli: Run) -> None:
 
 
 def test_eval_leaves_the_running_statistics_unchanged(normcli: Run) -> None:
-    running = document(normcli, "batch", BN1D, "--mode", "eval")["running"]
+    running = document(normcli, "batch", BN1D, "--mode", "eval", "--running-mean", "[0,0,0,0]")["running"]
     assert running == {"mean": [0.0] * 4, "var": [1.0] * 4, "num_batches_tracked": 0}
 
 
