@@ -528,7 +528,8 @@ INLINE void emit_chunk(const char *restrict x, char *restrict to, int64_t n, int
         } else {
             double d, e, deviation, y, y_low, scaled, sum, rest;
             TWO_SUM(d, e, value, -mean[s]);
-            e = fabs(d) <= DBL_MAX ? e - mean_low[s] : 0; /* infinity loses nothing */
+            e -= mean_low[s]; /* apart from the choice below: a load in it would keep this from going eight at a time */
+            e = fabs(d) <= DBL_MAX ? e : 0; /* infinity loses nothing */
             deviation = d + e;
             e -= deviation - d;
             d = deviation;
