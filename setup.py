@@ -1,6 +1,11 @@
 """The compiled inner loops of large tensors: built where there is a C compiler, left out where there is none."""
 
+import sysconfig
+
 from setuptools import Extension, setup
+
+# One wheel for all versions of Python from 3.11 on; those without the global lock have no stable interface.
+STABLE = not sysconfig.get_config_var("Py_GIL_DISABLED")
 
 setup(
     ext_modules=[
@@ -16,9 +21,10 @@ setup(
                 "-fno-trapping-math",
                 "-Wno-psabi",
             ],
-            py_limited_api=True,
+            define_macros=[("Py_LIMITED_API", "0x030B0000")] if STABLE else [],
+            py_limited_api=STABLE,
             optional=True,  # NumPy does the same, more slowly
         )
     ],
-    options={"bdist_wheel": {"py_limited_api": "cp311"}},
+    options={"bdist_wheel": {"py_limited_api": "cp311"}} if STABLE else {},
 )

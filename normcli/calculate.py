@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,8 +12,8 @@ from numpy.typing import NDArray
 
 from normcli.backends import backend as backend_named
 from normcli.backends.numpy import normalize_stored, numpy_dtype, rounded
-from normcli.errors import InputError
-from normcli.plan import FLOAT_DTYPES, KINDS, Plan, check_state_shape, either, plan
+from normcli.errors import InputError, repr_of
+from normcli.plan import FLOAT_DTYPES, KINDS, Plan, check_state_shape, either, plan, switch, whole
 from normcli.result import Result, State
 
 if TYPE_CHECKING:
@@ -41,8 +42,9 @@ def normalize(
     track_running_stats, running_mean, running_var, num_batches_tracked, normalized_shape, groups,
     channel_axis, ddof, running_ddof, convention, dtype; ``state`` and ``prefix`` name a file that
     holds the layer's numbers, and the layer in it. ``out`` is an array of the output's shape
-    and dtype to write to; ``steps=True`` keeps centered and normalized in the Result; ``threads``
-    is how many work on a large tensor (all cores by default; the result does not depend on it).
+    and dtype to write to (it may be ``x`` itself); ``steps=True`` keeps centered and normalized in the
+    Result; ``threads`` is how many work on a large tensor (all cores by default; the result does not
+    depend on it).
 
     Raises InputError (a ValueError) for what cannot be computed, UnavailableError where the backend
     or the device is missing.
@@ -57,6 +59,8 @@ def normalize(
     given = {
         _ALIASES.get(name, name): value for name, value in options.items() if value is not None or name == "momentum"
     }
+    if isinstance(given.get("dtype"), np.dtype):
+        given["dtype"] = given["dtype"].name
     lost: tuple[str, ...] = ()
     if {"state", "prefix"} & given.keys():
         given, lost = _with_state(kind, given)
@@ -67,7 +71,23 @@ def normalize(
     settled = plan(kind, tuple(tensor.shape), dtype_name(tensor), given)
     state = initial_state(settled, given)
     result = run(tensor, settled, state, backend=backend, device=device, out=out, steps=steps, threads=threads)
-    return replace(result, warnings=(*lost, *result.warnings)) if lost else result
+    return said(result, *lost, *assumed(settled, given))
+
+
+def said(result: Result, *more: str) -> Result:
+    """The result with more to be said of it, before its own warnings."""
+    return replace(result, warnings=(*more, *result.warnings)) if more else result
+
+
+def assumed(settled: Plan, given: Mapping[str, Any]) -> tuple[str, ...]:
+    """What is to be said where the running statistics were not given but are normalized with.
+
+    >>> assumed(plan("batch", (2, 3), "float64", {"mode": "eval"}), {})
+    ('no running statistics were given: eval mode takes 0 for the mean and 1 for the variance',)
+    """
+    if settled.source == "batch" or not {"running_mean", "running_var"}.isdisjoint(given):
+        return ()
+    return ("no running statistics were given: eval mode takes 0 for the mean and 1 for the variance",)
 
 
 def _with_state(kind: str, given: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -77,9 +97,12 @@ def _with_state(kind: str, given: dict[str, Any]) -> tuple[dict[str, Any], tuple
     path, prefix = given.pop("state", None), given.pop("prefix", None)
     if path is None:
         raise InputError("prefix names a layer of a file; give the file as state")
-    if kind not in KINDS:
+    for name, value in (("state", path), ("prefix", prefix)):
+        if not isinstance(value, str | PathLike | None):
+            raise InputError(f"{name} is {repr_of(value)}; it must be a {'file' if name == 'state' else 'name'}")
+    if not isinstance(kind, str) or kind not in KINDS:
         return given, ()  # the plan says which kinds there are
-    filled = with_state(KINDS[kind], given, str(path), prefix)
+    filled = with_state(KINDS[kind], given, str(path), None if prefix is None else str(prefix))
     return filled.options, filled.warnings
 
 
@@ -96,19 +119,18 @@ def run(
 ) -> Result:
     """Run a planned calculation on the backend of that name; a device implies torch."""
     _check(settled, state, threads)
+    steps = switch(steps, "steps")
     if device is not None and backend == "numpy":
         backend = "torch"
-    if out is not None and not hasattr(out, "dtype"):
-        raise InputError(f"out is a {type(out).__name__}; it must be an array of the output's shape and dtype")
-    if out is not None and (tuple(out.shape), dtype_name(out)) != (settled.shape, settled.dtype):
-        raise InputError(f"out is {tuple(out.shape)} {out.dtype}; the output is {settled.shape} {settled.dtype}")
+    if out is not None:
+        _check_out(out, x, settled)
     return backend_named(backend).normalize(x, settled, state, device=device, out=out, steps=steps, threads=threads)
 
 
 def run_stored(
-    x: Stored, settled: Plan, state: State, *, out: Stored | None, threads: int | None = None
+    x: Stored, settled: Plan, state: State, *, out: Stored | NDArray[Any] | None, threads: int | None = None
 ) -> Result | None:
-    """Run a planned calculation on a tensor that stays in its file, into another one or for its statistics alone.
+    """Run a planned calculation on a tensor that stays in its file; without ``out`` for its statistics alone.
 
     None where the tensor has to be in memory for it.
     """
@@ -120,8 +142,34 @@ def _check(settled: Plan, state: State, threads: int | None) -> None:
     for name in STATE_ARRAYS:
         if (array := getattr(state, name)) is not None:
             check_state_shape(settled, name, array.shape)  # carried over from a batch with other channels, perhaps
-    if threads is not None and (not isinstance(threads, int) or threads < 1):
-        raise InputError(f"threads is {threads}; it must be 1 or more")
+    if threads is not None and (whole(threads) or 0) < 1:
+        raise InputError(f"threads is {repr_of(threads)}; it must be a whole number, 1 or more")
+
+
+def _check_out(out: Any, x: Any, settled: Plan) -> None:
+    """Refuse what the output cannot be written to, before anything is."""
+    fits = is_torch(out) if is_torch(x) else type(out) in (np.ndarray, np.memmap)
+    if not fits:
+        wanted = "a torch tensor" if is_torch(x) else "a NumPy array"
+        raise InputError(f"out is a {type(out).__name__}; the output is {wanted}")
+    if (tuple(out.shape), dtype_name(out)) != (settled.shape, settled.dtype):
+        raise InputError(f"out is {tuple(out.shape)} {out.dtype}; the output is {settled.shape} {settled.dtype}")
+    if not is_torch(out) and not out.flags.writeable:
+        raise InputError("out is read-only")
+    if is_torch(out) and out.requires_grad:
+        raise InputError("out takes part in gradients, which writing to it would break; give out.detach()")
+    if _overlaps(out.shape, [s * out.itemsize for s in out.stride()] if is_torch(out) else out.strides, out.itemsize):
+        raise InputError("out overlaps itself; its elements must lie apart in memory")
+
+
+def _overlaps(shape: Sequence[int], strides: Sequence[int], itemsize: int) -> bool:
+    """Whether elements reach into one another; dimensions that interleave count as if they did."""
+    reach = itemsize
+    for stride, size in sorted((abs(stride), size) for stride, size in zip(strides, shape, strict=True) if size > 1):
+        if stride < reach:
+            return True
+        reach += stride * (size - 1)
+    return False
 
 
 def is_torch(x: Any) -> bool:
@@ -147,7 +195,7 @@ def as_float_array(x: Any, dtype: str | None = None, *, name: str = "the tensor"
     ('float64', 'float16')
     """
     if is_torch(x):
-        x = _array_of_tensor(x)
+        x = _array_of_tensor(x, name)
     if type(x).__name__ == "MaskedArray":
         raise InputError(f"{name} is a masked array; fill or drop what is masked first")
     try:
@@ -160,16 +208,21 @@ def as_float_array(x: Any, dtype: str | None = None, *, name: str = "the tensor"
             known = f"{either(FLOAT_DTYPES)}, or integers"
             raise InputError(f"{name} holds {array.dtype} values; only real numbers can be normalized: {known}")
         array = array.astype(np.float64)
-    if dtype is None or dtype == str(array.dtype) or dtype not in FLOAT_DTYPES:
+    if not isinstance(dtype, str) or dtype == str(array.dtype) or dtype not in FLOAT_DTYPES:
         return array  # an unknown name is refused by the plan, with the names that are known
     with np.errstate(over="ignore"):
         return rounded(array, dtype)
 
 
-def _array_of_tensor(x: Any) -> NDArray[Any]:
-    x = x.detach().cpu()
-    if dtype_name(x) != "bfloat16":
-        return np.asarray(x)
+def _array_of_tensor(x: Any, name: str) -> NDArray[Any]:
+    if str(x.layout) != "torch.strided":
+        raise InputError(f"{name} is sparse ({x.layout}); give its to_dense()")
+    try:
+        x = x.detach().cpu()
+        if dtype_name(x) != "bfloat16":
+            return np.asarray(x)
+    except (RuntimeError, TypeError) as error:  # a tensor without data, or of a dtype that NumPy has not
+        raise InputError(f"{name} cannot be read: {str(error).splitlines()[0]}") from None
     return np.asarray(x.float()).astype(numpy_dtype("bfloat16"))  # exact: NumPy cannot take bfloat16 itself
 
 

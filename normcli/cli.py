@@ -170,7 +170,10 @@ def _usage(error: typer.TyperException) -> tuple[str, int, str | None]:
 
 def _version(value: bool) -> None:
     if value:
-        print(f"normcli {__version__}")
+        from normcli import tiles
+
+        reason = tiles.why_not()
+        print(f"normcli {__version__} ({f'no compiled loops: {reason}' if reason else 'compiled loops'})")
         raise typer.Exit
 
 

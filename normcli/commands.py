@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from normcli.backends.numpy import SMALL
-from normcli.calculate import STATE_ARRAYS, as_float_array, initial_state, run, run_stored
-from normcli.errors import InputError, NormcliError, count, printable, warn
+from normcli.calculate import STATE_ARRAYS, as_float_array, assumed, initial_state, run, run_stored, said
+from normcli.errors import InputError, NormcliError, count, hint, printable, warn
 from normcli.options import PARTS, Show, Source
-from normcli.plan import Kind, either, flag, plan
+from normcli.plan import Kind, Plan, either, flag, plan
 from normcli.read import read_printed, read_tensor
 from normcli.result import Result, State
 
@@ -229,14 +229,46 @@ def _outcomes(kind: Kind, inputs: list[str], options: dict[str, Any], show: Show
     if filled := _filled(kind, given, show):
         given = filled.options
     state: State | None = None
+    slow = False
     for index, text in enumerate(inputs):
         outcome = _streamed(kind, text, given, show, state, index, files)
         if outcome is None:
             read = read_tensor(text, key=show.key, dtype=given.get("dtype"))
             warn(read.warnings)
+            if not slow and (slow := _is_slow(read.array, show)):
+                hint(_SLOW)
             outcome = _outcome(kind, read.array, given, show, state)
+        if state is None:
+            outcome = replace(outcome, result=said(outcome.result, *assumed(outcome.result.plan, given)))
+            _explain_momentum(outcome.result.plan, given)
         state = outcome.result.after
         yield outcome
+
+
+def _explain_momentum(settled: Plan, given: Mapping[str, Any]) -> None:
+    """Say which way round momentum is, where what was typed is usual for the other way."""
+    momentum = given.get("momentum")
+    if settled.updates_running and momentum is not None and 0.5 < momentum < 1:
+        hint(
+            f"--momentum {momentum} is the weight of the new batch; "
+            f"{momentum} as the weight of the old value, as in Keras or cs231n, is --decay {momentum}"
+        )
+
+
+_SLOW = (
+    "float64 tensors of this size are slow without the compiled loops (normcli --version says why there are none); "
+    "to install normcli anew where there is a C compiler brings them"
+)
+
+
+def _is_slow(x: NDArray[Any], show: Show) -> bool:
+    """Whether a tensor takes long only because nothing was compiled."""
+    elsewhere = show.backend == "torch" or show.device is not None or show.steps
+    if x.dtype != np.float64 or x.size <= SMALL or elsewhere:
+        return False
+    from normcli import tiles
+
+    return tiles.compiled() is None
 
 
 def _streamed(
@@ -244,16 +276,15 @@ def _streamed(
 ) -> Outcome | None:
     """The outcome of a large NPY file that is read slab by slab; None for all that must be in memory.
 
-    Its output goes to another NPY file, slab by slab too, or nowhere where it is not asked for.
+    Its output goes to another NPY file, slab by slab too, or into memory, or nowhere where it is not asked for.
     """
     path = show.output.replace("{i}", str(index)) if show.output else ""
-    if not show.streams or given.get("dtype") is not None or not (path or show.only in ("statistics", "running")):
+    if not show.streams or given.get("dtype") is not None:
         return None
     from normcli.stored import created, opened
     from normcli.write import is_replaceable, whole_file
 
-    if path and not (path.lower().endswith(".npy") and is_replaceable(path)):
-        return None
+    to_file = path.lower().endswith(".npy") and is_replaceable(path)
     x = opened(text)
     if x is None:
         return None
@@ -261,17 +292,21 @@ def _streamed(
         own.callback(x.close)
         if x.size <= SMALL:
             return None
-        settled = plan(kind.name, x.shape, x.dtype.newbyteorder("=").name, given)
+        native = x.dtype.newbyteorder("=")
+        settled = plan(kind.name, x.shape, native.name, given)
         state = initial_state(settled, given) if state is None else state
-        out = created(own.enter_context(whole_file(path)), x) if path else None
-        if out is not None:
+        out: Stored | NDArray[Any] | None = None
+        if to_file:
+            out = created(own.enter_context(whole_file(path)), x)
             files.held.callback(out.close)
+        elif path or show.only not in ("statistics", "running"):
+            out = np.empty(x.shape, native, order="F" if x.fortran_order else "C")
         with _progress(x):
             result = run_stored(x, settled, state, out=out, threads=show.threads)
         if result is None:
             raise _MustBeInMemory
         files.written.push(own.pop_all())
-        return Outcome(result=result, written=True)
+        return Outcome(result=result, written=to_file)
     return None
 
 

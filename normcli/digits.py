@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from decimal import Decimal  # imported where there is one, for the sake of a fast start
 
 _WIDEST = 1e9  # from here on fixed notation is harder to read than an exponent
 
@@ -15,8 +19,17 @@ def aligned(values: Iterable[float], precision: int) -> list[str]:
     (['1.0000', '-0.5000'], ['1.00e-07', '2.00e-07'], ['nan', '0.00', '1.00'])
     """
     numbers = [float(value) for value in values]
-    notation = common(max((abs(number) for number in numbers if math.isfinite(number)), default=0.0), precision)
-    return [decimal(number, notation) for number in numbers]
+    one = notation(numbers, precision)
+    return [decimal(number, one) for number in numbers]
+
+
+def notation(values: Iterable[float], precision: int) -> str:
+    """The notation of numbers that stand side by side.
+
+    >>> notation([1e-9, float("inf"), 2.5], 4)
+    '.4f'
+    """
+    return common(max((abs(value) for value in values if math.isfinite(value)), default=0.0), precision)
 
 
 def common(largest: float, precision: int) -> str:
@@ -38,15 +51,15 @@ def decimal(value: float, notation: str) -> str:
     return _unsigned_zero(format(value, notation))
 
 
-def computed(value: float, precision: int) -> str:
-    """One computed number within a formula: whole numbers bare, others with ``precision`` decimals.
+def computed(value: float, notation: str) -> str:
+    """One computed number within a formula: whole numbers bare, others in the notation that ``common`` gives.
 
-    >>> computed(3.0, 4), computed(4.66666, 4), computed(1e-05, 4)
+    >>> computed(3.0, ".4f"), computed(4.66666, ".4f"), computed(1e-05, ".4e")
     ('3', '4.6667', '1.0000e-05')
     """
     if math.isfinite(value) and value == math.floor(value) and abs(value) < _WIDEST:
         return written(value)
-    return aligned([value], precision)[0]
+    return decimal(value, notation)
 
 
 def written(value: float) -> str:
@@ -57,6 +70,20 @@ def written(value: float) -> str:
     """
     text = repr(float(value))
     return text.removesuffix(".0")
+
+
+def significant(value: Decimal, digits: int) -> str:
+    """A number rounded to so many significant digits, zeros at the end left out.
+
+    >>> from decimal import Decimal
+    >>> significant(Decimal("-0.000203333"), 4), significant(Decimal("1.5e-7"), 9), significant(Decimal("1e10"), 3)
+    ('-0.0002033', '1.5e-07', '1e+10')
+    """
+    near = round(value, digits - 1 - value.adjusted()).normalize() if value else value
+    if -5 <= near.adjusted() < 9:
+        return f"{near:f}"
+    sign, (first, *rest), _ = near.as_tuple()
+    return f"{'-' * sign}{first}{'.' * bool(rest)}{''.join(map(str, rest))}e{near.adjusted():+03d}"
 
 
 def short(value: float) -> str:
@@ -75,7 +102,7 @@ def factor(text: str) -> str:
     >>> factor("-2"), factor("3")
     ('(-2)', '3')
     """
-    return f"({text})" if text.startswith("-") else text
+    return f"({text})" if text.removeprefix("~").startswith("-") else text
 
 
 def _unsigned_zero(text: str) -> str:

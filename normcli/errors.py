@@ -41,6 +41,12 @@ def warn(messages: Iterable[str]) -> None:
         sys.stderr.writelines(f"warning: {printable(message)}\n" for message in messages)
 
 
+def hint(message: str) -> None:
+    """Say what would help, in one line on standard error."""
+    if sys.stderr is not None:
+        sys.stderr.write(f"hint: {printable(message)}\n")
+
+
 def printable(text: str) -> str:
     """The text on one line, control characters (which a file name may hold) escaped.
 
@@ -48,3 +54,16 @@ def printable(text: str) -> str:
     'a\\\\nb'
     """
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def repr_of(value: object, most: int = 60) -> str:
+    """What was given instead of what was asked for, as it may stand in a message: on one line, and not too long.
+
+    >>> repr_of("a"), repr_of([1] * 99, 12)
+    ("'a'", '[1, 1, 1,...')
+    """
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # of whatever is given; Python writes no integer of more than 4300 digits
+        return f"<{type(value).__name__}>"
+    return text if len(text) <= most else text[: most - 3] + "..."

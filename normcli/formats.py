@@ -448,8 +448,8 @@ def _formula(result: Result) -> Iterator[str]:
     yield "normalized = centered * rstd"
     scaled = f" * weight.reshape({channels})" if result.before.weight is not None else ""
     shifted = f" + bias.reshape({channels})" if result.before.bias is not None else ""
-    affine = f"(normalized{scaled}{shifted})" if scaled or shifted else "normalized"
-    yield f"output = {affine}.reshape({plan.shape})"
+    affine = f"normalized{scaled}{shifted}"
+    yield f"output = ({affine}).reshape({plan.shape})" if x == "view" else f"output = {affine}"
     if plan.updates_running:
         new = plan.new_weight(result.before.num_batches_tracked)
         n, by = layout.count, plan.running_ddof - plan.ddof  # of what is divided by n - ddof already

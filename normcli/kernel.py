@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from normcli.backends.numpy import regions_of, rounded
 from normcli.double import Double
-from normcli.plan import Plan, Shape
+from normcli.plan import Layout, Plan, Shape
 from normcli.result import State
 from normcli.stored import Stored
 
@@ -49,6 +49,7 @@ _BLOCK_SPAN = 64  # elements that lie side by side in memory, at least, wherever
 _SLAB_SPAN = 2**11
 _DOT = 8192  # longer dot products BLAS would split over threads of its own
 _PIECES = 16
+MOST_DIMENSIONS = 16  # as tiles.c has it; a tensor has fewer once dimensions of one purpose are merged
 
 _SPLITTER = 2.0**27 + 1
 
@@ -57,8 +58,7 @@ _SPLITTER = 2.0**27 + 1
 class Axes:
     """The tensor's dimensions in the order in which they lie in memory, and what each one is for.
 
-    ``order`` holds, for each, its place among the dimensions in which the plan thinks: the input's
-    own, the channel axis split in two for group norm.
+    ``order`` holds, for each, its place in the layout's view.
     """
 
     shape: Shape
@@ -107,65 +107,36 @@ class Axes:
         )
 
     def planned(self, values: NDArray[Any]) -> NDArray[Any]:
-        """An array of these dimensions in the plan's order."""
+        """An array of these dimensions in the view's order."""
         return values.transpose(np.argsort(self.order))
 
 
-def axes_of(plan: Plan, strides: Sequence[int] | None = None) -> Axes:
-    """The axes of a plan, the outermost in memory first (``strides`` of the split shape; C order without)."""
-    shape = split_shape(plan)
-    averaged, channel = _roles(plan)
-    order = tuple(range(len(shape)))
-    if strides is not None:
-        order = tuple(sorted(order, key=lambda axis: -abs(strides[axis]) if shape[axis] > 1 else -math.inf))
+def axes_of(layout: Layout, strides: Sequence[int]) -> Axes:
+    """The axes of a layout for a tensor of these strides, the outermost in memory first."""
+    shape, at = layout.view, layout.channel_axis
+    if at is not None and len(shape) > len(strides):  # the channel axis is split in two
+        strides = (*strides[:at], strides[at] * shape[at + 1], *strides[at:])
+    order = tuple(sorted(range(len(shape)), key=lambda axis: -abs(strides[axis]) if shape[axis] > 1 else -math.inf))
     return Axes(
         shape=tuple(shape[axis] for axis in order),
         order=order,
-        averaged=tuple(averaged[axis] for axis in order),
-        channel=tuple(channel[axis] for axis in order),
+        averaged=tuple(axis in layout.axes for axis in order),
+        channel=tuple(axis in layout.channels for axis in order),
     )
 
 
-def split_shape(plan: Plan) -> Shape:
-    """The input's shape, the channel axis split for group norm into groups and channels of a group."""
-    axis, pair = plan.layout.channel_axis, _pair(plan)
-    return plan.shape if axis is None or pair is None else (*plan.shape[:axis], *pair, *plan.shape[axis + 1 :])
+def takes(layout: Layout, x: NDArray[Any], output: NDArray[Any]) -> bool:
+    """Whether the inner loops can take these arrays as they lie; copies in C order they always can."""
+    axes = axes_of(layout, x.strides)
+    merged, *_ = axes.merged(*(in_order(array, layout, axes) for array in (x, output)))
+    return x.flags.aligned and output.flags.aligned and len(merged.shape) <= MOST_DIMENSIONS
 
 
-def split_strides(plan: Plan, strides: Sequence[int]) -> tuple[int, ...]:
-    """The strides of the split shape, from those of the input."""
-    axis, pair = plan.layout.channel_axis, _pair(plan)
-    if axis is None or pair is None:
-        return tuple(strides)
-    return (*strides[:axis], strides[axis] * pair[1], strides[axis], *strides[axis + 1 :])
-
-
-def in_order(elements: Elements, plan: Plan, axes: Axes) -> Elements:
+def in_order(elements: Elements, layout: Layout, axes: Axes) -> Elements:
     """A tensor with its dimensions as the axes have them; in a file they lie in that order."""
     if isinstance(elements, Stored):
         return elements.reshape(axes.shape)
-    return elements.reshape(split_shape(plan), copy=False).transpose(axes.order)
-
-
-def _pair(plan: Plan) -> tuple[int, int] | None:
-    """What the channel axis is split into."""
-    if plan.groups is None or plan.layout.channel_axis is None:
-        return None
-    pair = (plan.groups, plan.shape[plan.layout.channel_axis] // plan.groups)
-    return pair[::-1] if plan.convention.interleaved_groups else pair
-
-
-def _roles(plan: Plan) -> tuple[list[bool], list[bool]]:
-    """For each dimension of the split shape: whether it is averaged over, whether weight and bias have it."""
-    axis, rank = plan.layout.channel_axis, len(plan.shape)
-    averaged = [dimension in plan.layout.reported_axes for dimension in range(rank)]
-    if axis is None:
-        return averaged, averaged
-    channel = [dimension == axis for dimension in range(rank)]
-    if plan.groups is None:
-        return averaged, channel
-    pair = [True, False] if plan.convention.interleaved_groups else [False, True]
-    return [*averaged[:axis], *pair, *averaged[axis + 1 :]], [*channel[:axis], True, True, *channel[axis + 1 :]]
+    return elements.reshape(layout.view, copy=False).transpose(axes.order)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -246,10 +217,9 @@ def _work(plan: Plan, state: State, axes: Axes, x: Elements, output: Elements | 
     from normcli import tiles  # it builds on this module
 
     library = tiles.compiled()
-    aligned = all(array.flags.aligned for array in (x, output) if isinstance(array, np.ndarray))
-    if library is not None and aligned and len(axes.shape) <= tiles.MOST_DIMENSIONS:
-        return tiles.CompiledWork(library, plan, state, axes, x, output)
-    return Work(plan, state, axes, x, output)
+    if library is None:
+        return Work(plan, state, axes, x, output)
+    return tiles.CompiledWork(library, plan, state, axes, x, output)
 
 
 class Work:

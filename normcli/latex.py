@@ -1,8 +1,8 @@
 """The trace's arithmetic, ``(1 + 6 + 2) / 3``, as LaTeX: read as an expression, written as a formula.
 
-What is read is what ``normcli.steps`` writes: numbers, names, + - * / ^, parentheses, sqrt and sum, lists
-between commas, and ``...`` for terms left out. The symbols are those of the papers: gamma for weight, beta
-for bias, mu for the mean.
+What is read is what ``normcli.steps`` writes: numbers, names, + - * / ^, parentheses, functions, lists
+between commas, ``~`` before what is rounded, and ``...`` for terms left out. The symbols are those of
+the papers: gamma for weight, beta for bias, mu for the mean.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SYMBOLS = {
     "mean_square": r"\overline{x^2}", "normalized": r"\hat{x}", "output": "y", "weight": r"\gamma", "bias": r"\beta",
     "running_mean": r"\mu_{\mathrm{running}}", "running_var": r"\sigma^2_{\mathrm{running}}",
 }  # fmt: skip
-_TOKEN = re.compile(r"\s*(\.\.\.|(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|(?:nan|inf)(?!\w)|[A-Za-z_]\w*|[-+*/^(),=])")
+_TOKEN = re.compile(r"\s*(\.\.\.|(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|(?:nan|inf)(?!\w)|[A-Za-z_]\w*|[-+*/^(),=~])")
 _SPECIAL = str.maketrans(
     {
         "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
@@ -152,9 +152,9 @@ def _atom(tokens: list[str], at: int) -> tuple[Node, int]:
     if at >= len(tokens):
         raise ValueError("an expression ends too soon")
     token = tokens[at]
-    if token == "-":
+    if token in "-~":
         node, at = _atom(tokens, at + 1)
-        return Node("negative", (node,)), at
+        return Node("negative" if token == "-" else "about", (node,)), at
     if token == "(" or tokens[at + 1 : at + 2] == ["("]:
         start = at + 1 if token == "(" else at + 2
         inside, rest = _list(tokens[start:])
@@ -177,6 +177,7 @@ def _tex(node: Node) -> str:
         return " ".join(_terms(node))
     written = {
         "negative": lambda: f"-{_tex(one)}",
+        "about": lambda: rf"{{\sim}}{_tex(one)}",
         "=": lambda: rf"{_tex(one)} = {_tex(two)}",
         "*": lambda: rf"{_tex(one)} \cdot {_tex(two)}" if _has_digits(node) else rf"{_tex(one)} \, {_tex(two)}",
         "/": lambda: rf"\frac{{{_tex(_bare(one))}}}{{{_tex(_bare(two))}}}",
@@ -185,7 +186,7 @@ def _tex(node: Node) -> str:
         "sqrt": lambda: rf"\sqrt{{{_tex(one)}}}",
         "sum": lambda: rf"\sum {_tex(one)}",
     }
-    return written[node.op]()
+    return written[node.op]() if node.op in written else rf"\mathrm{{{escaped(node.op)}}}({_tex(one)})"
 
 
 def _terms(node: Node) -> Iterator[str]:

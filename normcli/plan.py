@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from normcli.conventions import CONVENTIONS, Convention
-from normcli.errors import InputError, count
+from normcli.errors import InputError, count, repr_of
 
 Shape = tuple[int, ...]
 
@@ -23,6 +23,7 @@ FLOAT_DTYPES = ("float16", "bfloat16", "float32", "float64")
 # What 1 + eps == 1 asks of the dtype that frameworks compute in: half inputs are computed in float32.
 _MACHINE_EPS = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-23, "bfloat16": 2.0**-23}
 
+_MOST_AXES = 64  # NumPy's own limit
 _MOST_LISTED = 4096  # channels whose divisors are listed in an error: more take long, to find and to read
 
 
@@ -62,11 +63,14 @@ KINDS: Mapping[str, Kind] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """How to look at the tensor: ``view`` is the shape to reshape to, the rest follows from it.
+    """How to look at the tensor, and what each dimension is for; the arithmetic reads nothing else of the kind.
+
+    ``view`` is the tensor's shape, the channel axis split in two for group norm: (groups, channels of one),
+    or the other way round where groups are interleaved.
 
     >>> layout = layout_of("group", (2, 6, 4), channel_axis=1, groups=3)
-    >>> layout.view, layout.axes, layout.count, layout.stats_shape
-    ((2, 1, 3, 2, 4), (1, 3, 4), 8, (2, 3))
+    >>> layout.view, layout.axes, layout.channels, layout.count, layout.stats_shape
+    ((2, 3, 2, 4), (2, 3), (1, 2), 8, (2, 3))
     """
 
     view: Shape
@@ -164,8 +168,8 @@ def plan(kind: str, shape: Shape, dtype: str, given: Mapping[str, Any]) -> Plan:
     _refuse_foreign_options(family, given)
     convention = _convention(given.get("convention", "torch"), family)
     dtype = given.get("dtype", dtype)
-    if dtype not in FLOAT_DTYPES:
-        raise InputError(f"dtype {dtype!r} is not known; use {either(FLOAT_DTYPES)}")
+    if not isinstance(dtype, str) or dtype not in FLOAT_DTYPES:
+        raise InputError(f"dtype {repr_of(dtype)} is not known; use {either(FLOAT_DTYPES)}")
     _check_shape(family, shape)
     groups = _groups(given) if "groups" in family.options else None
     normalized_shape = _normalized_shape(given, shape) if "normalized_shape" in family.options else None
@@ -210,37 +214,22 @@ def layout_of(
 
     An instance norm of two dimensions is one sample (C, L), as in torch.nn.InstanceNorm1d.
     """
+    rank = len(shape)
     if normalized_shape is not None:  # layer, rms: the trailing axes share one mean
-        kept = len(shape) - len(normalized_shape)
-        return Layout(
-            view=(math.prod(shape[:kept]), math.prod(normalized_shape)),
-            axes=(1,),
-            channels=(1,),
-            stats_shape=shape[:kept],
-            reported_axes=tuple(range(kept, len(shape))),
-        )
+        kept = rank - len(normalized_shape)
+        trailing = tuple(range(kept, rank))
+        return Layout(view=shape, axes=trailing, channels=trailing, stats_shape=shape[:kept], reported_axes=trailing)
     assert channel_axis is not None
-    first_spatial = {"batch": 0, "instance": len(shape) > 2, "group": 1}[kind]
-    samples = math.prod(shape[:first_spatial])
-    before = math.prod(shape[first_spatial:channel_axis])
     channels = shape[channel_axis]
-    after = math.prod(shape[channel_axis + 1 :])
-    averaged = tuple(axis for axis in range(first_spatial, len(shape)) if axis != channel_axis)
-    if kind == "batch":
+    if kind != "group":
+        first_spatial = {"batch": 0, "instance": rank > 2}[kind]
+        averaged = tuple(axis for axis in range(first_spatial, rank) if axis != channel_axis)
+        samples = {"batch": (), "instance": (math.prod(shape[:first_spatial]),)}[kind]
         return Layout(
-            view=(before, channels, after),
-            axes=(0, 2),
-            channels=(1,),
-            stats_shape=(channels,),
-            reported_axes=averaged,
-            channel_axis=channel_axis,
-        )
-    if kind == "instance":
-        return Layout(
-            view=(samples, before, channels, after),
-            axes=(1, 3),
-            channels=(2,),
-            stats_shape=(samples, channels),
+            view=shape,
+            axes=averaged,
+            channels=(channel_axis,),
+            stats_shape=(*samples, channels),
             reported_axes=averaged,
             channel_axis=channel_axis,
         )
@@ -252,12 +241,14 @@ def layout_of(
         )
         raise InputError(f"{count(channels, 'channel')} cannot be split into {count(groups, 'group')}; use {use}")
     width = channels // groups
+    pair = (width, groups) if interleaved else (groups, width)
+    kept_place = channel_axis + interleaved
     return Layout(
-        view=(samples, before, width, groups, after) if interleaved else (samples, before, groups, width, after),
-        axes=(1, 2, 4) if interleaved else (1, 3, 4),
-        channels=(2, 3),
-        stats_shape=(samples, groups),
-        reported_axes=tuple(range(1, len(shape))),
+        view=(*shape[:channel_axis], *pair, *shape[channel_axis + 1 :]),
+        axes=tuple(axis for axis in range(1, rank + 1) if axis != kept_place),
+        channels=(channel_axis, channel_axis + 1),
+        stats_shape=(shape[0], groups),
+        reported_axes=tuple(range(1, rank)),
         channel_axis=channel_axis,
     )
 
@@ -291,7 +282,7 @@ def either(choices: Iterable[object]) -> str:
 
 def _kind(name: str) -> Kind:
     if not isinstance(name, str) or name not in KINDS:
-        raise InputError(f"kind {name!r} is not known; use {either(KINDS)}")
+        raise InputError(f"kind {repr_of(name)} is not known; use {either(KINDS)}")
     return KINDS[name]
 
 
@@ -304,8 +295,8 @@ def _refuse_foreign_options(kind: Kind, given: Mapping[str, Any]) -> None:
 
 
 def _convention(name: str, kind: Kind) -> Convention:
-    if name not in CONVENTIONS:
-        raise InputError(f"convention {name!r} is not known; use {either(CONVENTIONS)}")
+    if not isinstance(name, str) or name not in CONVENTIONS:
+        raise InputError(f"convention {repr_of(name)} is not known; use {either(CONVENTIONS)}")
     convention = CONVENTIONS[name]
     if kind.name not in convention.eps:
         raise InputError(f"the {name} convention has no {kind.title}; it has {either(convention.eps)}")
@@ -321,35 +312,49 @@ def _check_shape(kind: Kind, shape: Shape) -> None:
         layout = {"batch": "(N, C)", "instance": "(N, C, L), or (C, L)", "group": "(N, C)"}
         needs = f"{layout[kind.name]} or more" if fewest == 2 else "one axis or more"
         raise InputError(f"{kind.name} needs {needs}; the tensor is {what}")
+    if kind.name == "group" and len(shape) == _MOST_AXES:
+        raise InputError(f"group splits the channel axis in two, and {_MOST_AXES} axes are the most that an array has")
 
 
 def _choice(given: Mapping[str, Any], name: str, choices: tuple[Any, ...], default: Any = None) -> Any:
     value = given.get(name, choices[0] if default is None else default)
-    if isinstance(value, bool) or value not in choices:
-        raise InputError(f"{name} is {value!r}; use {either(choices)}")
-    return choices[choices.index(value)]
+    try:
+        return choices[choices.index(None if isinstance(value, bool) else value)]
+    except (ValueError, RuntimeError):  # an array, or a tensor, is no truth value
+        raise InputError(f"{name} is {repr_of(value)}; use {either(choices)}") from None
 
 
 def _integer(given: Mapping[str, Any], name: str) -> int:
-    whole = _whole(given[name])
-    if whole is None:
-        raise InputError(f"{name} is {given[name]!r}; it must be a whole number")
-    return whole
+    number = whole(given[name])
+    if number is None:
+        raise InputError(f"{name} is {repr_of(given[name])}; it must be a whole number")
+    return number
 
 
-def _whole(value: Any) -> int | None:
-    """The value as an int, or None for what is not a whole number (2.0 and True are not)."""
+def whole(value: Any) -> int | None:
+    """The value as an int, or None for what is not a whole number of 64 bits (2.0 and True are not)."""
     try:
-        return None if isinstance(value, bool) else operator.index(value)
+        number = operator.index(value)
     except TypeError:
         return None
+    return None if isinstance(value, bool) or number.bit_length() > 63 else number
+
+
+def switch(value: Any, name: str) -> bool:
+    """The value of an option that is True or False, Python's or NumPy's; InputError for anything else."""
+    if type(value).__name__ != "bool":
+        raise InputError(f"{name} is {repr_of(value)}; use True or False")
+    return bool(value)
 
 
 def _number(given: Mapping[str, Any], name: str, *, least: float = 0.0, most: float = math.inf) -> float:
     value = given[name]
-    if isinstance(value, bool | str) or not hasattr(value, "__float__") or getattr(value, "shape", ()) != ():
-        raise InputError(f"{name} is {value!r}; it must be a number")
-    number = float(value)
+    try:
+        if isinstance(value, bool | str | bytes) or getattr(value, "shape", ()) != ():
+            raise TypeError
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(f"{name} is {repr_of(value)}; it must be a number") from None
     if not (least <= number <= most) or math.isinf(number):
         between = f"between {least:g} and {most:g}" if math.isfinite(most) else f"a finite number, {least:g} or more"
         raise InputError(f"{name} is {number:g}; it must be {between}")
@@ -364,10 +369,10 @@ def _eps(given: Mapping[str, Any], default: float | None, dtype: str) -> float:
 
 def _affine(given: Mapping[str, Any], default: bool) -> bool:
     parameters = [name for name in ("weight", "bias") if name in given]
-    affine = given.get("affine", default or bool(parameters))
+    affine = switch(given.get("affine", default or bool(parameters)), "affine")
     if parameters and not affine:
         raise InputError(f"{flag(parameters[0])} and --no-affine contradict each other; give one of them")
-    return bool(affine)
+    return affine
 
 
 def _momentum(given: Mapping[str, Any], default: float) -> float | None:
@@ -387,12 +392,12 @@ def _track_running_stats(kind: Kind, given: Mapping[str, Any]) -> bool:
     if not kind.has_running_stats:
         return False
     state = [name for name in ("running_mean", "running_var", "num_batches_tracked") if name in given]
-    track = given.get("track_running_stats", kind.name == "batch" or bool(state))
+    track = switch(given.get("track_running_stats", kind.name == "batch" or bool(state)), "track_running_stats")
     if state and not track:
         raise InputError(f"{flag(state[0])} and --no-track-running-stats contradict each other; give one of them")
     if given.get("num_batches_tracked") is not None and _integer(given, "num_batches_tracked") < 0:
         raise InputError(f"num_batches_tracked is {given['num_batches_tracked']}; it must be 0 or more")
-    return bool(track)
+    return track
 
 
 def _groups(given: Mapping[str, Any]) -> int:
@@ -407,9 +412,11 @@ def _groups(given: Mapping[str, Any]) -> int:
 def _normalized_shape(given: Mapping[str, Any], shape: Shape) -> Shape:
     value = given.get("normalized_shape", shape[-1:])
     sizes = value if isinstance(value, tuple | list) else (value,)
-    normalized = tuple(size for size in map(_whole, sizes) if size is not None)
+    normalized = tuple(size for size in map(whole, sizes) if size is not None)
     if not normalized or len(normalized) < len(sizes):
-        raise InputError(f"normalized_shape is {value!r}; give the last sizes of the tensor, such as {shape[-1:]}")
+        raise InputError(
+            f"normalized_shape is {repr_of(value)}; give the last sizes of the tensor, such as {shape[-1:]}"
+        )
     if normalized != shape[-len(normalized) :]:
         raise InputError(
             f"normalized_shape {normalized} does not end the tensor's shape {shape}; "

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from normcli.digits import aligned, common, computed, decimal, short, written
+from normcli.digits import aligned, common, computed, decimal, notation, short, written
 from normcli.plan import Plan
 from normcli.result import Result
 from normcli.steps import Trace
@@ -124,8 +124,9 @@ def _trace(trace: Trace, precision: int, *, full: bool) -> Section:
 def _value(value: float | list[float], precision: int, *, full: bool) -> str:
     if not isinstance(value, list):
         return aligned([value], precision)[0]
-    texts = [computed(number, precision) for number in value]
-    return ", ".join(texts if full or len(texts) <= 8 else [*texts[:_EDGE], _GAP, *texts[-_EDGE:]])
+    one = notation(value, precision)
+    shown = value if full or len(value) <= 8 else [*value[:_EDGE], *value[-_EDGE:]]
+    return ", ".join(_gapped([computed(number, one) for number in shown], len(value)))
 
 
 def _statistics(result: Result, precision: int, most: int) -> Section:

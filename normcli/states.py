@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 import numpy as np
 
 from normcli import npy, safetensors
+from normcli.backends import with_torch
 from normcli.calculate import STATE_ARRAYS, as_float_array
 from normcli.digits import short
 from normcli.errors import InputError, NormcliError, UnavailableError, count
@@ -542,14 +543,8 @@ def _loaded_by_torch(stream: BinaryIO, name: str) -> Any:
     import warnings
 
     what = f"{name} is a PyTorch checkpoint, a pickle"
-    try:
-        import torch
-    except ModuleNotFoundError as error:
-        if error.name != "torch":
-            raise
-        raise UnavailableError(f"{what}, which only torch may read, and it is not installed", _AS_SAFETENSORS) from None
-    except (ImportError, OSError) as error:
-        raise UnavailableError(f"{what}; torch is installed but cannot be imported: {error}") from None
+    missing = f"{what}, which only torch may read, and it is not installed"
+    torch = with_torch("torch", missing, _AS_SAFETENSORS, names=("__version__", "load"))
     version = tuple(int(part) for part in re.findall(r"\d+", torch.__version__)[:2])
     if version < _SAFE_TORCH:
         raise UnavailableError(

@@ -9,10 +9,10 @@
  * Built with -ffp-contract=off: an fma is where one is written, and every processor gives the same bits.
  */
 
-#define Py_LIMITED_API 0x030B0000
-#include <Python.h>
+#include <Python.h> /* of which setup.py says how much is used */
 #include <float.h>
 #include <math.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -46,6 +46,18 @@ typedef struct {
     double *sum, *sum_low, *squares, *squares_low; /* of a part of a longer group */
     const double *weight, *bias;
 } Slab;
+
+/* Its size and where each field lies, for normcli.tiles to compare with what it was told. */
+#define AT(field) (int64_t)offsetof(Slab, field)
+const int64_t normcli_slab[] = {
+    (int64_t)sizeof(Slab),
+    AT(rank), AT(dtype), AT(x_dtype), AT(centers),
+    AT(shape), AT(x_stride), AT(y_stride), AT(stat_stride), AT(param_stride),
+    AT(cut), AT(step), AT(whole_row), AT(n), AT(divisor), AT(eps),
+    AT(x), AT(y), AT(mean), AT(mean_low), AT(var), AT(rstd), AT(var_low), AT(rstd_low),
+    AT(sum), AT(sum_low), AT(squares), AT(squares_low), AT(weight), AT(bias),
+};
+#undef AT
 
 /* A run: the elements along the last dimension, for one place in the others. */
 typedef struct {
@@ -516,7 +528,8 @@ INLINE void emit_chunk(const char *restrict x, char *restrict to, int64_t n, int
         } else {
             double d, e, deviation, y, y_low, scaled, sum, rest;
             TWO_SUM(d, e, value, -mean[s]);
-            e -= mean_low[s];
+            e -= mean_low[s]; /* apart from the choice below: a load in it would keep this from going eight at a time */
+            e = fabs(d) <= DBL_MAX ? e : 0; /* infinity loses nothing */
             deviation = d + e;
             e -= deviation - d;
             d = deviation;

@@ -1,8 +1,9 @@
 """The compiled inner loops of ``normcli.kernel``, called with a description of each slab.
 
 ``tiles.c`` is compiled when the package is installed where there is a C compiler; without it,
-``compiled()`` is None, ``normcli.kernel`` does the same in NumPy, and float64 tensors stay with
-double-double arithmetic. Threads work at the same time: ctypes lets go of the interpreter's lock.
+``compiled()`` is None (``why_not()`` says why), ``normcli.kernel`` does the same in NumPy, and float64
+tensors stay with double-double arithmetic. Threads work at the same time: ctypes lets go of the
+interpreter's lock.
 """
 
 from __future__ import annotations
@@ -17,12 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from normcli import kernel
-from normcli.kernel import Axes, Elements, Partial, Region, Work, stats_region
+from normcli.kernel import MOST_DIMENSIONS, Axes, Elements, Partial, Region, Work, stats_region
 from normcli.plan import Plan
 from normcli.result import State
 from normcli.stored import Stored
 
-MOST_DIMENSIONS = 16  # as tiles.c has it; a tensor has fewer once dimensions of one purpose are merged
 TILE = 2**16  # elements of a tile: in single precision a quarter of a megabyte, which a second-level cache holds
 _DTYPES = ("float16", "bfloat16", "float32", "float64")
 _STATISTICS = ("mean", "mean_low", "var", "rstd", "var_low", "rstd_low")
@@ -44,17 +44,35 @@ class Slab(ctypes.Structure):
     )
 
 
-@cache
 def compiled() -> ctypes.CDLL | None:
-    """The compiled library, or None where it was not built."""
+    """The compiled library, or None where it cannot be used."""
+    return _found()[0]
+
+
+def why_not() -> str | None:
+    """Why there are no compiled loops, in words; None where there are."""
+    return _found()[1]
+
+
+@cache
+def _found() -> tuple[ctypes.CDLL | None, str | None]:
     found = importlib.util.find_spec("normcli._tiles")
     if found is None or found.origin is None:
-        return None
-    library = ctypes.CDLL(found.origin)
-    for name in ("whole", "moments", "finish", "emit"):
-        function = getattr(library, f"normcli_{name}")
-        function.argtypes, function.restype = [ctypes.POINTER(Slab)], None
-    return library
+        return None, "not compiled when normcli was installed"
+    try:
+        library = ctypes.CDLL(found.origin)
+        told = (ctypes.c_int64 * len(_SLAB)).in_dll(library, "normcli_slab")
+        for name in ("whole", "moments", "finish", "emit"):
+            function = getattr(library, f"normcli_{name}")
+            function.argtypes, function.restype = [ctypes.POINTER(Slab)], None
+    except (OSError, AttributeError, ValueError) as error:  # not to be loaded; without what is sought in it
+        return None, f"they cannot be loaded: {error}"
+    if [*told] != _SLAB:
+        return None, "they were compiled from another version of normcli"
+    return library, None
+
+
+_SLAB = [ctypes.sizeof(Slab), *(getattr(Slab, field[0]).offset for field in Slab._fields_)]
 
 
 class CompiledWork(Work):

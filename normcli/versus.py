@@ -30,9 +30,6 @@ Floats = NDArray[np.float64]
 # Significant bits, and the exponent of the least subnormal number.
 _BITS = {"float16": (11, -24), "bfloat16": (8, -133), "float32": (24, -149), "float64": (53, -1074)}
 
-# Options that a convention may set otherwise, as fields of a Plan.
-_CONVENTION_FIELDS = ("eps", "momentum", "running_ddof", "affine")
-
 # Gaps that rounding alone can explain need no other cause.
 _ROUNDING_ULPS = 1.0
 _CELLS = 5  # of the worst ones, that are listed
@@ -168,7 +165,7 @@ def sections(comparisons: list[Comparison]) -> list[Section]:
         [comparison.name, text]
         for comparison in comparisons
         for text in [*(_option_text(option, comparison) for option in comparison.options),
-                     *(text for key, text in comparison.causes if key not in _CONVENTION_FIELDS)]
+                     *(text for key, text in comparison.causes if key not in _MEANINGS)]
     ]  # fmt: skip
     cells = [
         [comparison.name, _place(at), f"{reference:.9g}", f"{other:.9g}", f"{units:.3g}"]
@@ -288,24 +285,29 @@ def _differing_options(x: NDArray[Any], result: Result, other: Plan) -> Iterator
     names = {"eps": "eps", "affine": "affine"}
     names |= {"momentum": "momentum", "running_ddof": "running_ddof"} if main.kind.has_running_stats else {}
     changes = {name: {name: getattr(other, name)} for name in names if getattr(other, name) != getattr(main, name)}
-    if other.layout.view != main.layout.view:
+    if other.layout != main.layout:
         changes["group_layout"] = {"layout": other.layout}
     for name, change in changes.items():
         alone = run(x, replace(main, **change), result.before)
         yield Option(
             name=name,
-            here="consecutive" if name == "group_layout" else getattr(main, name),
-            there="interleaved" if name == "group_layout" else getattr(other, name),
+            here=_grouping(main) if name == "group_layout" else getattr(main, name),
+            there=_grouping(other) if name == "group_layout" else getattr(other, name),
             output=_gap(result.output, alone.output),
             running=max(_gap(result.running_mean, alone.running_mean), _gap(result.running_var, alone.running_var)),
         )
+
+
+def _grouping(settled: Plan) -> str:
+    return "interleaved" if settled.convention.interleaved_groups else "consecutive"
 
 
 def _gap(a: Any, b: Any) -> float:
     if a is None or b is None:
         return 0.0
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    gap = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0.0, np.abs(a - b))
+    with np.errstate(all="ignore"):  # of infinities and NaN
+        gap = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0.0, np.abs(a - b))
     return float(gap.max())
 
 

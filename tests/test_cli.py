@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -93,7 +94,7 @@ def test_nan_and_infinity_are_strings_and_read_back(normcli: Run) -> None:
 
 
 def test_eval_leaves_the_running_statistics_unchanged(normcli: Run) -> None:
-    running = document(normcli, "batch", BN1D, "--mode", "eval")["running"]
+    running = document(normcli, "batch", BN1D, "--mode", "eval", "--running-mean", "[0,0,0,0]")["running"]
     assert running == {"mean": [0.0] * 4, "var": [1.0] * 4, "num_batches_tracked": 0}
 
 
@@ -423,3 +424,57 @@ def test_help_needs_neither_numpy_nor_rich(environment: dict[str, str], absent: 
 
 def test_the_import_check_can_fail(environment: dict[str, str]) -> None:
     assert "rich" in modules(environment, "batch", BN1D)
+
+
+MOMENTUM = (
+    "hint: --momentum 0.9 is the weight of the new batch; "
+    "0.9 as the weight of the old value, as in Keras or cs231n, is --decay 0.9\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--momentum", "0.9"], MOMENTUM),
+        (["--momentum", "0.9", "--convention", "keras"], MOMENTUM),
+        (["--momentum", "0.5"], ""),
+        (["--momentum", "1"], ""),
+        (["--momentum", "none"], ""),
+        (["--decay", "0.1"], ""),
+        (["--momentum", "0.9", "--no-track-running-stats"], ""),
+        (["--momentum", "0.9", "--mode", "eval", "--running-mean", "[1,2]"], ""),
+    ],
+    ids=" ".join,
+)
+def test_a_momentum_usual_for_the_other_way_round_is_explained(normcli: Run, options: list[str], said: str) -> None:
+    assert normcli("batch", "[[1,2],[3,5]]", "[[1,2],[3,5]]", *options).stderr == said
+
+
+ASSUMED = "no running statistics were given: eval mode takes 0 for the mean and 1 for the variance"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"mode": "eval"}, (ASSUMED,)),
+        ({"mode": "eval", "track_running_stats": False}, ()),
+        ({"mode": "eval", "running_mean": [0.0, 0.0]}, ()),
+        ({"mode": "eval", "running_var": [1.0, 1.0]}, ()),
+        ({"mode": "eval", "num_batches_tracked": 3}, (ASSUMED,)),
+        ({}, ()),
+    ],
+    ids=str,
+)
+def test_running_statistics_that_were_assumed_are_said(options: dict[str, Any], said: tuple[str, ...]) -> None:
+    from normcli import normalize
+
+    assert normalize([[1, 2], [3, 5]], "batch", **options).warnings == said
+
+
+def test_running_statistics_that_were_assumed_are_said_on_the_command_line(normcli: Run, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.ones((300, 300)))
+    for given in ("[[1,2],[3,5]]", "x.npy"):
+        assert normcli("batch", given, "--mode", "eval").stderr == f"warning: {ASSUMED}\n"
+    after = normcli("batch", "[[1,2],[3,5]]", "--save-state", "state.json")
+    assert after.returncode == 0
+    assert normcli("batch", "[[1,2],[3,5]]", "--mode", "eval", "--state", "state.json").stderr == ""

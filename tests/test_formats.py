@@ -91,7 +91,7 @@ centered = x - mean
 var = (centered**2).mean(axis=(1,), keepdims=True)
 rstd = np.divide(1, np.sqrt(var), out=np.zeros_like(var), where=var != 0)
 normalized = centered * rstd
-output = normalized.reshape((2, 2))
+output = normalized
 print(output)
 
 # With PyTorch, x and the rest being tensors:

@@ -152,6 +152,50 @@ def test_any_arrangement_in_memory(arranged: Any) -> None:
     assert worst(fast, exact) <= 0.5001
 
 
+def records(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The same numbers as a field of packed records, of which most are not aligned."""
+    packed = np.zeros(x.shape, np.dtype([("mark", "u1"), ("value", x.dtype)]))
+    packed["value"] = x
+    return packed["value"]
+
+
+def of_many_axes(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The same numbers with 18 axes, no two of which lie in memory as one would."""
+    spread = np.zeros((2,) * 18 + (2,), x.dtype)
+    apart = spread[..., 0].transpose(0, 1, *range(17, 1, -1))
+    apart[...] = x.reshape(apart.shape)
+    return apart
+
+
+@pytest.mark.parametrize("arranged", [records, of_many_axes])
+@pytest.mark.parametrize("where", ["x", "out"])
+@pytest.mark.usefixtures("arithmetic")
+def test_float64_that_c_cannot_take_keeps_its_digits(arranged: Any, where: str) -> None:
+    x = np.random.default_rng(4).normal(1e4, 1, size=(2,) * 18)
+    out = arranged(np.zeros(x.shape)) if where == "out" else None
+    fast = normcli.normalize(arranged(x) if where == "x" else x, "batch", out=out)
+    settled = plan("batch", x.shape, "float64", {})
+    exact = reference._small(x, settled, initial_state(settled, {}), out=None, steps=False)
+    assert worst(fast, exact) <= 1.0
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.usefixtures("arithmetic")
+def test_what_is_not_finite_is_what_the_reference_says(
+    layout: str, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reference, "SMALL", 0)
+    x, kind, given = seeded(layout, dtype, 0.3)
+    x.ravel()[[5, 700, 1000, 1200]] = np.nan, np.inf, -np.inf, np.inf
+    given["weight"].ravel()[:1] = 0.0
+    settled = plan(kind, x.shape, dtype, given)
+    state = initial_state(settled, given)
+    fast = normcli.normalize(x, kind, **given).output
+    exact = reference._small(x, settled, state, out=None, steps=False).output
+    np.testing.assert_array_equal(np.where(np.isfinite(fast), 0, fast), np.where(np.isfinite(exact), 0, exact))
+
+
 @pytest.mark.usefixtures("arithmetic")
 def test_a_constant_channel_is_exactly_the_bias() -> None:
     x = np.random.default_rng(5).normal(size=(500, 3, 50)).astype(np.float32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import ml_dtypes
@@ -10,6 +11,7 @@ import pytest
 from oracle import MOST_ULPS, Exact, exact, ulps
 
 import normcli
+from normcli.errors import InputError
 
 DTYPES = {"float16": np.float16, "bfloat16": ml_dtypes.bfloat16, "float32": np.float32, "float64": np.float64}
 
@@ -604,3 +606,57 @@ def test_shape_at_the_edge(case: tuple) -> None:
     kind, shape, options = case
     x = drawn(shape, mean=3.0)
     assert_accurate(normcli.normalize(x, kind, **options).output, by_definition(x, kind, options))
+
+
+def mapped(folder: Path, mode: str) -> Any:
+    np.save(folder / "out.npy", np.zeros((300, 300)))
+    return np.load(folder / "out.npy", mmap_mode=mode)
+
+
+@pytest.mark.parametrize("rows", [3, 300], ids=["small", "large"])
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        (lambda x, folder: mapped(folder, "r")[: len(x)], "out is read-only"),
+        (lambda x, folder: np.frombuffer(x.tobytes()).reshape(x.shape), "out is read-only"),
+        (lambda x, folder: np.lib.stride_tricks.as_strided(x, strides=(0, 8)), "out overlaps itself"),
+        (lambda x, folder: np.lib.stride_tricks.as_strided(x, strides=(8, 8)), "out overlaps itself"),
+        (lambda x, folder: np.lib.stride_tricks.as_strided(x[::-1], strides=(-8, 8)), "out overlaps itself"),
+        (lambda x, folder: np.ma.masked_array(x), "out is a MaskedArray; the output is a NumPy array"),
+        (lambda x, folder: memoryview(x.copy()), "out is a memoryview"),
+        (lambda x, folder: np.zeros(x.shape, ">f8"), "out is .* >f8; the output is .* float64"),
+    ],
+    ids=["map", "bytes", "broadcast", "overlapping", "backwards", "masked", "memory", "byte order"],
+)
+def test_an_out_that_cannot_be_written_is_refused_before_anything_is(
+    out: Any, message: str, rows: int, tmp_path: Path
+) -> None:
+    x = np.random.default_rng(3).normal(size=(rows, 300))
+    before, room = x.copy(), out(x, tmp_path)
+    with pytest.raises(InputError, match=message):
+        normcli.normalize(x.copy(), "layer", out=room)
+    np.testing.assert_array_equal(x, before)
+
+
+@pytest.mark.parametrize("rows", [3, 300], ids=["small", "large"])
+@pytest.mark.parametrize(
+    "out",
+    [lambda x: x, lambda x: x[::-1], lambda x: x.T, lambda x: mapped(Path(), "r+")[: len(x), : len(x)]],
+    ids=["x", "backwards", "transposed", "map"],
+)
+def test_an_out_that_shares_memory_with_the_input_is_right(
+    out: Any, rows: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    x = np.random.default_rng(3).normal(size=(rows, rows))
+    expected, room = normcli.normalize(x, "batch").output, out(x)
+    assert normcli.normalize(x, "batch", out=room).output is room
+    np.testing.assert_array_equal(room, expected)
+
+
+@pytest.mark.parametrize("rows", [3, 300], ids=["small", "large"])
+def test_an_out_that_shares_memory_with_the_weight_is_right(rows: int) -> None:
+    x = np.random.default_rng(3).normal(size=(rows, rows))
+    out = np.random.default_rng(4).normal(size=(rows, rows))
+    expected = normcli.normalize(x, "layer", weight=out[1].copy()).output
+    np.testing.assert_array_equal(normcli.normalize(x, "layer", weight=out[1], out=out).output, expected)

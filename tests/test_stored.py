@@ -8,15 +8,18 @@ import resource
 import subprocess
 import sys
 import threading
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 import normcli
 from normcli import commands, kernel, stored, tiles
 from normcli.calculate import initial_state, run_stored
+from normcli.cli import app
 from normcli.errors import InputError
 from normcli.npy import write_array
 from normcli.plan import plan
@@ -241,3 +244,21 @@ def test_a_helper_thread_does_not_outlive_an_interruption() -> None:
     with pytest.raises(KeyboardInterrupt):
         kernel._parallel(step, [(slice(i, i + 1),) for i in range(100)], 3)
     assert threading.active_count() == before
+
+
+@pytest.mark.parametrize(
+    "more", [[], ["--json"], ["--format", "csv", "--only", "statistics"]], ids=["table", "json", "csv"]
+)
+def test_the_numbers_of_a_file_are_held_once(more: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = np.random.default_rng(3).normal(size=(2**12, 2**12)).astype(np.float32)  # 64 MiB
+    path = str(saved(tmp_path / "x.npy", x))
+    monkeypatch.setattr(commands, "_render_all", lambda outcomes, show: None)  # what is printed takes longer than this
+    CliRunner().invoke(app, ["layer", path, *more])
+    tracemalloc.start()
+    try:
+        done = CliRunner().invoke(app, ["layer", path, "--threads", "2", *more])
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert done.exit_code == 0
+    assert peak < 1.4 * x.nbytes

@@ -199,3 +199,31 @@ def test_cuda_agrees_with_the_reference(kind: str) -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU here")
 def test_cuda_tensors_stay_on_their_device() -> None:
     assert normcli.normalize(torch.ones(2, 3, device="cuda"), "layer", backend="torch").output.is_cuda
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        (lambda x: x[:1].expand(2, 2), "out overlaps itself"),
+        (lambda x: np.zeros((2, 2), np.float32), "out is a ndarray; the output is a torch tensor"),
+        (lambda x: x.clone().requires_grad_(), "out takes part in gradients"),
+    ],
+    ids=["expanded", "array", "gradients"],
+)
+def test_an_out_that_cannot_be_written_is_refused(out: Any, message: str) -> None:
+    x = torch.tensor([[1.0, 3.0], [2.0, 6.0]])
+    with pytest.raises(InputError, match=message):
+        normcli.normalize(x, "layer", backend="torch", out=out(x))
+    assert x.tolist() == [[1.0, 3.0], [2.0, 6.0]]
+
+
+@pytest.mark.parametrize("backend", ["numpy", "torch"])
+def test_an_array_has_no_tensor_for_its_output(backend: str) -> None:
+    with pytest.raises(InputError, match="out is a Tensor; the output is a NumPy array"):
+        normcli.normalize(np.ones((2, 2), np.float32), "layer", backend=backend, out=torch.zeros(2, 2))
+
+
+def test_out_may_be_the_input() -> None:
+    x = torch.tensor([[1.0, 3.0], [2.0, 6.0]])
+    expected = normcli.normalize(x, "layer", backend="torch").output
+    assert torch.equal(normcli.normalize(x, "layer", backend="torch", out=x).output, expected)

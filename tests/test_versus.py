@@ -121,7 +121,7 @@ def test_which_option_matters_is_told_one_at_a_time() -> None:
 def test_interleaved_groups_are_a_difference_of_mlx() -> None:
     found = compared(np.arange(16.0).reshape(2, 8), "group", "mlx", groups=2)
     assert [option.name for option in found.options] == ["group_layout"]
-    assert found.output.max_abs > 0.1
+    assert found.output.max_abs > 0.01
 
 
 def test_a_dtype_rounds_the_input_and_says_so() -> None:
@@ -163,3 +163,22 @@ def test_documents_are_json() -> None:
 
 def test_nan_equals_nan() -> None:
     assert compared(np.array([[np.nan, 1.0], [1.0, 2.0]]), "layer", "torch").output.max_abs < 1e-15
+
+
+@pytest.mark.parametrize(("here", "there"), [("torch", "mlx"), ("mlx", "onnx")])
+@pytest.mark.parametrize("shape", [(4, 6, 64, 64), (2, 4, 3)])
+def test_interleaved_groups_are_named_once_with_their_effect(here: str, there: str, shape: tuple[int, ...]) -> None:
+    x = np.random.default_rng(7).normal(size=shape)
+    found = compared(x, "group", there, groups=2, convention=here, channel_axis=1)
+    layouts = {"torch": "consecutive", "onnx": "consecutive", "mlx": "interleaved"}
+    words = [row[1] for section in sections([found]) if section.title == "why" for row in section.rows]
+    assert [text for text in words if "interleaved" in text] == [
+        f"group_layout is {layouts[here]} here, {layouts[there]} in {there}: moves the output by "
+        f"{found.output.max_abs:.3g}. Channels are grouped interleaved (c mod G) by one, consecutively by the other."
+    ]
+    assert found.output.max_abs > 0.01
+
+
+def test_infinities_are_compared_without_a_word_of_numpy(normcli: Run) -> None:
+    done = normcli("batch", "[[1e200],[-1e200]]", "--versus", "keras")
+    assert (done.returncode, done.stderr) == (0, "")

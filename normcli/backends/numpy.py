@@ -67,9 +67,9 @@ def normalize(
 
 
 def normalize_stored(
-    x: Stored, plan: Plan, state: State, *, out: Stored | None, threads: int | None = None
+    x: Stored, plan: Plan, state: State, *, out: Elements | None, threads: int | None = None
 ) -> Result | None:
-    """The same for a tensor in a file, slab by slab, into another file; without one, the statistics alone.
+    """The same for a tensor in a file, slab by slab, into ``out``; without one, the statistics alone.
 
     None where ``normcli.kernel`` cannot do it, and the tensor must be in memory.
     """
@@ -80,10 +80,15 @@ def _large(
     x: NDArray[Any], plan: Plan, state: State, *, out: NDArray[Any] | None, threads: int | None = None
 ) -> Result | None:
     """The same by ``normcli.kernel``, in the order in which the elements lie in memory, or None."""
-    apart = out is not None and not np.may_share_memory(x, out)
+    from normcli import kernel  # small calculations need not wait for it
+
+    read = (x, state.weight, state.bias, state.running_mean, state.running_var)
+    apart = out is not None and not any(np.may_share_memory(out, values) for values in read if values is not None)
     output = out if out is not None and apart else np.empty_like(x)
+    if not kernel.takes(plan.layout, x, output):
+        x, output = np.require(x, requirements=("C", "A")), np.empty(x.shape, x.dtype)
     result = _by_kernel(x, plan, state, output, threads)
-    if result is None or out is None or apart:
+    if result is None or out is None or output is out:
         return result
     out[...] = output
     return replace(result, output=out)
@@ -95,9 +100,9 @@ def _by_kernel(x: Elements, plan: Plan, state: State, output: Elements | None, t
 
     if plan.dtype == "float64" and tiles.compiled() is None:
         return None
-    axes = kernel.axes_of(plan, kernel.split_strides(plan, x.strides))
-    values = kernel.in_order(x, plan, axes)
-    results = None if output is None else kernel.in_order(output, plan, axes)
+    axes = kernel.axes_of(plan.layout, x.strides)
+    values = kernel.in_order(x, plan.layout, axes)
+    results = None if output is None else kernel.in_order(output, plan.layout, axes)
     found = kernel.normalize(plan, state, axes, values, results, threads=threads)
     mean, var, rstd = (
         Double(*(axes.planned(part).reshape(plan.layout.stats_view) for part in pair if part is not None))

@@ -17,9 +17,14 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from normcli.errors import InputError, UnavailableError
+from normcli.errors import InputError, UnavailableError, repr_of
 from normcli.plan import Plan
 from normcli.result import Result, State
+
+# What a torch that is too old, or something else of that name, lacks is found out as this module is imported.
+_OUT_OF_MEMORY = torch.OutOfMemoryError
+_NORMS: dict[str, Any] = {"batch": functional.batch_norm, "instance": functional.instance_norm}
+_LAYER_NORM, _RMS_NORM, _GROUP_NORM = functional.layer_norm, functional.rms_norm, functional.group_norm
 
 
 def normalize(
@@ -40,12 +45,13 @@ def normalize(
     """
     _refuse(plan)
     is_tensor = isinstance(x, torch.Tensor)
-    place = _device(device or (str(x.device) if is_tensor else "cpu"), plan)
+    own = str(x.device) if is_tensor else "cpu"
+    place = _device(own if device is None else device, plan)
     try:
         with torch.no_grad(), _threads(threads):
             tensor = _tensor(x, plan.dtype, place)
             values = _calculate(tensor, plan, state, place, steps=steps)
-    except torch.OutOfMemoryError:
+    except _OUT_OF_MEMORY:
         raise UnavailableError(f"not enough memory on device {place} for shape {plan.shape}") from None
     except (ValueError, RuntimeError, NotImplementedError) as error:
         reason = str(error).strip().split("\n")[0]
@@ -100,8 +106,8 @@ def _refuse(plan: Plan) -> None:
 def _device(name: str, plan: Plan) -> torch.device:
     try:
         place = torch.device(name)
-    except RuntimeError:
-        raise InputError(f"device {name!r} is not known; use cpu, cuda, cuda:1 or mps") from None
+    except (RuntimeError, TypeError, ValueError):
+        raise InputError(f"device {repr_of(name)} is not known; use cpu, cuda, cuda:1 or mps") from None
     found = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
     found += ["mps"] if torch.backends.mps.is_available() else []
     index = place.index or 0
@@ -148,20 +154,19 @@ def _function(
     shape, axis = plan.normalized_shape, plan.layout.channel_axis
     if shape is not None:
         if plan.kind.centers:
-            return functional.layer_norm(x, shape, weight, bias, plan.eps)
-        return functional.rms_norm(x, shape, weight, plan.eps)
+            return _LAYER_NORM(x, shape, weight, bias, plan.eps)
+        return _RMS_NORM(x, shape, weight, plan.eps)
     assert axis is not None
     unbatched = plan.kind.name == "instance" and x.ndim == 2
     channels_second = x.movedim(axis, 0).unsqueeze(0) if unbatched else x.movedim(axis, 1)
     if plan.kind.name == "group":
         assert plan.groups is not None
-        y = functional.group_norm(channels_second.contiguous(), plan.groups, weight, bias, plan.eps)
+        y = _GROUP_NORM(channels_second.contiguous(), plan.groups, weight, bias, plan.eps)
     else:
-        function = functional.batch_norm if plan.kind.name == "batch" else functional.instance_norm
         own = plan.source == "batch"
         momentum = plan.new_weight(state.num_batches_tracked)
         kept = running if plan.track_running_stats else (None, None)
-        y = function(channels_second, kept[0], kept[1], weight, bias, own, momentum, plan.eps)
+        y = _NORMS[plan.kind.name](channels_second, kept[0], kept[1], weight, bias, own, momentum, plan.eps)
     return y.squeeze(0).movedim(0, axis) if unbatched else y.movedim(1, axis)
 
 

@@ -1,0 +1,111 @@
+"""tiles.c under the address and undefined-behaviour sanitizers, on arrays that lie in memory in every odd way.
+
+Run by hand, with gcc or clang on Linux: ``python tests/sanitize.py``. It compiles a copy of its own, runs
+itself with the sanitizer's library loaded first, and ends with what they found, or with nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+FLAGS = ["-O1", "-g", "-shared", "-fPIC", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi"]
+CHECKS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
+
+
+def main() -> int:
+    """Compile, and run the calculations in a process of their own."""
+    compiler = os.environ.get("CC", "gcc")
+    with tempfile.TemporaryDirectory() as folder:
+        library = Path(folder) / "tiles.so"
+        source = str(ROOT / "normcli" / "tiles.c")
+        include = f"-I{sysconfig.get_path('include')}"
+        subprocess.run([compiler, *FLAGS, *CHECKS, include, source, "-o", str(library), "-lm"], check=True)
+        runtime = subprocess.run([compiler, "-print-file-name=libasan.so"], capture_output=True, text=True, check=True)
+        settings = {
+            "LD_PRELOAD": runtime.stdout.strip(),
+            "ASAN_OPTIONS": "detect_leaks=0",  # Python's own, which live as long as it does
+            "UBSAN_OPTIONS": "print_stacktrace=1",
+            "PYTHONMALLOC": "malloc",  # so that every array ends where its memory does
+            "PYTHONPATH": str(ROOT),
+        }
+        command = [sys.executable, __file__, str(library)]
+        return subprocess.run(command, env=os.environ | settings, check=False).returncode
+
+
+def arranged(x: Any) -> Iterator[tuple[str, Any]]:
+    """The same numbers in memory in every odd way."""
+    import numpy as np
+
+    yield "C order", x.copy()
+    yield "Fortran order", np.asfortranarray(x)
+    yield "backwards", np.ascontiguousarray(x[::-1, :, ::-1])[::-1, :, ::-1]
+    yield "every other", np.repeat(x, 2, axis=2)[:, :, ::2]
+    yield "transposed", np.ascontiguousarray(x.transpose(2, 0, 1)).transpose(1, 2, 0)
+    packed = np.zeros(x.shape, np.dtype([("mark", "u1"), ("value", x.dtype)]))
+    packed["value"] = x
+    yield "packed records", packed["value"]
+    odd = np.zeros(x.nbytes + 1, np.uint8)[1:].view(x.dtype).reshape(x.shape)
+    odd[...] = x
+    yield "odd address", odd
+    yield "broadcast", np.broadcast_to(x[:1], x.shape)
+    yield "read-only", np.frombuffer(x.tobytes(), x.dtype).reshape(x.shape)
+
+
+def calculate(library: str) -> None:
+    """Every kind and dtype, on every arrangement; tiles and slabs small and of the usual size."""
+    from types import SimpleNamespace
+    from unittest import mock
+
+    import numpy as np
+
+    import normcli
+    from normcli import kernel, tiles
+    from normcli.backends import numpy as reference
+    from normcli.plan import FLOAT_DTYPES
+
+    with mock.patch("importlib.util.find_spec", lambda name: SimpleNamespace(origin=library)):
+        tiles._found.cache_clear()
+        assert tiles.compiled() is not None, tiles.why_not()
+    cases: list[tuple[str, tuple[int, ...], dict[str, Any]]] = [
+        ("batch", (9, 6, 35), {"channel_axis": 1}),
+        ("batch", (9, 35, 6), {"channel_axis": -1}),
+        ("batch", (300, 2, 3), {"channel_axis": -1}),
+        ("batch", (9, 6, 35), {"mode": "eval"}),
+        ("instance", (9, 35, 6), {"channel_axis": -1}),
+        ("layer", (5, 7, 1100), {}),
+        ("layer", (40, 7, 3), {"ddof": 1}),
+        ("layer", (2, 3, 350), {"normalized_shape": (3, 350)}),
+        ("group", (9, 6, 35), {"groups": 3}),
+        ("group", (9, 35, 6), {"groups": 3, "channel_axis": -1}),
+        ("group", (9, 35, 6), {"groups": 2, "channel_axis": -1, "convention": "mlx"}),
+        ("rms", (5, 7, 1100), {}),
+    ]
+    reference.SMALL = 0
+    rng = np.random.default_rng(0)
+    ran = 0
+    for tiny, (kind, shape, options), dtype in product((False, True), cases, FLOAT_DTYPES):
+        if tiny:
+            kernel.SLAB = kernel._LEAST_SLAB = 501
+            kernel._SLAB_SPAN, tiles.TILE = 31, 97
+        x = reference.rounded(rng.normal(0.3, 2.0, shape), dtype)
+        x.ravel()[[3, 50, 60]] = np.nan, np.inf, 0
+        parameters = options.get("normalized_shape", shape[-1:] if kind in ("layer", "rms") else None)
+        weight = rng.normal(size=parameters or shape[options.get("channel_axis", 1)])
+        for given, (_, array) in product(({}, {"weight": weight}), arranged(x)):
+            for out in (None, *(dict(arranged(x))[way] for way in ("backwards", "odd address"))):
+                normcli.normalize(array, kind, out=out, threads=2, **options, **given)
+                ran += 1
+    print(f"{ran} calculations, nothing found")
+
+
+if __name__ == "__main__":
+    sys.exit(calculate(sys.argv[1]) if len(sys.argv) > 1 and sys.argv[1].endswith(".so") else main())
