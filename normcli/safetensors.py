@@ -17,6 +17,7 @@ import numpy as np
 
 from normcli.errors import InputError, UnavailableError
 from normcli.npy import quoted, read_up_to, shown
+from normcli.text import json_document
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -141,26 +142,10 @@ def write(stream: BinaryIO, arrays: Mapping[str, NDArray[Any]]) -> None:
 
 
 def _document(header: bytes, name: str) -> dict[str, Any]:
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
-            seen: set[str] = set()
-            twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-            raise InputError(f"{name} has a bad safetensors header: {quoted(twice)} stands there twice")
-        return found
-
     try:
-        document = json.loads(header.decode("utf-8"), object_pairs_hook=unique)
-    except InputError:
-        raise
+        document = json_document(header.decode("utf-8"), f"the safetensors header of {name}")
     except UnicodeDecodeError:
         raise InputError(f"{name} has a bad safetensors header: it is not UTF-8") from None
-    except RecursionError:
-        raise InputError(f"{name} has a bad safetensors header: it is nested too deep") from None
-    except json.JSONDecodeError as error:
-        raise InputError(f"{name} has a bad safetensors header: {error.msg} at character {error.pos + 1}") from None
-    except ValueError:  # Python reads no integer of more than 4300 digits
-        raise InputError(f"{name} has a bad safetensors header: a number of thousands of digits") from None
     if not isinstance(document, dict):
         raise InputError(f"{name} has a bad safetensors header: it is not a JSON object")
     return document

@@ -48,6 +48,7 @@ _COLLECTIONS = {"params", "batch_stats"}  # flax keeps a layer's weight in one a
 _WRAPPERS = ("state_dict", "model_state_dict", "model")  # under which training scripts put the state_dict
 _NAMED_NORM = re.compile(r"norm|^[bgl]n|[bgl]n\d*$", re.IGNORECASE)
 
+_LONGEST_NAME = 1000  # characters; names nested in JSON could else grow as the square of the file
 _MOST_NUMBERS = 2**27  # in one array of a layer: 1 GiB as float64
 
 # weights_only ran code until 2.6.0 (CVE-2025-32434) and let memory be corrupted until 2.10.0 (CVE-2026-24747).
@@ -416,7 +417,10 @@ def _of_safetensors(stream: BinaryIO, size: int, name: str) -> Iterator[Array]:
 def _by_numbers(name: str) -> list[list[tuple[int, str]]]:
     """A key for sorting by the parts of a name, in which layer10 comes after layer2."""
     pieces = [re.split(r"([0-9]+)", part) for part in name.split(".")]
-    return [[(int(piece), "") if piece.isdecimal() else (-1, piece) for piece in part] for part in pieces]
+    # A number is longer than a smaller one: Python makes none of more than 4300 digits.
+    return [
+        [(len(n := piece.lstrip("0")), n) if piece.isdecimal() else (-1, piece) for piece in part] for part in pieces
+    ]
 
 
 def _of_stored(stream: BinaryIO, key: str, stored: safetensors.Stored, name: str) -> Array:
@@ -435,7 +439,7 @@ def _of_json(document: Any, name: str) -> Iterator[Array]:
     if isinstance(index, dict):
         files = listed(sorted(set(map(str, index.values()))), most=3)
         raise InputError(f"{name} is an index of the files {files}; give the one that holds the layer")
-    for key, value in _flat(document):
+    for key, value in _flat(document, name):
         if _is_known(key) and isinstance(value, list | int | float) and not isinstance(value, bool):
             yield _of_value(key, value, name)
 
@@ -451,12 +455,14 @@ def _of_value(key: str, value: Any, name: str) -> Array:
     )
 
 
-def _flat(document: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
+def _flat(document: Mapping[Any, Any], file: str) -> Iterator[tuple[str, Any]]:
     """The values of nested mappings under dotted names; a mapping that holds itself is taken once."""
     waiting: list[tuple[str, Any]] = [("", document)]
     seen: set[int] = set()
     while waiting:
         name, value = waiting.pop()
+        if len(name) > _LONGEST_NAME:
+            raise InputError(f"{file} has a name of more than {_LONGEST_NAME} characters: {shown(name)}")
         if not isinstance(value, Mapping):
             yield name, value
         elif id(value) not in seen:
@@ -468,36 +474,33 @@ def _of_zip(stream: BinaryIO, name: str) -> Iterator[Array]:
     from zipfile import ZipFile
 
     try:
-        with ZipFile(stream) as archive:
-            members = archive.infolist()
-            if any(member.filename.endswith("data.pkl") for member in members):
-                _check_stored(members, name)
-                stream.seek(0)
-                yield from _of_torch(stream, name)
-                return
-            if not any(member.filename.endswith(".npy") for member in members):
-                raise InputError(f"{name} holds no arrays")
-            for member in members:
-                key = member.filename.removesuffix(".npy")
-                if key != member.filename and _is_known(key):
-                    yield _of_member(stream, archive, member, f"{name}::{shown(key)}", key)
+        archive = ZipFile(stream)  # open as long as the stream: its arrays are read later
+        members = archive.infolist()
+        if any(member.filename.endswith("data.pkl") for member in members):
+            _check_stored(members, name)
+            stream.seek(0)
+            yield from _of_torch(stream, name)
+            return
+        if not any(member.filename.endswith(".npy") for member in members):
+            raise InputError(f"{name} holds no arrays")
+        for member in members:
+            key = member.filename.removesuffix(".npy")
+            if key != member.filename and _is_known(key):
+                yield _of_member(archive, member, f"{name}::{shown(key)}", key)
     except (NormcliError, MemoryError, GeneratorExit):
         raise
     except Exception as error:  # zipfile raises a dozen types on damaged archives
         raise _damaged(name, error) from None
 
 
-def _of_member(stream: BinaryIO, archive: Any, member: Any, inner: str, key: str) -> Array:
-    from zipfile import ZipFile
-
+def _of_member(archive: Any, member: Any, inner: str, key: str) -> Array:
     check_packing(member, inner)
     with archive.open(member) as packed:
         header = npy.read_header(cast(BinaryIO, packed), inner, bfloat16=True)
 
     def read() -> tuple[Any, tuple[str, ...]]:
         try:
-            # Opened anew, for by now the archive has been gone through and closed.
-            with ZipFile(stream) as again, again.open(member) as packed:
+            with archive.open(member) as packed:
                 data = cast(BinaryIO, packed)
                 stored = npy.read_header(data, inner, bfloat16=True)
                 return npy.as_floating(npy.read_data(data, stored, inner, member.file_size))
@@ -532,7 +535,7 @@ def _of_torch(stream: BinaryIO, name: str) -> Iterator[Array]:
             loaded = loaded[wrapper]
     if not isinstance(loaded, Mapping):
         raise InputError(f"{name} holds a {type(loaded).__name__}, not a state_dict", hint=_AS_SAFETENSORS)
-    for key, value in _flat(loaded):
+    for key, value in _flat(loaded, name):
         if _is_known(key) and hasattr(value, "detach"):
             yield _of_tensor(key, value, name)
 
