@@ -290,7 +290,7 @@ def _help(kind: str) -> str:
 def _command(kind: Kind) -> Callable[..., None]:
     """The function of a kind's command, its signature made from the options that the kind has."""
     several = kind.has_running_stats
-    help_text = "Literal, file or -" + ("; several are consecutive batches." if several else ".")
+    help_text = "Literal, file or -" + ("; several, or JSON Lines, are consecutive batches." if several else ".")
     argument = typer.Argument(metavar="INPUT..." if several else "INPUT", help=help_text, show_default=False)
     source = inspect.Parameter(
         "inputs",

@@ -17,7 +17,7 @@ from normcli.calculate import STATE_ARRAYS, as_float_array, initial_state, run, 
 from normcli.errors import InputError, NormcliError, count, printable, warn
 from normcli.options import PARTS, Show, Source
 from normcli.plan import Kind, either, flag, plan
-from normcli.read import read_tensor, read_written
+from normcli.read import read_tensor, read_tensors, read_written
 from normcli.result import Result, State
 
 if TYPE_CHECKING:
@@ -209,17 +209,21 @@ def _settled(inputs: list[str], options: Mapping[str, Any], show: Show) -> Show:
         from normcli.states import check_suffix
 
         check_suffix(show.save_state)
-    if show.output and len(inputs) > 1 and "{i}" not in show.output:
-        raise InputError(
-            f"--output {show.output} would be written {len(inputs)} times; "
-            "put {i} into the name for the number of the input"
-        )
+    _refuse_overwriting(show, len(inputs))
     for name in ("decimals", "input_decimals", "cells"):
         if getattr(show, name) not in (None, False) and show.expect is None:
             raise InputError(f"{flag(name)} is about an answer that is checked; give the answer with --expect")
     if show.expect is not None and len(inputs) > 1:
         raise InputError(f"--expect is the answer for one input; {len(inputs)} are given")
     return show
+
+
+def _refuse_overwriting(show: Show, times: int) -> None:
+    if show.output and times > 1 and "{i}" not in show.output:
+        raise InputError(
+            f"--output {show.output} would be written {times} times; "
+            "put {i} into the name for the number of the input"
+        )
 
 
 def _outcomes(kind: Kind, inputs: list[str], options: dict[str, Any], show: Show, files: Files) -> Iterator[Outcome]:
@@ -230,14 +234,25 @@ def _outcomes(kind: Kind, inputs: list[str], options: dict[str, Any], show: Show
     if filled := _filled(kind, given, show):
         given = filled.options
     state: State | None = None
-    for index, text in enumerate(inputs):
-        outcome = _streamed(kind, text, given, show, state, index, files)
-        if outcome is None:
-            read = read_tensor(text, key=show.key, dtype=given.get("dtype"))
-            warn(read.warnings)
-            outcome = _outcome(kind, read.array, given, show, state)
-        state = outcome.result.after
-        yield outcome
+    index = 0
+    for text in inputs:
+        streamed = _streamed(kind, text, given, show, state, index, files)
+        batches = [] if streamed else _batches(kind, text, given, show)
+        _refuse_overwriting(show, index + len(batches))
+        for outcome in [streamed] if streamed else (_outcome(kind, x, given, show, state) for x in batches):
+            state = outcome.result.after
+            index += 1
+            yield outcome
+
+
+def _batches(kind: Kind, text: str, given: Mapping[str, Any], show: Show) -> list[NDArray[Any]]:
+    """The tensors of an input: where several are consecutive batches, one for each line of JSON Lines."""
+    dtype = given.get("dtype")
+    several = kind.has_running_stats
+    read = read_tensors(text, key=show.key, dtype=dtype) if several else [read_tensor(text, key=show.key, dtype=dtype)]
+    for tensor in read:
+        warn(tensor.warnings)
+    return [tensor.array for tensor in read]
 
 
 def _streamed(
