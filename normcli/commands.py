@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from normcli.backends.numpy import SMALL
 from normcli.calculate import STATE_ARRAYS, as_float_array, initial_state, run, run_stored
-from normcli.errors import InputError, NormcliError, count, printable, warn
+from normcli.errors import InputError, NormcliError, complain, count, near, printable, warn
 from normcli.options import PARTS, Show, Source
 from normcli.plan import Kind, either, flag, plan
 from normcli.read import read_tensor, read_tensors, read_written
@@ -105,6 +105,8 @@ def check_files(files: list[str], *, as_json: bool, cells: bool) -> int:
     from normcli import worked
     from normcli.document import text
 
+    if files.count("-") > 1:
+        raise InputError("standard input (-) is given twice; it can be read once")
     code = 0
     tally = {"check": 0, "do not": 0, "could not be read": 0}
     for file in files:
@@ -113,7 +115,7 @@ def check_files(files: list[str], *, as_json: bool, cells: bool) -> int:
         except NormcliError as error:
             tally["could not be read"] += 1
             code = max(code, error.exit_code)
-            sys.stderr.write(f"error: {printable(str(error))}\n")
+            complain(str(error), error.hint)
             if as_json:
                 sys.stdout.write(text({"file": file, "error": str(error)}) + "\n")
             continue
@@ -184,10 +186,8 @@ def _settled(inputs: list[str], options: Mapping[str, Any], show: Show) -> Show:
         show = replace(show, format="json")
     show = replace(show, format=show.format or "table")
     if show.format not in FORMATS:
-        from difflib import get_close_matches
-
-        near = get_close_matches(str(show.format).lower(), FORMATS, 1)
-        hint = f"did you mean {near[0]}?" if near else None
+        meant = near(str(show.format).lower(), FORMATS)
+        hint = f"did you mean {meant}?" if meant else None
         raise InputError(f"--format is {show.format!r}; use {either(FORMATS)}", hint=hint)
     if show.picture and show.format != "table":
         raise InputError(f"--picture is drawn with tables; it has no place in --format {show.format}")

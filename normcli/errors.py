@@ -35,6 +35,24 @@ def count(number: int, noun: str, plural: str | None = None) -> str:
     return f"{number} {noun if number == 1 else plural or noun + 's'}"
 
 
+def near(word: str, names: Iterable[str]) -> str | None:
+    """The name that a word was probably meant to be, or None.
+
+    >>> near("epsilon", ["weight", "eps"])
+    'eps'
+    """
+    from difflib import get_close_matches  # only where something is wrong
+
+    close = get_close_matches(word, names, 1) if len(word) < 100 else []
+    return close[0] if close else None
+
+
+def complain(message: str, hint: str | None = None) -> None:
+    """Say on standard error what went wrong, in one line, and the way out in another."""
+    if sys.stderr is not None:
+        sys.stderr.write(f"error: {printable(message)}\n" + (f"hint: {printable(hint)}\n" if hint else ""))
+
+
 def warn(messages: Iterable[str]) -> None:
     """Say something about the results on standard error, a line each."""
     if sys.stderr is not None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from normcli.conventions import CONVENTIONS, Convention
-from normcli.errors import InputError, count
+from normcli.errors import InputError, count, near, printable
 
 Shape = tuple[int, ...]
 
@@ -300,11 +300,13 @@ def _refuse_foreign_options(kind: Kind, given: Mapping[str, Any]) -> None:
         if name not in kind.options:
             owners = [other.name for other in KINDS.values() if name in other.options]
             belongs = f"it belongs to {either(owners)}" if owners else "no kind has it"
-            raise InputError(f"{kind.name} has no option {name}; {belongs}")
+            meant = None if owners else near(name, kind.options)
+            hint = f"did you mean {meant}?" if meant else None
+            raise InputError(f"{kind.name} has no option {printable(name)[:60]}; {belongs}", hint)
 
 
 def _convention(name: str, kind: Kind) -> Convention:
-    if name not in CONVENTIONS:
+    if not isinstance(name, str) or name not in CONVENTIONS:
         raise InputError(f"convention {name!r} is not known; use {either(CONVENTIONS)}")
     convention = CONVENTIONS[name]
     if kind.name not in convention.eps:

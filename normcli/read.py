@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 import numpy as np
 
 from normcli import npy
-from normcli.errors import InputError, NormcliError, UnavailableError, count
+from normcli.errors import InputError, NormcliError, UnavailableError, count, near
 from normcli.npy import read_up_to, shown
 from normcli.plan import FLOAT_DTYPES
 from normcli.text import BLANKS, EXACT, Numbers, listed, looks_like_tensor, parse, parse_each, to_float64
@@ -190,19 +190,18 @@ def open_file(path: str) -> BinaryIO:
 
 
 def _missing(text: str, otherwise: str = ", and it is not a tensor literal") -> InputError:
-    from difflib import get_close_matches
     from pathlib import Path
 
     path = Path(text)
     try:
         if path.is_symlink():
-            return InputError(f"{shown(text)} is a link to a file that is not there")
+            return InputError(f"{_file_name(text)} is a link to a file that is not there")
         names = [entry.name for entry in path.parent.iterdir()]
     except OSError:  # also a name longer than any file's
         names = []
-    close = get_close_matches(path.name, names, n=1)
-    hint = f"did you mean {shown(str(path.with_name(close[0])))}?" if close else None
-    return InputError(f"no file {shown(text)}{otherwise}", hint=hint)
+    meant = near(path.name, names)
+    hint = f"did you mean {shown(str(path.with_name(meant)))}?" if meant else None
+    return InputError(f"no file {_file_name(text)}{otherwise}", hint=hint)
 
 
 def _file_name(path: str) -> str:
@@ -345,6 +344,22 @@ def check_packing(entry: Any, inner: str) -> None:
     if entry.file_size > _LARGE_MEMBER and entry.file_size > _TIGHT * entry.compress_size:
         packed, unpacked = entry.compress_size / 2**20, entry.file_size / 2**20
         raise InputError(f"{inner} would grow from {packed:.1f} to {unpacked:.0f} MiB; unpack it to NPY first")
+
+
+def read_file_text(path: str, name: str) -> str:
+    """The text of a file, or of standard input for ``-``, which ``name`` stands for in messages.
+
+    The errors are those of ``open_file`` and ``read_text``.
+
+    >>> read_file_text("/dev/null", "the file")
+    ''
+    """
+    with open_file(path) as stream:
+        try:
+            size = extent(stream)[1]
+            return read_text(stream, read_up_to(stream, _HEAD), size, name)
+        except OSError as error:
+            raise InputError(f"cannot read {name}: {error.strerror or error}") from None
 
 
 def read_text(stream: BinaryIO, head: bytes, size: int | None, name: str) -> str:

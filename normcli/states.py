@@ -20,7 +20,7 @@ import numpy as np
 from normcli import npy, safetensors
 from normcli.calculate import STATE_ARRAYS, as_float_array
 from normcli.digits import short
-from normcli.errors import InputError, NormcliError, UnavailableError, count
+from normcli.errors import InputError, NormcliError, UnavailableError, count, near
 from normcli.npy import quoted, read_up_to, shown
 from normcli.plan import KINDS, Kind, either
 from normcli.read import ZIP, Tensor, archive_bytes, check_packing, extent, open_file, read_text
@@ -130,14 +130,12 @@ class Checkpoint:
         return norms[0]
 
     def _unknown(self, prefix: str) -> InputError:
-        from difflib import get_close_matches
-
         names = [layer.prefix for layer in self.norms] or list(self.layers)
-        near = [name for name in names if f".{name}".endswith(f".{prefix}")]
-        near = near or [name for name in names if name.startswith(f"{prefix}.")]
-        near = near or get_close_matches(prefix, names, n=1)
-        hint = f"did you mean {either(map(shown, near[:3]))}?" if near else f"it holds {listed(names, most=5)}"
-        return InputError(f"{self.name} holds no layer {quoted(prefix)}", hint=hint if all(near) else None)
+        meant = [name for name in names if f".{name}".endswith(f".{prefix}")]
+        meant = meant or [name for name in names if name.startswith(f"{prefix}.")]
+        meant = meant or [name for name in [near(prefix, names)] if name is not None]
+        hint = f"did you mean {either(map(shown, meant[:3]))}?" if meant else f"it holds {listed(names, most=5)}"
+        return InputError(f"{self.name} holds no layer {quoted(prefix)}", hint=hint if all(meant) else None)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -317,7 +317,7 @@ def test_a_cell_longer_than_any_is_refused() -> None:
 
 
 def test_a_word_longer_than_a_file_name_is_no_file() -> None:
-    assert str(refusal_of("a" * 300)) == f"no file {'a' * 57}..., and it is not a tensor literal"
+    assert str(refusal_of("a" * 300)) == f"no file {'a' * 197}..., and it is not a tensor literal"
 
 
 @pytest.mark.parametrize("name", REFUSED)
