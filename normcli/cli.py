@@ -140,11 +140,22 @@ class Application(TyperGroup):
         except Exception as error:
             if "NORMCLI_DEBUG" in os.environ:
                 raise
+            if isinstance(error, ImportError) and not (error.name or "").startswith("normcli"):
+                fail(*_not_imported(error))
             fail(
                 f"this is a bug in normcli ({type(error).__name__}: {error})",
                 3,
                 hint="please report it with the command line; NORMCLI_DEBUG=1 shows where it happened",
             )
+
+
+def _not_imported(error: ImportError) -> tuple[str, int, str]:
+    """A library that is missing or broken: message, exit code, hint. NumPy says the reason last, after a page."""
+    reason: BaseException = error
+    while reason.__cause__ is not None:
+        reason = reason.__cause__
+    library = str(error.name or "a library").partition(".")[0]
+    return f"{library} cannot be imported: {str(reason).strip().partition(chr(10))[0]}", 3, "install normcli again"
 
 
 def fail(message: str, code: int, hint: str | None = None) -> NoReturn:

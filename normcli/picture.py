@@ -530,8 +530,12 @@ def figure_of(kind: str, shape: Shape, options: Mapping[str, Any]) -> Figure:
 
 def show_axes(kind: str, shape: Shape, options: Mapping[str, Any], *, as_json: bool, svg: str | None) -> None:
     """Print the picture of a kind, or its document; draw it into a file as well if one is named."""
+    if svg is not None:
+        from normcli.write import check_suffix
+
+        check_suffix(svg, [".svg"], "--svg")
     figure = figure_of(kind, shape, options)
-    if svg:
+    if svg is not None:
         from normcli import cube
         from normcli.write import write_text
 

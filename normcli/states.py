@@ -26,7 +26,7 @@ from normcli.plan import KINDS, Kind, either
 from normcli.read import ZIP, Tensor, archive_bytes, check_packing, extent, open_file, read_text
 from normcli.report import Section
 from normcli.text import EXACT, json_document, listed, numbers_of, to_float64
-from normcli.write import json_chunks, whole_file
+from normcli.write import check_suffix, json_chunks
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -591,14 +591,6 @@ def _of_tensor(key: str, tensor: Any, name: str) -> Array:
 # --- writing --------------------------------------------------------------------------------------
 
 
-def check_suffix(path: str) -> None:
-    """Refuse a state's file whose suffix names no format."""
-    from pathlib import PurePath
-
-    if PurePath(path).suffix.lower() not in _WRITERS:
-        raise InputError(f"cannot tell the format of {quoted(path)} by its suffix; use {either(_WRITERS)}")
-
-
 def state_arrays(result: Result) -> dict[str, NDArray[Any]]:
     """The layer's arrays after a calculation under torch's names, as its module's state_dict would have them.
 
@@ -627,17 +619,15 @@ def state_arrays(result: Result) -> dict[str, NDArray[Any]]:
     return arrays
 
 
-def save_state(path: str, result: Result) -> None:
-    """Write the state after a calculation in the format of the path's suffix, whole or not at all.
+def write_state_to(stream: BinaryIO, path: str, result: Result) -> None:
+    """Write the state after a calculation, in the format of the suffix of the path that it goes to.
 
-    The errors are those of ``check_suffix``, ``state_arrays`` and ``write.whole_file``.
+    The errors are those of ``check_suffix`` and ``state_arrays``.
     """
     from pathlib import PurePath
 
-    check_suffix(path)
-    arrays = state_arrays(result)
-    with whole_file(path) as stream:
-        _WRITERS[PurePath(path).suffix.lower()](stream, arrays)
+    check_suffix(path, FORMATS)
+    FORMATS[PurePath(path).suffix.lower()](stream, state_arrays(result))
 
 
 def _write_json(stream: BinaryIO, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -657,7 +647,7 @@ def _write_npz(stream: BinaryIO, arrays: Mapping[str, NDArray[Any]]) -> None:
                 npy.write_array(cast(BinaryIO, member), array)
 
 
-_WRITERS: Mapping[str, Callable[[BinaryIO, Mapping[str, NDArray[Any]]], None]] = {
+FORMATS: Mapping[str, Callable[[BinaryIO, Mapping[str, NDArray[Any]]], None]] = {
     ".json": _write_json,
     ".npz": _write_npz,
     ".safetensors": safetensors.write,
