@@ -483,7 +483,7 @@ def _evidence(found: Check) -> float:
     total = 0.0
     for quantity in found.quantities:
         if quantity.wrong.any():
-            with np.errstate(divide="ignore"):
+            with np.errstate(divide="ignore", over="ignore"):
                 cells = np.log10(quantity.difference.max() / quantity.allowed)
             total += float(np.clip(cells, 0.0, _MOST_EVIDENCE).sum())
     return total

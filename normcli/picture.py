@@ -524,7 +524,7 @@ def figure_of(kind: str, shape: Shape, options: Mapping[str, Any]) -> Figure:
     if len(shape) > _MOST_AXES:
         raise InputError(f"--shape has {len(shape)} axes; {_MOST_AXES} can be drawn")
     if math.prod(shape) > _MOST_ELEMENTS:
-        raise InputError(f"--shape holds {math.prod(shape):.3g} elements, more than any tensor has")
+        raise InputError(f"--shape holds more than {_MOST_ELEMENTS:.3g} elements, which is more than any tensor has")
     return Figure(plan(kind, shape, "float32", options))
 
 

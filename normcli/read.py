@@ -160,8 +160,8 @@ def _file(given: str, text: str, key: str | None) -> tuple[str, str | None] | No
     for path in (given, text):
         if _exists(path):
             return path, key
-    path, mark, name = text.rpartition("::")
-    return (path, name) if mark and _exists(path) else None
+    path, _, name = text.rpartition("::")
+    return (path, name) if path and _exists(path) else None
 
 
 def _exists(path: str) -> bool:
