@@ -430,6 +430,7 @@ class _Hypothesis:
         return tuple(slip.key for slip in self.slips)
 
 
+@np.errstate(all="ignore")  # what a slip makes of numbers near the largest does not fit, and that is all
 def _diagnosed(found: Check, question: _Question) -> Check:
     """The simplest explanations: one slip, a typing error or exchanged places, and only then two slips."""
     singles = list(_measured(_singles(question), question))
@@ -483,7 +484,7 @@ def _evidence(found: Check) -> float:
     total = 0.0
     for quantity in found.quantities:
         if quantity.wrong.any():
-            with np.errstate(divide="ignore", over="ignore"):
+            with np.errstate(divide="ignore"):
                 cells = np.log10(quantity.difference.max() / quantity.allowed)
             total += float(np.clip(cells, 0.0, _MOST_EVIDENCE).sum())
     return total

@@ -28,6 +28,8 @@ Shape = tuple[int, ...]
 BLANKS = " \t\r\n"
 EXACT = 1000  # decimals of a number written without any: half a unit of its last digit is 0.0
 
+_COARSEST = -308  # only zero can be written with fewer decimals, and 10**309 is beyond float64
+
 _DEEPEST = 64  # axes that NumPy can hold
 _LONGEST_INTEGER = 400  # digits; every integer longer than this is beyond float64
 _EXACT_INTEGERS = 2.0**53
@@ -86,7 +88,13 @@ class Written(float):
         _, _, fraction = mantissa.partition(".")
         if not fraction and not exponent:
             return EXACT
-        return EXACT if self.is_spelled else len(fraction) - int(exponent or 0)
+        if self.is_spelled:
+            return EXACT
+        try:
+            places = len(fraction) - int(exponent or 0)
+        except ValueError:  # Python reads no integer of more than 4300 digits
+            places = EXACT if exponent.startswith("-") else -EXACT
+        return max(_COARSEST, min(places, EXACT))
 
     @property
     def is_spelled(self) -> bool:

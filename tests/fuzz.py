@@ -308,7 +308,8 @@ def _text(rng: random.Random) -> str:
     end = rng.choice(["\n", "\r\n", "\r"])
     rows = end.join(sign.join(map(repr, row)) for row in table.tolist())
     return rng.choice([
-        lists, lists, lists, f"tensor({lists}, dtype=torch.float16)", f"tensor({lists}, device='cuda:0')", f"array({lists})",
+        lists, lists, lists, f"tensor({lists}, dtype=torch.float16)", f"tensor({lists}, device='cuda:0')",
+        f"array({lists})",
         str(array), repr(array), f"Parameter containing:\ntensor({lists})", rows, f"a{sign}b{end}{rows}",
         json.dumps({rng.choice(["data", "output", "input", "a"]): array.tolist(), "kind": "batch"}),
         "\n".join([lists] * rng.choice([2, 3])), "\n".join(json.dumps({"data": array.tolist()}) for _ in range(2)),

@@ -179,6 +179,24 @@ def test_a_bad_example_is_refused_in_the_words_of_every_reader(tmp_path: Path, t
     assert str(refused.value) == f"{path}{message}"
 
 
+ZEROS = {"beyond a C long": f"0e-{'7' * 30}", "beyond Python's own": f"0e-{'7' * 5000}", "large": f"0e{'7' * 30}"}
+
+
+@pytest.mark.parametrize("zero", ZEROS.values(), ids=ZEROS)
+def test_an_exponent_may_have_any_length(tmp_path: Path, zero: str) -> None:
+    (tmp_path / "x.json").write_text(text_of(input=f"[[1, -1, {zero}]]", expect='{"mean": [0]}'))
+    assert worked.check_file(tmp_path / "x.json")[1].ok
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_overflows_in_a_slip_is_only_no_explanation(tmp_path: Path) -> None:
+    options = '{"weight": [1e300, 1, 1]}'
+    (tmp_path / "x.json").write_text(
+        text_of(input="[[1e300, 1, -1]]", options=options, expect='{"normalized": [[1, 2, 3]]}')
+    )
+    assert not worked.check_file(tmp_path / "x.json")[1].ok
+
+
 @pytest.mark.parametrize("depth", range(940, 1000, 5))
 def test_no_depth_is_too_much_for_the_words_about_it(tmp_path: Path, depth: int) -> None:
     (tmp_path / "x.json").write_text(text_of(title="[" * depth + "]" * depth))
