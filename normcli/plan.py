@@ -279,6 +279,18 @@ def flag(option: str) -> str:
     return "--" + option.replace("_", "-")
 
 
+def number_of(place: Iterable[int], shape: Iterable[int]) -> int:
+    """The number of an element in C order; ``numpy.ravel_multi_index`` refuses the 64 axes that an array may have.
+
+    >>> number_of((1, 2), (3, 4))
+    6
+    """
+    number = 0
+    for index, size in zip(place, shape, strict=True):
+        number = number * size + index
+    return number
+
+
 def either(choices: Iterable[object]) -> str:
     """The choices as words.
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from normcli.digits import computed, factor, short, written
 from normcli.errors import InputError, count
-from normcli.plan import Plan
+from normcli.plan import Plan, number_of
 from normcli.result import Result
 
 _SHOWN = 8  # terms of a long sum that are written out when no element was asked for
@@ -66,7 +66,7 @@ class _Group:
 
     def __init__(self, result: Result, x: NDArray[Any], element: tuple[int, ...] | None) -> None:
         self.result, self.plan, layout = result, result.plan, result.plan.layout
-        flat = 0 if element is None else int(np.ravel_multi_index(element, self.plan.shape))
+        flat = 0 if element is None else number_of(element, self.plan.shape)
         at = np.unravel_index(flat, layout.view)
         averaged = [axis in layout.axes for axis in range(len(layout.view))]
         self._region = tuple(slice(None) if inside else int(i) for i, inside in zip(at, averaged, strict=True))

@@ -163,3 +163,16 @@ def test_documents_are_json() -> None:
 
 def test_nan_equals_nan() -> None:
     assert compared(np.array([[np.nan, 1.0], [1.0, 2.0]]), "layer", "torch").output.max_abs < 1e-15
+
+
+@pytest.mark.filterwarnings("error")
+def test_infinities_are_compared_without_a_warning() -> None:
+    x = np.array([[np.inf, 1.0], [1.0, 2.0]])
+    assert compared(x, "batch", "onnx").options
+
+
+def test_64_axes_are_compared_and_traced(normcli: Run) -> None:
+    """NumPy holds tensors of 64 axes, but does not number their elements."""
+    x = "[" * 64 + "1, 2" + "]" * 64
+    done = normcli("layer", x, "--versus", "torch", "--element", ",".join(["0"] * 63 + ["1"]), "--json")
+    assert (done.returncode, json.loads(done.stdout)["versus"][0]["name"]) == (0, "torch")
