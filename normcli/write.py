@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 _BLOCK = 2**14  # elements turned into Python numbers at a time: enough to be fast, too few to be felt
 _NOT_FINITE = re.compile(r"NaN|-?Infinity")
 _STREAMS = {"/dev", "/dev/fd"}  # /dev/stdout may be a regular file, but one that somebody else has open
+_ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+_on_their_way: set[Path] = set()  # files that are not yet in their place
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -163,45 +165,46 @@ def _beside(target: Path) -> Iterator[BinaryIO]:
     """A new file in the target's folder, moved over the target in the end."""
     mode = _mode(target)
     temporary = target.parent / f".normcli-{os.getpid()}-{os.urandom(4).hex()}.tmp"
-    try:
-        with _removed_by_signals(temporary), temporary.open("x+b") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        if mode is not None:
-            temporary.chmod(mode)
-        temporary.replace(target)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
+    with _removed_by_signals(temporary):
+        try:
+            with temporary.open("x+b") as stream:
+                yield stream
+                stream.flush()
+                os.fsync(stream.fileno())
+            if mode is not None:
+                temporary.chmod(mode)
+            temporary.replace(target)
+        except BaseException:
+            with suppress(OSError):
+                temporary.unlink()
+            raise
 
 
 @contextmanager
 def _removed_by_signals(temporary: Path) -> Iterator[None]:
-    """Until the block ends SIGTERM and SIGHUP, which end a process as it stands, remove the file first.
+    """Until the block ends, SIGTERM and SIGHUP remove the file before they end the process.
 
-    Ctrl-C needs no such thing: it is an exception. A signal that is ignored (nohup) stays ignored, and
-    only the main thread hears of any.
+    Ctrl-C needs no such thing: it is an exception. A signal that is ignored (nohup) or heard by
+    somebody else is left alone, and only the main thread can hear of any.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    ended = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    before = {number: handler for number in ended if (handler := signal.getsignal(number)) is not signal.SIG_IGN}
-
-    def remove(number: int, frame: object) -> None:
-        temporary.unlink(missing_ok=True)
-        signal.signal(number, before[number])  # which removes the next file, or ends the process
-        signal.raise_signal(number)
-
-    for number in before:
-        signal.signal(number, remove)
+    heard = threading.current_thread() is threading.main_thread()
+    taken = [number for number in _ENDING if heard and signal.getsignal(number) is signal.SIG_DFL]
+    for number in taken:
+        signal.signal(number, _end)
+    _on_their_way.add(temporary)
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        _on_their_way.discard(temporary)
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _end(number: int, frame: object) -> None:
+    for temporary in _on_their_way:
+        temporary.unlink(missing_ok=True)
+    signal.signal(number, signal.SIG_DFL)
+    signal.raise_signal(number)
 
 
 def _mode(target: Path) -> int | None:

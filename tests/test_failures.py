@@ -17,6 +17,7 @@ from conftest import Run
 from normcli import commands, stored
 from normcli.errors import InputError
 from normcli.plan import KINDS
+from normcli.write import whole_file, write_tensor
 
 BATCH = "[[1,2],[3,5]]"
 CUBE = "[[[1,2],[3,5]],[[0,2],[3,9]]]"
@@ -191,10 +192,21 @@ print(signal.getsignal(signal.SIGHUP) is signal.SIG_IGN, signal.getsignal(signal
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.npy"]
 
 
+def test_a_signal_that_somebody_hears_is_left_to_them(tmp_path: Path) -> None:
+    heard = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
+    try:
+        with whole_file(str(tmp_path / "y.npy")) as stream:
+            stream.write(b"whole")
+            signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert heard == [signal.SIGTERM]
+    assert (tmp_path / "y.npy").read_bytes() == b"whole"
+
+
 def test_files_are_written_in_other_threads_too(tmp_path: Path) -> None:
     from concurrent.futures import ThreadPoolExecutor
-
-    from normcli.write import write_tensor
 
     with ThreadPoolExecutor(1) as pool:
         pool.submit(write_tensor, str(tmp_path / "y.npy"), np.ones(3)).result()
