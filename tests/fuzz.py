@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch  # here, so that the seconds of its import are no case's
 
 from normcli import cli, npy, safetensors
 from normcli.__main__ import main as normcli_main
@@ -365,8 +366,6 @@ def _state_file(rng: random.Random) -> bytes:
 
 
 def _checkpoint(arrays: dict[str, Any]) -> bytes:
-    import torch
-
     stream = io.BytesIO()
     torch.save({name: torch.tensor(values) for name, values in arrays.items()}, stream)
     return stream.getvalue()
