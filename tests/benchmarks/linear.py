@@ -12,6 +12,7 @@ import json
 import sys
 import tempfile
 import time
+import warnings
 import zipfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -34,7 +35,8 @@ Maker = Callable[[int], bytes]
 
 def _zip(n: int, name: str, data: bytes) -> bytes:
     stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w") as archive:
+    with warnings.catch_warnings(), zipfile.ZipFile(stream, "w") as archive:
+        warnings.simplefilter("ignore")  # that a name is there twice
         for index in range(n // 100):
             archive.writestr(name.format(index), data)
     return stream.getvalue()
