@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import io
+import os
 import signal
 import sys
+
+from normcli.errors import complain
+
+_LEAST = 96 * 2**20  # bytes of address space that NumPy takes when it is imported, with some to spare
 
 
 def main() -> None:
@@ -13,6 +18,11 @@ def main() -> None:
     interrupted = signal.signal(signal.SIGINT, signal.SIG_DFL)
     if hasattr(signal, "SIGPIPE"):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `normcli ... | head -1` ends quietly
+    # NumPy's BLAS has no matrices to multiply here, and where memory is short it would end the process itself.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    if not _are_free(_LEAST):
+        complain(f"not enough memory: {_LEAST // 2**20} MiB are not free")
+        sys.exit(3)
     from normcli.cli import COMMANDS, fail, make_app
 
     if sys.stdout is None:
@@ -23,6 +33,17 @@ def main() -> None:
     named = [name for name in COMMANDS if arguments[:1] == [name]]
     signal.signal(signal.SIGINT, interrupted)
     make_app(named or COMMANDS)(args=arguments, prog_name="normcli")
+
+
+def _are_free(size: int) -> bool:
+    """Whether so many bytes can be had, found out without touching them."""
+    import mmap
+
+    try:
+        mmap.mmap(-1, size).close()
+    except (OSError, ValueError, MemoryError):
+        return False
+    return True
 
 
 def protected(arguments: list[str]) -> list[str]:

@@ -104,6 +104,7 @@ def _turned(question: Question, exact: Result) -> Check | None:
     return None
 
 
+@np.errstate(all="ignore")  # what a slip makes of numbers near the largest does not fit, and that is all
 def _judged(question: Question, exact: Result) -> Check:
     right = question.right
     rounded = ["rounded" if question.was_rounded else "plausible"] if question.may_be_rounded else []

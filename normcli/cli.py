@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 
 from normcli import __version__
 from normcli.conventions import CONVENTIONS
-from normcli.errors import NormcliError, printable
+from normcli.errors import InputError, NormcliError, complain
 from normcli.options import CALCULATION, PRESENTATION, Show, integers, offered, rows_of
 from normcli.plan import KINDS, Kind, either, flag
 
@@ -49,7 +49,7 @@ _EXAMPLES = {
     "check": (
         "normcli check homework.json",
         "normcli check examples/checks/*.json",
-        "normcli check homework.json --json",
+        "normcli check --init | normcli check -",
     ),
     "conventions": (
         "normcli conventions",
@@ -91,6 +91,23 @@ Commands: batch, instance, layer, group, rms, check, conventions, state, axes.
 normcli COMMAND --help shows more examples and every option; normcli --help describes the commands.
 """
 
+# What else the help of a command says; what stands in a FILE is read by normcli.worked.
+_EPILOGUES = {
+    "check": """\
+A FILE holds a calculation and the numbers claimed for it, as JSON:
+  kind            batch, instance, layer, group or rms
+  input           nested lists, or the path of a file beside this one
+  options         those of the kind's own command: {"eps": 1e-5, "weight": [1, 2]}
+  expect          what is claimed, any of mean, mean_square, var, var_unbiased, rstd,
+                  normalized, output, running_mean, running_var
+  decimals        with which the claims are printed [as they are written]
+  input_decimals  with which the input is printed, or "exact" [as it is written]
+  title, source   said with the verdict
+  slip            keys of the mistake that a false claim is kept for
+{"kind": "layer", "input": [[1, 2, 4, 1]], "expect": {"mean": [2], "var": [1.5]}}
+normcli check --init > homework.json writes one to start from."""
+}
+
 COMMANDS = (*KINDS, "check", "conventions", "state", "axes")
 
 # --- the commands ---------------------------------------------------------------------------------
@@ -123,6 +140,8 @@ class Application(TyperGroup):
         except Exception as error:
             if "NORMCLI_DEBUG" in os.environ:
                 raise
+            if isinstance(error, ImportError) and not (error.name or "").startswith("normcli"):
+                fail(*_not_imported(error))
             fail(
                 f"this is a bug in normcli ({type(error).__name__}: {error})",
                 3,
@@ -130,11 +149,18 @@ class Application(TyperGroup):
             )
 
 
+def _not_imported(error: ImportError) -> tuple[str, int, str]:
+    """A library that is missing or broken: message, exit code, hint. NumPy says the reason last, after a page."""
+    reason: BaseException = error
+    while reason.__cause__ is not None:
+        reason = reason.__cause__
+    library = str(error.name or "a library").partition(".")[0]
+    return f"{library} cannot be imported: {str(reason).strip().partition(chr(10))[0]}", 3, "install normcli again"
+
+
 def fail(message: str, code: int, hint: str | None = None) -> NoReturn:
     """Say what went wrong, in one line on standard error, and exit."""
-    if sys.stderr is not None:
-        lines = [f"error: {printable(message)}", *([f"hint: {printable(hint)}"] if hint else [])]
-        sys.stderr.write("\n".join(lines) + "\n")
+    complain(message, hint)
     sys.exit(code)
 
 
@@ -217,11 +243,24 @@ def _figure_option(name: str) -> Any:
 
 
 def check(
-    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Worked examples (JSON).", show_default=False)],
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="FILE...", help="Worked examples (JSON); - is standard input.", show_default=False),
+    ] = None,
+    init: Annotated[bool, typer.Option("--init", help="Print a worked example to start from.")] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON object for each file.")] = False,
     cells: Annotated[bool, typer.Option("--cells", help="Show every cell, and what is allowed for it.")] = False,
 ) -> None:
     """Verify worked examples and name the mistake in those that are wrong."""
+    if init and (files or json or cells):
+        raise InputError("--init prints a worked example and checks nothing; give it alone")
+    if init:
+        from normcli.worked import TEMPLATE
+
+        sys.stdout.write(TEMPLATE)
+        return
+    if not files:
+        raise InputError("check needs a FILE, or - for standard input", "normcli check --init prints one to start from")
     from normcli.commands import check_files
 
     _exit(check_files(files, as_json=json, cells=cells))
@@ -287,13 +326,14 @@ def _exit(code: int) -> None:
 
 
 def _help(kind: str) -> str:
-    return "\n\n".join([_SUMMARIES[kind], "\b\nExamples:\n" + "\n".join(f"  {line}" for line in _EXAMPLES[kind])])
+    blocks = ["Examples:\n" + "\n".join(f"  {line}" for line in _EXAMPLES[kind]), _EPILOGUES.get(kind)]
+    return "\n\n".join([_SUMMARIES[kind], *(f"\b\n{block}" for block in blocks if block)])
 
 
 def _command(kind: Kind) -> Callable[..., None]:
     """The function of a kind's command, its signature made from the options that the kind has."""
     several = kind.has_running_stats
-    help_text = "Literal, file or -" + ("; several are consecutive batches." if several else ".")
+    help_text = "Literal, file or -" + ("; several, or JSON Lines, are consecutive batches." if several else ".")
     argument = typer.Argument(metavar="INPUT..." if several else "INPUT", help=help_text, show_default=False)
     source = inspect.Parameter(
         "inputs",

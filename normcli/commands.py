@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from time import monotonic
@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from normcli.backends.numpy import SMALL
 from normcli.calculate import STATE_ARRAYS, as_float_array, assumed, initial_state, run, run_stored, said
-from normcli.errors import InputError, NormcliError, count, hint, printable, warn
+from normcli.errors import InputError, NormcliError, complain, count, hint, near, printable, room_for, warn
 from normcli.options import PARTS, Show, Source
 from normcli.plan import Kind, Plan, either, flag, plan
-from normcli.read import read_printed, read_tensor
+from normcli.read import read_printed, read_tensor, read_tensors
 from normcli.result import Result, State
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ class Files:
 def calculate(kind: Kind, inputs: list[str], options: dict[str, Any], show: Show) -> int:
     """Normalize the inputs one after the other, write and show every outcome; the exit code."""
     show = _settled(inputs, options, show)
+    _check_files(show)
     with ExitStack() as held:
         with ExitStack() as written:  # no file is in its place before all of them are whole
             files = Files(written=written, held=held)
@@ -62,18 +63,10 @@ def calculate(kind: Kind, inputs: list[str], options: dict[str, Any], show: Show
                 outcomes = list(_checked(kind, inputs[0], options, show))
             else:
                 outcomes = list(_outcomes(kind, inputs, options, show, files))
-            if show.save_state:
-                from normcli.states import save_state
-
-                save_state(show.save_state, outcomes[-1].result)
-            for index, outcome in enumerate(outcomes):
+            for outcome in outcomes:
+                _refuse_unshowable(outcome, show)
                 warn(outcome.result.warnings)
-                if show.output and not outcome.written:
-                    from normcli.write import write_tensor
-
-                    write_tensor(show.output.replace("{i}", str(index)), outcome.result.output)
-            if show.svg:
-                _keep_picture(outcomes, show, show.svg)
+            _write_files(outcomes, show, written)
         _render_all(outcomes, show)
     return int(any(outcome.check is not None and not outcome.check.ok for outcome in outcomes))
 
@@ -85,18 +78,33 @@ def _render_all(outcomes: list[Outcome], show: Show) -> None:
         _render(outcome, show, index if len(outcomes) > 1 else None)
 
 
-def _keep_picture(outcomes: list[Outcome], show: Show, path: str) -> None:
-    """Print everything on a screen of our own, and write what it shows."""
+def _write_files(outcomes: list[Outcome], show: Show, written: ExitStack) -> None:
+    """Write what is asked for into files that go to their places together."""
+    from normcli.write import whole_file, write_tensor_to
+
+    if show.save_state:
+        from normcli.states import write_state_to
+
+        write_state_to(written.enter_context(whole_file(show.save_state)), show.save_state, outcomes[-1].result)
+    for index, outcome in enumerate(outcomes):
+        if show.output and not outcome.written:
+            path = show.output.replace("{i}", str(index))
+            write_tensor_to(written.enter_context(whole_file(path)), path, outcome.result.output)
+    if show.svg:
+        written.enter_context(whole_file(show.svg)).write(_picture(outcomes, show).encode())
+
+
+def _picture(outcomes: list[Outcome], show: Show) -> str:
+    """What a screen of our own shows when everything is printed on it."""
     from contextlib import redirect_stdout
 
     from normcli import screen
     from normcli.report import headline
     from normcli.tables import Screen
-    from normcli.write import write_text
 
     with redirect_stdout(Screen()) as kept:
         _render_all(outcomes, replace(show, format="table"))
-    write_text(path, screen.svg(kept.runs(), headline(outcomes[0].result)))
+    return screen.svg(kept.runs(), headline(outcomes[0].result))
 
 
 def check_files(files: list[str], *, as_json: bool, cells: bool) -> int:
@@ -104,6 +112,8 @@ def check_files(files: list[str], *, as_json: bool, cells: bool) -> int:
     from normcli import verdict, worked
     from normcli.document import text
 
+    if files.count("-") > 1:
+        raise InputError("standard input (-) is given twice; it can be read once")
     code = 0
     tally = {"check": 0, "do not": 0, "could not be read": 0}
     for file in files:
@@ -112,7 +122,7 @@ def check_files(files: list[str], *, as_json: bool, cells: bool) -> int:
         except NormcliError as error:
             tally["could not be read"] += 1
             code = max(code, error.exit_code)
-            sys.stderr.write(f"error: {printable(str(error))}\n")
+            complain(str(error), error.hint)
             if as_json:
                 sys.stdout.write(text({"file": file, "error": str(error)}) + "\n")
             continue
@@ -183,10 +193,8 @@ def _settled(inputs: list[str], options: Mapping[str, Any], show: Show) -> Show:
         show = replace(show, format="json")
     show = replace(show, format=show.format or "table")
     if show.format not in FORMATS:
-        from difflib import get_close_matches
-
-        near = get_close_matches(str(show.format).lower(), FORMATS, 1)
-        hint = f"did you mean {near[0]}?" if near else None
+        meant = near(str(show.format).lower(), FORMATS)
+        hint = f"did you mean {meant}?" if meant else None
         raise InputError(f"--format is {show.format!r}; use {either(FORMATS)}", hint=hint)
     if show.picture and show.format != "table":
         raise InputError(f"--picture is drawn with tables; it has no place in --format {show.format}")
@@ -204,21 +212,62 @@ def _settled(inputs: list[str], options: Mapping[str, Any], show: Show) -> Show:
         raise InputError("standard input (-) is given twice; it can be read once")
     if show.prefix is not None and show.state is None:
         raise InputError("--prefix names a layer of a file; give the file with --state")
-    if show.save_state is not None:
-        from normcli.states import check_suffix
-
-        check_suffix(show.save_state)
-    if show.output and len(inputs) > 1 and "{i}" not in show.output:
+    more = show.expect or show.versus or show.element is not None or show.only not in (None, "output")
+    if show.format == "python" and more:
         raise InputError(
-            f"--output {show.output} would be written {len(inputs)} times; "
-            "put {i} into the name for the number of the input"
+            "--format python writes the calculation alone", hint="leave out --expect, --versus, --only and --trace"
         )
+    _refuse_overwriting(show, len(inputs))
     for name in ("decimals", "input_decimals", "cells"):
         if getattr(show, name) not in (None, False) and not show.expect:
             raise InputError(f"{flag(name)} is about an answer that is checked; give the answer with --expect")
     if show.expect and len(inputs) > 1:
         raise InputError(f"--expect is the answer for one input; {len(inputs)} are given")
     return show
+
+
+def _check_files(show: Show) -> None:
+    """Refuse files that cannot be written, or of which one would be written over the other."""
+    for name in ("output", "save_state", "svg"):
+        if (path := getattr(show, name)) is not None:
+            _check_format(name, path)
+    if show.output and show.save_state:
+        import re
+        from os.path import realpath
+
+        pattern = re.escape(realpath(show.output)).replace(r"\{i\}", "[0-9]+")
+        if re.fullmatch(pattern, realpath(show.save_state)):
+            raise InputError(f"--output and --save-state are the same file, {show.save_state}; give one another name")
+
+
+def _check_format(name: str, path: str) -> None:
+    from normcli.write import OUTPUTS, check_suffix
+
+    known: Iterable[str] = OUTPUTS if name == "output" else [".svg"]
+    if name == "save_state":
+        from normcli import states
+
+        known = states.FORMATS
+    check_suffix(path, known, flag(name))
+
+
+def _refuse_unshowable(outcome: Outcome, show: Show) -> None:
+    """Refuse what could not be printed in the end, before a file is in its place."""
+    plan = outcome.result.plan
+    if show.only == "running" and show.format != "json" and not plan.track_running_stats:
+        raise InputError("there are no running statistics to show", hint="they come with --track-running-stats")
+    if show.format == "python":
+        from normcli.formats import check_script
+
+        check_script(plan.shape)
+
+
+def _refuse_overwriting(show: Show, times: int) -> None:
+    if show.output and times > 1 and "{i}" not in show.output:
+        raise InputError(
+            f"--output {show.output} would be written {times} times; "
+            "put {i} into the name for the number of the input"
+        )
 
 
 def _outcomes(kind: Kind, inputs: list[str], options: dict[str, Any], show: Show, files: Files) -> Iterator[Outcome]:
@@ -229,20 +278,30 @@ def _outcomes(kind: Kind, inputs: list[str], options: dict[str, Any], show: Show
     if filled := _filled(kind, given, show):
         given = filled.options
     state: State | None = None
-    slow = False
-    for index, text in enumerate(inputs):
-        outcome = _streamed(kind, text, given, show, state, index, files)
-        if outcome is None:
-            read = read_tensor(text, key=show.key, dtype=given.get("dtype"))
-            warn(read.warnings)
-            if not slow and (slow := _is_slow(read.array, show)):
-                hint(_SLOW)
-            outcome = _outcome(kind, read.array, given, show, state)
-        if state is None:
-            outcome = replace(outcome, result=said(outcome.result, *assumed(outcome.result.plan, given)))
-            _explain_momentum(outcome.result.plan, given)
-        state = outcome.result.after
-        yield outcome
+    index, slow = 0, False
+    for text in inputs:
+        streamed = _streamed(kind, text, given, show, state, index, files)
+        batches = [] if streamed else _batches(kind, text, given, show)
+        _refuse_overwriting(show, index + len(batches))
+        if not slow and (slow := any(_is_slow(x, show) for x in batches)):
+            hint(_SLOW)
+        for outcome in [streamed] if streamed else (_outcome(kind, x, given, show, state) for x in batches):
+            if state is None:
+                outcome = replace(outcome, result=said(outcome.result, *assumed(outcome.result.plan, given)))
+                _explain_momentum(outcome.result.plan, given)
+            state = outcome.result.after
+            index += 1
+            yield outcome
+
+
+def _batches(kind: Kind, text: str, given: Mapping[str, Any], show: Show) -> list[NDArray[Any]]:
+    """The tensors of an input: where several are consecutive batches, one for each line of JSON Lines."""
+    dtype = given.get("dtype")
+    several = kind.has_running_stats
+    read = read_tensors(text, key=show.key, dtype=dtype) if several else [read_tensor(text, key=show.key, dtype=dtype)]
+    for tensor in read:
+        warn(tensor.warnings)
+    return [tensor.array for tensor in read]
 
 
 def _explain_momentum(settled: Plan, given: Mapping[str, Any]) -> None:
@@ -300,7 +359,8 @@ def _streamed(
             out = created(own.enter_context(whole_file(path)), x)
             files.held.callback(out.close)
         elif path or show.only not in ("statistics", "running"):
-            out = np.empty(x.shape, native, order="F" if x.fortran_order else "C")
+            with room_for(x.name, x.size * x.dtype.itemsize):
+                out = np.empty(x.shape, native, order="F" if x.fortran_order else "C")
         with _progress(x):
             result = run_stored(x, settled, state, out=out, threads=show.threads)
         if result is None:
@@ -478,8 +538,6 @@ def _sections(outcome: Outcome, show: Show) -> list[Section]:
     only = _part(outcome, show)
     every = sections(outcome.result, outcome.trace, show.precision, full=show.full)
     parts = [part for part in every if only in (None, part.part)]
-    if only == "running" and not parts:
-        raise InputError("there are no running statistics to show", hint="they come with --track-running-stats")
     if outcome.comparisons:
         from normcli import versus
 

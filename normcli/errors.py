@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class NormcliError(Exception):
@@ -26,6 +27,21 @@ class UnavailableError(NormcliError):
     exit_code = 3
 
 
+@contextmanager
+def room_for(name: str, bytes_: int) -> Iterator[None]:
+    """What is done within takes that much memory for ``name``; UnavailableError, in words, where it is not free.
+
+    >>> with room_for("x.npy", 2**20):
+    ...     raise MemoryError
+    Traceback (most recent call last):
+    normcli.errors.UnavailableError: x.npy needs 1 MiB of memory; they are not free
+    """
+    try:
+        yield
+    except MemoryError:
+        raise UnavailableError(f"{name} needs {bytes_ / 2**20:.0f} MiB of memory; they are not free") from None
+
+
 def count(number: int, noun: str, plural: str | None = None) -> str:
     """The number with its noun: ``count(1, "value")`` is '1 value', ``count(2, "value")`` '2 values'.
 
@@ -33,6 +49,24 @@ def count(number: int, noun: str, plural: str | None = None) -> str:
     '0 axes'
     """
     return f"{number} {noun if number == 1 else plural or noun + 's'}"
+
+
+def near(word: str, names: Iterable[str]) -> str | None:
+    """The name that a word was probably meant to be, or None.
+
+    >>> near("epsilon", ["weight", "eps"])
+    'eps'
+    """
+    from difflib import get_close_matches  # only where something is wrong
+
+    close = get_close_matches(word, names, 1) if len(word) < 100 else []
+    return close[0] if close else None
+
+
+def complain(message: str, hint: str | None = None) -> None:
+    """Say on standard error what went wrong, in one line, and the way out in another."""
+    if sys.stderr is not None:
+        sys.stderr.write(f"error: {printable(message)}\n" + (f"hint: {printable(hint)}\n" if hint else ""))
 
 
 def warn(messages: Iterable[str]) -> None:

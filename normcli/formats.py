@@ -382,24 +382,21 @@ def _written(rows: Iterable[Sequence[str]]) -> Iterator[str]:
 # --- Python -----------------------------------------------------------------------------------------
 
 
-def python(report: Report) -> Iterator[str]:
-    """A script that works the output out again in NumPy, a line for each named quantity.
-
-    Raises InputError for more numbers than anybody pastes.
-    """
-    result, plan = report.result, report.result.plan
-    if plan.shape and np.prod(plan.shape) > _SCRIPT:
+def check_script(shape: tuple[int, ...]) -> None:
+    """Refuse a tensor of more numbers than anybody pastes."""
+    if (numbers := math.prod(shape)) > _SCRIPT:
         raise InputError(
-            f"--format python spells every number out, and {int(np.prod(plan.shape))} are too many for a script",
+            f"--format python spells every number out, and {numbers} are too many for a script",
             hint="-o out.npy writes the output to a file, which numpy.load reads",
         )
+
+
+def python(report: Report) -> Iterator[str]:
+    """A script that works the output out again in NumPy, a line for each named quantity."""
+    result, plan = report.result, report.result.plan
     names = ["weight", "bias"]
     if plan.source == "running" or plan.updates_running:
         names += ["running_mean", "running_var"]
-    if report.check is not None or report.comparisons or report.only in ("statistics", "running", "trace"):
-        raise InputError(
-            "--format python writes the calculation alone", hint="leave out --expect, --versus, --only and --trace"
-        )
     given = {"x": report.x} | {name: getattr(result.before, name) for name in names}
     yield f"# {report.headline}\n" if report.headline else ""
     yield "import numpy as np\n\n"

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from normcli.errors import InputError, UnavailableError, count
+from normcli.errors import InputError, count, room_for
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -141,10 +141,8 @@ def read_data(stream: BinaryIO, header: Header, name: str, size: int | None = No
     there = None if size is None else size - header.data_offset
     if there is not None:
         _check_size(there, header.nbytes, name)
-    try:
+    with room_for(name, header.nbytes):
         flat = _of_unknown_size(stream, header, name) if there is None else _of_known_size(stream, header, name)
-    except MemoryError:
-        raise UnavailableError(f"{name} needs {header.nbytes / 2**20:.0f} MiB of memory; they are not free") from None
     if not header.dtype.isnative:
         flat = flat.byteswap(inplace=True).view(header.dtype.newbyteorder("="))
     return flat.reshape(header.shape, order="F" if header.fortran_order else "C")

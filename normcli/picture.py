@@ -524,14 +524,18 @@ def figure_of(kind: str, shape: Shape, options: Mapping[str, Any]) -> Figure:
     if len(shape) > _MOST_AXES:
         raise InputError(f"--shape has {len(shape)} axes; {_MOST_AXES} can be drawn")
     if math.prod(shape) > _MOST_ELEMENTS:
-        raise InputError(f"--shape holds {math.prod(shape):.3g} elements, more than any tensor has")
+        raise InputError(f"--shape holds more than {_MOST_ELEMENTS:.3g} elements, which is more than any tensor has")
     return Figure(plan(kind, shape, "float32", options))
 
 
 def show_axes(kind: str, shape: Shape, options: Mapping[str, Any], *, as_json: bool, svg: str | None) -> None:
     """Print the picture of a kind, or its document; draw it into a file as well if one is named."""
+    if svg is not None:
+        from normcli.write import check_suffix
+
+        check_suffix(svg, [".svg"], "--svg")
     figure = figure_of(kind, shape, options)
-    if svg:
+    if svg is not None:
         from normcli import cube
         from normcli.write import write_text
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from normcli.conventions import CONVENTIONS, Convention
-from normcli.errors import InputError, count, repr_of
+from normcli.errors import InputError, count, near, printable, repr_of
 
 Shape = tuple[int, ...]
 
@@ -270,6 +270,18 @@ def flag(option: str) -> str:
     return "--" + option.replace("_", "-")
 
 
+def number_of(place: Iterable[int], shape: Iterable[int]) -> int:
+    """The number of an element in C order; ``numpy.ravel_multi_index`` refuses the 64 axes that an array may have.
+
+    >>> number_of((1, 2), (3, 4))
+    6
+    """
+    number = 0
+    for index, size in zip(place, shape, strict=True):
+        number = number * size + index
+    return number
+
+
 def either(choices: Iterable[object]) -> str:
     """The choices as words.
 
@@ -291,7 +303,9 @@ def _refuse_foreign_options(kind: Kind, given: Mapping[str, Any]) -> None:
         if name not in kind.options:
             owners = [other.name for other in KINDS.values() if name in other.options]
             belongs = f"it belongs to {either(owners)}" if owners else "no kind has it"
-            raise InputError(f"{kind.name} has no option {name}; {belongs}")
+            meant = None if owners else near(name, kind.options)
+            hint = f"did you mean {meant}?" if meant else None
+            raise InputError(f"{kind.name} has no option {printable(name)[:60]}; {belongs}", hint)
 
 
 def _convention(name: str, kind: Kind) -> Convention:

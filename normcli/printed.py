@@ -62,7 +62,8 @@ class Printed:
         """The numbers in the dtype that holds them; float64 where it is not known."""
         from normcli.backends.numpy import rounded
 
-        return rounded(self.values, self.dtype) if self.dtype else self.values
+        with np.errstate(over="ignore"):
+            return rounded(self.values, self.dtype) if self.dtype else self.values
 
     @cached_property
     def shown(self) -> NDArray[np.bool_]:
@@ -92,7 +93,7 @@ class Printed:
         """How many significant digits each number shows: of a whole number those before its zeros, of 0 none."""
         magnitude = _magnitude(self.values)
         digits = np.where(self.shown, self.decimals, 0) + magnitude + 1
-        whole = ~self.shown & (magnitude >= 0) & (magnitude < 16)
+        whole = ~self.shown & np.isfinite(self.values) & (magnitude >= 0) & (magnitude < 16)
         for at in np.argwhere(whole):
             digits[tuple(at)] = len(str(abs(int(self.values[tuple(at)]))).rstrip("0"))
         return np.where((self.values == 0) | ~np.isfinite(self.values), 0, digits)

@@ -7,16 +7,17 @@ import io
 import os
 import stat
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import numpy as np
 
 from normcli import npy
-from normcli.errors import InputError, NormcliError, UnavailableError, count
+from normcli.errors import InputError, NormcliError, UnavailableError, count, near
 from normcli.npy import read_up_to, shown
 from normcli.plan import FLOAT_DTYPES
-from normcli.text import BLANKS, Numbers, listed, looks_like_tensor, parse, to_float64
+from normcli.text import BLANKS, Numbers, listed, looks_like_tensor, parse, parse_each, to_float64
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from normcli.printed import Printed
 
 MOST_TEXT = 512 * 2**20  # bytes of text; of a pipe, bytes of an archive too
+
+Parse = Callable[[str, str], list[Numbers]]  # the tensors of a text, which the second word names in messages
 
 _CHUNK = 2**20
 _HEAD = 8  # bytes that tell the formats apart
@@ -34,8 +37,8 @@ _FOREIGN = {
     b"\x80": "looks like a Python pickle, which is never loaded; save the tensor as NPY",
     b"\x89HDF": "is an HDF5 file; save the tensor as NPY",
 }
-_LARGE_MEMBER = 2**30  # bytes from which on a member that is packed tightly is taken for a bomb
-_TIGHT = 100  # times smaller than unpacked
+_LARGE_MEMBER = 2**26  # bytes from which on a member that is packed tightly is taken for a bomb
+_TIGHT = 100  # times smaller than unpacked; numbers that differ do not pack to a tenth
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +69,17 @@ def read_tensor(
     ([[1.0, 2.5]], ('-1e-400 rounds to 0',))
     """
     return _read(given, what, key, stdin, dtype, keep=False)[0]
+
+
+def read_tensors(
+    given: str, *, what: str = "the tensor", key: str | None = None, dtype: str | None = None
+) -> list[Tensor]:
+    """As ``read_tensor``, every tensor where the text is JSON Lines: one document to a line.
+
+    >>> [tensor.array.tolist() for tensor in read_tensors("[1, 2]\\n[3, 4]")]
+    [[1.0, 2.0], [3.0, 4.0]]
+    """
+    return [tensor for tensor, _ in _read_all(given, what, key, None, dtype, lambda t, n: parse_each(t, n, key=key))]
 
 
 def read_printed(
@@ -100,22 +114,26 @@ def read_tensor_text(text: str, what: str = "the tensor", *, key: str | None = N
 def _read(
     given: str, what: str, key: str | None, stdin: BinaryIO | None, dtype: str | None, keep: bool
 ) -> tuple[Tensor, Numbers | None]:
+    return _read_all(given, what, key, stdin, dtype, lambda text, name: [parse(text, name, key=key, keep=keep)])[0]
+
+
+def _read_all(
+    given: str, what: str, key: str | None, stdin: BinaryIO | None, dtype: str | None, parsed: Parse
+) -> list[tuple[Tensor, Numbers | None]]:
     text = given.strip(BLANKS)
     if not text:
         raise InputError(f"{what} is empty")
-    numbers: Numbers | None
     if text == "-":
-        tensor, numbers = _from_stream(_standard_input(stdin), "standard input", key, dtype, keep)
-    elif found := _file(given, text, key):
-        path, key = found
+        found = _from_stream(_standard_input(stdin), "standard input", key, dtype, parsed)
+    elif place := _file(given, text, key):
+        path, key = place
         with _opened(path) as stream:
-            tensor, numbers = _from_stream(stream, _file_name(path), key, dtype, keep)
+            found = _from_stream(stream, _file_name(path), key, dtype, parsed)
     elif looks_like_tensor(text):
-        numbers = parse(text, what, key=key, keep=keep)
-        tensor = _tensor(numbers, what)
+        found = [(_tensor(numbers, what), numbers) for numbers in parsed(text, what)]
     else:
         raise _missing(text)
-    return _cast(tensor, dtype), numbers
+    return [(_cast(tensor, dtype), numbers) for tensor, numbers in found]
 
 
 def _tensor(numbers: Numbers, name: str) -> Tensor:
@@ -145,8 +163,8 @@ def _file(given: str, text: str, key: str | None) -> tuple[str, str | None] | No
     for path in (given, text):
         if _exists(path):
             return path, key
-    path, mark, name = text.rpartition("::")
-    return (path, name) if mark and _exists(path) else None
+    path, _, name = text.rpartition("::")
+    return (path, name) if path and _exists(path) else None
 
 
 def _exists(path: str) -> bool:
@@ -175,19 +193,18 @@ def open_file(path: str) -> BinaryIO:
 
 
 def _missing(text: str, otherwise: str = ", and it is not a tensor literal") -> InputError:
-    from difflib import get_close_matches
     from pathlib import Path
 
     path = Path(text)
-    if path.is_symlink():
-        return InputError(f"{shown(text)} is a link to a file that is not there")
     try:
+        if path.is_symlink():
+            return InputError(f"{_file_name(text)} is a link to a file that is not there")
         names = [entry.name for entry in path.parent.iterdir()]
-    except OSError:
+    except OSError:  # also a name longer than any file's
         names = []
-    close = get_close_matches(path.name, names, n=1)
-    hint = f"did you mean {shown(str(path.with_name(close[0])))}?" if close else None
-    return InputError(f"no file {shown(text)}{otherwise}", hint=hint)
+    meant = near(path.name, names)
+    hint = f"did you mean {shown(str(path.with_name(meant)))}?" if meant else None
+    return InputError(f"no file {_file_name(text)}{otherwise}", hint=hint)
 
 
 def _file_name(path: str) -> str:
@@ -218,22 +235,21 @@ def _standard_input(stdin: BinaryIO | None) -> BinaryIO:
 
 
 def _from_stream(
-    stream: BinaryIO, name: str, key: str | None, dtype: str | None, keep: bool
-) -> tuple[Tensor, Numbers | None]:
+    stream: BinaryIO, name: str, key: str | None, dtype: str | None, parsed: Parse
+) -> list[tuple[Tensor, Numbers | None]]:
     try:
         start, size = extent(stream)
         head = read_up_to(stream, _HEAD)
         if not head:
             raise InputError(f"{name} is empty")
         if head.startswith(ZIP):
-            return _from_npz(archive_bytes(stream, start, head, name), name, key, dtype), None
+            return [(_from_npz(archive_bytes(stream, start, head, name), name, key, dtype), None)]
         if head.startswith(npy.MAGIC[:1]):  # no text begins with this byte
             if key is not None:
                 raise InputError(f"{name} holds one array without a name; there is no {shown(key)} to choose")
-            return _from_npy(cast(BinaryIO, _Rejoined(head, stream)), name, size, dtype), None
+            return [(_from_npy(cast(BinaryIO, _Rejoined(head, stream)), name, size, dtype), None)]
         named = f"{name} (text, not NPY)" if name.endswith((".npy", ".npz")) else name
-        numbers = parse(read_text(stream, head, size, named), named, key=key, keep=keep)
-        return _tensor(numbers, named), numbers
+        return [(_tensor(numbers, named), numbers) for numbers in parsed(read_text(stream, head, size, named), named)]
     except OSError as error:
         raise InputError(f"cannot read {name}: {error.strerror or error}") from None
     except MemoryError:
@@ -330,7 +346,23 @@ def check_packing(entry: Any, inner: str) -> None:
         raise InputError(f"{inner} is compressed by method {entry.compress_type}, which is not known")
     if entry.file_size > _LARGE_MEMBER and entry.file_size > _TIGHT * entry.compress_size:
         packed, unpacked = entry.compress_size / 2**20, entry.file_size / 2**20
-        raise InputError(f"{inner} would grow from {packed:.0f} to {unpacked:.0f} MiB; unpack it to NPY first")
+        raise InputError(f"{inner} would grow from {packed:.1f} to {unpacked:.0f} MiB; unpack it to NPY first")
+
+
+def read_file_text(path: str, name: str) -> str:
+    """The text of a file, or of standard input for ``-``, which ``name`` stands for in messages.
+
+    The errors are those of ``open_file`` and ``read_text``.
+
+    >>> read_file_text("/dev/null", "the file")
+    ''
+    """
+    with open_file(path) as stream:
+        try:
+            size = extent(stream)[1]
+            return read_text(stream, read_up_to(stream, _HEAD), size, name)
+        except OSError as error:
+            raise InputError(f"cannot read {name}: {error.strerror or error}") from None
 
 
 def read_text(stream: BinaryIO, head: bytes, size: int | None, name: str) -> str:

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from normcli.errors import InputError, UnavailableError
+from normcli.errors import InputError, room_for
 from normcli.npy import quoted, read_up_to, shown
+from normcli.text import json_document
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -102,11 +103,8 @@ def read_tensor(stream: BinaryIO, stored: Stored, what: str) -> NDArray[Any]:
     """
     if stored.code not in _READABLE:
         raise InputError(f"{what} is of dtype {stored.code}, which cannot be read; save it as F32 or BF16")
-    try:
+    with room_for(what, stored.end - stored.start):
         flat = np.empty(math.prod(stored.shape), _READABLE[stored.code][1])
-    except MemoryError:
-        megabytes = (stored.end - stored.start) / 2**20
-        raise UnavailableError(f"{what} needs {megabytes:.0f} MiB of memory; they are not free") from None
     into = flat.view(np.uint8)
     stream.seek(stored.start)
     filled = 0
@@ -141,26 +139,10 @@ def write(stream: BinaryIO, arrays: Mapping[str, NDArray[Any]]) -> None:
 
 
 def _document(header: bytes, name: str) -> dict[str, Any]:
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
-            seen: set[str] = set()
-            twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-            raise InputError(f"{name} has a bad safetensors header: {quoted(twice)} stands there twice")
-        return found
-
     try:
-        document = json.loads(header.decode("utf-8"), object_pairs_hook=unique)
-    except InputError:
-        raise
+        document = json_document(header.decode("utf-8"), f"the safetensors header of {name}")
     except UnicodeDecodeError:
         raise InputError(f"{name} has a bad safetensors header: it is not UTF-8") from None
-    except RecursionError:
-        raise InputError(f"{name} has a bad safetensors header: it is nested too deep") from None
-    except json.JSONDecodeError as error:
-        raise InputError(f"{name} has a bad safetensors header: {error.msg} at character {error.pos + 1}") from None
-    except ValueError:  # Python reads no integer of more than 4300 digits
-        raise InputError(f"{name} has a bad safetensors header: a number of thousands of digits") from None
     if not isinstance(document, dict):
         raise InputError(f"{name} has a bad safetensors header: it is not a JSON object")
     return document

@@ -21,13 +21,13 @@ from normcli import npy, safetensors
 from normcli.backends import with_torch
 from normcli.calculate import STATE_ARRAYS, as_float_array
 from normcli.digits import short
-from normcli.errors import InputError, NormcliError, UnavailableError, count
+from normcli.errors import InputError, NormcliError, UnavailableError, count, near
 from normcli.npy import quoted, read_up_to, shown
 from normcli.plan import KINDS, Kind, either
 from normcli.read import ZIP, Tensor, archive_bytes, check_packing, extent, open_file, read_text
 from normcli.report import Section
 from normcli.text import EXACT, json_document, listed, numbers_of, to_float64
-from normcli.write import json_chunks, whole_file
+from normcli.write import check_suffix, json_chunks
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -49,6 +49,7 @@ _COLLECTIONS = {"params", "batch_stats"}  # flax keeps a layer's weight in one a
 _WRAPPERS = ("state_dict", "model_state_dict", "model")  # under which training scripts put the state_dict
 _NAMED_NORM = re.compile(r"norm|^[bgl]n|[bgl]n\d*$", re.IGNORECASE)
 
+_LONGEST_NAME = 1000  # characters; names nested in JSON could else grow as the square of the file
 _MOST_NUMBERS = 2**27  # in one array of a layer: 1 GiB as float64
 
 # weights_only ran code until 2.6.0 (CVE-2025-32434) and let memory be corrupted until 2.10.0 (CVE-2026-24747).
@@ -130,14 +131,12 @@ class Checkpoint:
         return norms[0]
 
     def _unknown(self, prefix: str) -> InputError:
-        from difflib import get_close_matches
-
         names = [layer.prefix for layer in self.norms] or list(self.layers)
-        near = [name for name in names if f".{name}".endswith(f".{prefix}")]
-        near = near or [name for name in names if name.startswith(f"{prefix}.")]
-        near = near or get_close_matches(prefix, names, n=1)
-        hint = f"did you mean {either(map(shown, near[:3]))}?" if near else f"it holds {listed(names, most=5)}"
-        return InputError(f"{self.name} holds no layer {quoted(prefix)}", hint=hint if all(near) else None)
+        meant = [name for name in names if f".{name}".endswith(f".{prefix}")]
+        meant = meant or [name for name in names if name.startswith(f"{prefix}.")]
+        meant = meant or [name for name in [near(prefix, names)] if name is not None]
+        hint = f"did you mean {either(map(shown, meant[:3]))}?" if meant else f"it holds {listed(names, most=5)}"
+        return InputError(f"{self.name} holds no layer {quoted(prefix)}", hint=hint if all(meant) else None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -417,7 +416,10 @@ def _of_safetensors(stream: BinaryIO, size: int, name: str) -> Iterator[Array]:
 def _by_numbers(name: str) -> list[list[tuple[int, str]]]:
     """A key for sorting by the parts of a name, in which layer10 comes after layer2."""
     pieces = [re.split(r"([0-9]+)", part) for part in name.split(".")]
-    return [[(int(piece), "") if piece.isdecimal() else (-1, piece) for piece in part] for part in pieces]
+    # A number is longer than a smaller one: Python makes none of more than 4300 digits.
+    return [
+        [(len(n := piece.lstrip("0")), n) if piece.isdecimal() else (-1, piece) for piece in part] for part in pieces
+    ]
 
 
 def _of_stored(stream: BinaryIO, key: str, stored: safetensors.Stored, name: str) -> Array:
@@ -436,7 +438,7 @@ def _of_json(document: Any, name: str) -> Iterator[Array]:
     if isinstance(index, dict):
         files = listed(sorted(set(map(str, index.values()))), most=3)
         raise InputError(f"{name} is an index of the files {files}; give the one that holds the layer")
-    for key, value in _flat(document):
+    for key, value in _flat(document, name):
         if _is_known(key) and isinstance(value, list | int | float) and not isinstance(value, bool):
             yield _of_value(key, value, name)
 
@@ -452,12 +454,14 @@ def _of_value(key: str, value: Any, name: str) -> Array:
     )
 
 
-def _flat(document: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
+def _flat(document: Mapping[Any, Any], file: str) -> Iterator[tuple[str, Any]]:
     """The values of nested mappings under dotted names; a mapping that holds itself is taken once."""
     waiting: list[tuple[str, Any]] = [("", document)]
     seen: set[int] = set()
     while waiting:
         name, value = waiting.pop()
+        if len(name) > _LONGEST_NAME:
+            raise InputError(f"{file} has a name of more than {_LONGEST_NAME} characters: {shown(name)}")
         if not isinstance(value, Mapping):
             yield name, value
         elif id(value) not in seen:
@@ -469,36 +473,33 @@ def _of_zip(stream: BinaryIO, name: str) -> Iterator[Array]:
     from zipfile import ZipFile
 
     try:
-        with ZipFile(stream) as archive:
-            members = archive.infolist()
-            if any(member.filename.endswith("data.pkl") for member in members):
-                _check_stored(members, name)
-                stream.seek(0)
-                yield from _of_torch(stream, name)
-                return
-            if not any(member.filename.endswith(".npy") for member in members):
-                raise InputError(f"{name} holds no arrays")
-            for member in members:
-                key = member.filename.removesuffix(".npy")
-                if key != member.filename and _is_known(key):
-                    yield _of_member(stream, archive, member, f"{name}::{shown(key)}", key)
+        archive = ZipFile(stream)  # open as long as the stream: its arrays are read later
+        members = archive.infolist()
+        if any(member.filename.endswith("data.pkl") for member in members):
+            _check_stored(members, name)
+            stream.seek(0)
+            yield from _of_torch(stream, name)
+            return
+        if not any(member.filename.endswith(".npy") for member in members):
+            raise InputError(f"{name} holds no arrays")
+        for member in members:
+            key = member.filename.removesuffix(".npy")
+            if key != member.filename and _is_known(key):
+                yield _of_member(archive, member, f"{name}::{shown(key)}", key)
     except (NormcliError, MemoryError, GeneratorExit):
         raise
     except Exception as error:  # zipfile raises a dozen types on damaged archives
         raise _damaged(name, error) from None
 
 
-def _of_member(stream: BinaryIO, archive: Any, member: Any, inner: str, key: str) -> Array:
-    from zipfile import ZipFile
-
+def _of_member(archive: Any, member: Any, inner: str, key: str) -> Array:
     check_packing(member, inner)
     with archive.open(member) as packed:
         header = npy.read_header(cast(BinaryIO, packed), inner, bfloat16=True)
 
     def read() -> tuple[Any, tuple[str, ...]]:
         try:
-            # Opened anew, for by now the archive has been gone through and closed.
-            with ZipFile(stream) as again, again.open(member) as packed:
+            with archive.open(member) as packed:
                 data = cast(BinaryIO, packed)
                 stored = npy.read_header(data, inner, bfloat16=True)
                 return npy.as_floating(npy.read_data(data, stored, inner, member.file_size))
@@ -533,7 +534,7 @@ def _of_torch(stream: BinaryIO, name: str) -> Iterator[Array]:
             loaded = loaded[wrapper]
     if not isinstance(loaded, Mapping):
         raise InputError(f"{name} holds a {type(loaded).__name__}, not a state_dict", hint=_AS_SAFETENSORS)
-    for key, value in _flat(loaded):
+    for key, value in _flat(loaded, name):
         if _is_known(key) and hasattr(value, "detach"):
             yield _of_tensor(key, value, name)
 
@@ -585,14 +586,6 @@ def _of_tensor(key: str, tensor: Any, name: str) -> Array:
 # --- writing --------------------------------------------------------------------------------------
 
 
-def check_suffix(path: str) -> None:
-    """Refuse a state's file whose suffix names no format."""
-    from pathlib import PurePath
-
-    if PurePath(path).suffix.lower() not in _WRITERS:
-        raise InputError(f"cannot tell the format of {quoted(path)} by its suffix; use {either(_WRITERS)}")
-
-
 def state_arrays(result: Result) -> dict[str, NDArray[Any]]:
     """The layer's arrays after a calculation under torch's names, as its module's state_dict would have them.
 
@@ -621,17 +614,15 @@ def state_arrays(result: Result) -> dict[str, NDArray[Any]]:
     return arrays
 
 
-def save_state(path: str, result: Result) -> None:
-    """Write the state after a calculation in the format of the path's suffix, whole or not at all.
+def write_state_to(stream: BinaryIO, path: str, result: Result) -> None:
+    """Write the state after a calculation, in the format of the suffix of the path that it goes to.
 
-    The errors are those of ``check_suffix``, ``state_arrays`` and ``write.whole_file``.
+    The errors are those of ``check_suffix`` and ``state_arrays``.
     """
     from pathlib import PurePath
 
-    check_suffix(path)
-    arrays = state_arrays(result)
-    with whole_file(path) as stream:
-        _WRITERS[PurePath(path).suffix.lower()](stream, arrays)
+    check_suffix(path, FORMATS)
+    FORMATS[PurePath(path).suffix.lower()](stream, state_arrays(result))
 
 
 def _write_json(stream: BinaryIO, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -651,7 +642,7 @@ def _write_npz(stream: BinaryIO, arrays: Mapping[str, NDArray[Any]]) -> None:
                 npy.write_array(cast(BinaryIO, member), array)
 
 
-_WRITERS: Mapping[str, Callable[[BinaryIO, Mapping[str, NDArray[Any]]], None]] = {
+FORMATS: Mapping[str, Callable[[BinaryIO, Mapping[str, NDArray[Any]]], None]] = {
     ".json": _write_json,
     ".npz": _write_npz,
     ".safetensors": safetensors.write,

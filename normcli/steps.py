@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from normcli.backends.numpy import rounded
 from normcli.digits import computed, decimal, factor, notation, short, significant, written
 from normcli.errors import InputError, count
-from normcli.plan import Plan
+from normcli.plan import Plan, number_of
 from normcli.result import Result
 
 _SHOWN = 8  # terms of a long sum that are written out when no element was asked for
@@ -83,14 +83,14 @@ class _Group:
 
     def __init__(self, result: Result, x: NDArray[Any], element: tuple[int, ...] | None) -> None:
         self.result, self.plan, layout = result, result.plan, result.plan.layout
-        flat = 0 if element is None else int(np.ravel_multi_index(element, self.plan.shape))
+        flat = 0 if element is None else number_of(element, self.plan.shape)
         at = np.unravel_index(flat, layout.view)
         averaged = [axis in layout.axes for axis in range(len(layout.view))]
         self._region = tuple(slice(None) if inside else int(i) for i, inside in zip(at, averaged, strict=True))
         base = [0 if inside else int(i) for i, inside in zip(at, averaged, strict=True)]
-        self._place = np.unravel_index(np.ravel_multi_index(base, layout.stats_view), layout.stats_shape or (1,))
+        self._place = np.unravel_index(number_of(base, layout.stats_view), layout.stats_shape or (1,))
         sizes = [layout.view[axis] for axis in layout.axes]
-        picked = int(np.ravel_multi_index([at[axis] for axis in layout.axes], sizes))
+        picked = number_of((int(at[axis]) for axis in layout.axes), sizes)
         self.one = element is not None
         self.running = self.plan.source == "running"
         self.traced = range(picked, picked + 1) if self.one else range(layout.count)

@@ -108,7 +108,10 @@ class Stored:
         for start, at, size in self._pieces(region):
             piece = memory[at : at + size]
             while piece:
-                read = self._read_at(piece, self.offset + start)
+                try:
+                    read = self._read_at(piece, self.offset + start)
+                except OSError as error:  # said here, or the output would be blamed
+                    raise InputError(f"cannot read {self.name}: {error.strerror}") from None
                 if not read:
                     raise InputError(f"{self.name} changed while it was read: it is shorter than it was")
                 piece, start = piece[read:], start + read

@@ -1,7 +1,8 @@
 """Numbers out of text: JSON, what ``print`` shows of a tensor or an array, and CSV.
 
 Nothing is guessed: text that is not plainly a tensor is refused, with the place of the first thing
-that is not. Nested lists are checked level by level, so that the time is spent in C.
+that is not. Nested lists are checked level by level, so that the time is spent in C. Text of twice
+the length takes twice the time, whatever it holds: no pattern can give back what another could take.
 """
 
 from __future__ import annotations
@@ -27,12 +28,14 @@ Shape = tuple[int, ...]
 BLANKS = " \t\r\n"
 EXACT = 1000  # decimals of a number written without any: half a unit of its last digit is 0.0
 
+_COARSEST = -308  # only zero can be written with fewer decimals, and 10**309 is beyond float64
+
 _DEEPEST = 64  # axes that NumPy can hold
 _LONGEST_INTEGER = 400  # digits; every integer longer than this is beyond float64
 _EXACT_INTEGERS = 2.0**53
 
 # Patterns are compiled where they are used (and then kept by re): most runs need few of them.
-_NUMBER = r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
+_NUMBER = r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
 _SPELLED = r"(?i)[-+]?(?:nan|inf|infinity)"
 _QUOTED = {"NaN", "Infinity", "-Infinity", "nan", "inf", "-inf"}
 
@@ -49,7 +52,7 @@ _CALL = (
     r"(?:[Tt]ensor|[Aa]rray|asarray|Parameter|b?float[0-9]+|u?int[0-9]+)\("
 )
 _KEYWORD = r"""[ \t\r\n]*,[ \t\r\n]*(\w+)=(<[^>]*>|\([^()]*\)|'[^']*'|"[^"]*"|[\w.:]+)"""
-_CALL_END = r"[ \t\r\n]*,?[ \t\r\n]*\)"
+_CALL_END = r"[ \t\r\n]*(?:,[ \t\r\n]*)?\)"
 _TOKEN = r"[ \t\r\n]*(np\.[a-z]+[0-9]+\([^()\[\],]*\)|[\[\](),]|[^ \t\r\n,\[\]()]+)"
 _WRAPPED = r"np\.[a-z]+[0-9]+\((.*)\)"  # numpy 2 shows the numbers of a list as np.float64(1.5)
 
@@ -85,7 +88,13 @@ class Written(float):
         _, _, fraction = mantissa.partition(".")
         if not fraction and not exponent:
             return EXACT
-        return EXACT if self.is_spelled else len(fraction) - int(exponent or 0)
+        if self.is_spelled:
+            return EXACT
+        try:
+            places = len(fraction) - int(exponent or 0)
+        except ValueError:  # Python reads no integer of more than 4300 digits
+            places = EXACT if exponent.startswith("-") else -EXACT
+        return max(_COARSEST, min(places, EXACT))
 
     @property
     def is_spelled(self) -> bool:
@@ -129,7 +138,7 @@ def parse(text: str, name: str, *, key: str | None = None, keep: bool = False) -
     if not stripped:
         raise InputError(f"{name} is empty")
     if stripped[0] in "[{":
-        numbers = _json(text, name, key, keep)
+        numbers = _from_json(text, name, key, keep)
     elif stripped[0] == "(" or re.compile(_CALL).match(text):
         numbers = _pasted(text, name, keep)
     else:
@@ -138,6 +147,37 @@ def parse(text: str, name: str, *, key: str | None = None, keep: bool = False) -
     if key is not None and stripped[0] != "{":
         raise InputError(f"{name} holds one tensor without a name; there is no {shown(key)} to choose")
     return numbers
+
+
+def parse_each(text: str, name: str, *, key: str | None = None) -> list[Numbers]:
+    """The numbers of every document where the text is JSON Lines, else of the one tensor that ``parse`` finds.
+
+    The errors are those of ``parse``; of several documents the one at fault is named by its line.
+
+    >>> [numbers.leaves for numbers in parse_each("[1, 2]\\n[3, 4]\\n", "x")]
+    [[1, 2], [3, 4]]
+    """
+    text = text.removeprefix("\ufeff")
+    decoder, start = _decoder(name, keep=False), _after_blanks(text, 0)
+    places: list[tuple[Any, int, int]] = []
+    while text.startswith(("[", "{"), start):
+        try:
+            value, end = _decoded(decoder, text, start, name)
+        except json.JSONDecodeError as error:
+            if places:
+                raise _not_json(text, error, name) from None
+            break
+        places.append((value, start, end))
+        start = _after_blanks(text, end)
+        if "\n" not in text[end:start]:  # anything else on a document's line is a slip
+            break
+    if len(places) < 2 or start < len(text):
+        return [parse(text, name, key=key)]
+    line, counted, found = 1, 0, []
+    for value, start, end in places:
+        line, counted = line + text.count("\n", counted, start), start
+        found.append(_numbers(value, text[start:end], f"{name}, line {line},", key))
+    return found
 
 
 def to_float64(numbers: Numbers, name: str) -> tuple[NDArray[np.float64], tuple[str, ...]]:
@@ -183,10 +223,16 @@ def json_document(text: str, name: str, *, keep: bool = False) -> Any:
     >>> json_document('{"bn1": {"weight": [1, 2.5]}}', "x")
     {'bn1': {'weight': [1, 2.5]}}
     """
+    text = text.removeprefix("\ufeff")
+    if not text.strip(BLANKS):
+        raise InputError(f"{name} is empty")
     try:
-        return _loaded(text, name, keep)
+        value, end = _decoded(_decoder(name, keep), text, _after_blanks(text, 0), name)
     except json.JSONDecodeError as error:
         raise _not_json(text, error, name) from None
+    if _after_blanks(text, end) < len(text):
+        raise _leftover(text, end, name)
+    return value
 
 
 def numbers_of(value: Any, name: str) -> Numbers:
@@ -199,13 +245,21 @@ def numbers_of(value: Any, name: str) -> Numbers:
     return Numbers(leaves=leaves, shape=shape, text=" ".join(leaf.text for leaf in leaves if isinstance(leaf, Written)))
 
 
-def _json(text: str, name: str, key: str | None, keep: bool) -> Numbers:
+def _from_json(text: str, name: str, key: str | None, keep: bool) -> Numbers:
+    start = _after_blanks(text, 0)
     try:
-        value = _loaded(text, name, keep)
+        value, end = _decoded(_decoder(name, keep), text, start, name)
     except json.JSONDecodeError as error:
-        if text.lstrip(BLANKS).startswith("["):
+        if text[start] == "[":
             return _pasted(text, name, keep)
         raise _not_json(text, error, name) from None
+    if _after_blanks(text, end) < len(text):
+        raise _leftover(text, end, name)
+    return _numbers(value, text, name, key)
+
+
+def _numbers(value: Any, text: str, name: str, key: str | None) -> Numbers:
+    """The numbers of a JSON document, which may be an object that holds them."""
     dtype = None
     if isinstance(value, dict):
         value, dtype = _chosen(value, name, key)
@@ -213,17 +267,29 @@ def _json(text: str, name: str, key: str | None, keep: bool) -> Numbers:
     return Numbers(leaves=leaves, shape=shape, text=text, dtype=dtype)
 
 
-def _loaded(text: str, name: str, keep: bool) -> Any:
+def _after_blanks(text: str, at: int) -> int:
+    """Where the next character is that is no blank."""
+    blanks = re.compile(r"[ \t\r\n]*").match(text, at)
+    assert blanks is not None  # it matches nothing at all, too
+    return blanks.end()
+
+
+def _decoder(name: str, keep: bool) -> json.JSONDecoder:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) < len(pairs):
-            keys = [pair[0] for pair in pairs]
-            twice = next(given for given in found if keys.count(given) > 1)
+            seen: set[str] = set()
+            twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
             raise InputError(f"{name} has the key {quoted(twice)} twice")
         return found
 
+    return json.JSONDecoder(object_pairs_hook=unique, parse_constant=Written, parse_float=Written if keep else None)
+
+
+def _decoded(decoder: json.JSONDecoder, text: str, start: int, name: str) -> tuple[Any, int]:
+    """The JSON value that begins there, and where it ends."""
     try:
-        return json.loads(text, object_pairs_hook=unique, parse_constant=Written, parse_float=Written if keep else None)
+        return decoder.raw_decode(text, start)
     except (InputError, json.JSONDecodeError):
         raise
     except RecursionError:
@@ -234,8 +300,6 @@ def _loaded(text: str, name: str, keep: bool) -> Any:
 
 
 def _not_json(text: str, error: json.JSONDecodeError, name: str) -> InputError:
-    if error.msg == "Extra data":
-        return _leftover(text, error.pos, name)
     return InputError(f"{name} is not valid JSON: {error.msg} at {_place(text, error.pos)}")
 
 
@@ -340,20 +404,17 @@ class _Bracket:
     at: int
     sign: str
     items: list[Any]
-    commas: int = 0
-
-    @property
-    def after_comma(self) -> bool:
-        return self.commas > 0 and self.commas >= len(self.items)
+    after_comma: bool = False
 
 
 def _nested(text: str, start: int, name: str, keep: bool) -> tuple[Any, int]:
     """The first value from ``start`` on, a number or nested lists of them, and where it ends.
 
-    Commas may be missing, as in what NumPy prints, but then all of a bracket's.
+    Commas may be missing, as in what NumPy prints, but then all of them.
     """
     brackets: list[_Bracket] = []
-    for token in re.compile(_TOKEN).finditer(text, start):
+    commas, missing = False, None  # whether there are any, and before which item the first one is missing
+    for token in re.compile(_TOKEN).finditer(text, start, len(text.rstrip(BLANKS))):
         sign, at = token[1], token.start(1)
         if sign in "[(":
             if len(brackets) == _DEEPEST:
@@ -361,10 +422,12 @@ def _nested(text: str, start: int, name: str, keep: bool) -> tuple[Any, int]:
             brackets.append(_Bracket(at=at, sign=sign, items=[]))
             continue
         if sign == ",":
-            _count_comma(brackets, text, at, name)
+            _take_comma(brackets, text, at, name)
+            commas = True
             continue
         if sign in "])":
-            value: Any = _closed(brackets, sign, text, at, name)
+            value: Any
+            value, at = _closed(brackets, sign, text, at, name)
         else:
             wrapped = re.compile(_WRAPPED).fullmatch(sign)
             word = wrapped[1] if wrapped else sign
@@ -372,19 +435,24 @@ def _nested(text: str, start: int, name: str, keep: bool) -> tuple[Any, int]:
             if value is None:
                 _refuse_word(word, _place(text, at), name)
         if not brackets:
+            if commas and missing is not None:
+                raise InputError(f"{name} lacks a comma before {_place(text, missing)}")
             return value, token.end()
+        if missing is None and brackets[-1].items and not brackets[-1].after_comma:
+            missing = at
         brackets[-1].items.append(value)
+        brackets[-1].after_comma = False
     raise _unclosed(text, name)
 
 
-def _count_comma(brackets: list[_Bracket], text: str, at: int, name: str) -> None:
+def _take_comma(brackets: list[_Bracket], text: str, at: int, name: str) -> None:
     if not brackets or brackets[-1].after_comma or not brackets[-1].items:
         raise InputError(f"{name} has a comma with no number before it at {_place(text, at)}")
-    brackets[-1].commas += 1
+    brackets[-1].after_comma = True
 
 
-def _closed(brackets: list[_Bracket], sign: str, text: str, at: int, name: str) -> list[Any]:
-    """The items of the innermost bracket, closed by ``sign``."""
+def _closed(brackets: list[_Bracket], sign: str, text: str, at: int, name: str) -> tuple[list[Any], int]:
+    """The items of the innermost bracket, closed by ``sign``, and where it was opened."""
     if not brackets:
         raise InputError(f"{name} closes a bracket at {_place(text, at)} that was never opened")
     bracket = brackets.pop()
@@ -393,9 +461,7 @@ def _closed(brackets: list[_Bracket], sign: str, text: str, at: int, name: str) 
         raise InputError(f"{name} closes the {bracket.sign!r} of {opened} with {sign!r} at {_place(text, at)}")
     if bracket.after_comma and sign == "]":
         raise InputError(f"{name} has a trailing comma before the ']' at {_place(text, at)}")
-    if 0 < bracket.commas < len(bracket.items) - 1:
-        raise InputError(f"{name} lacks a comma in the bracket that closes at {_place(text, at)}")
-    return bracket.items
+    return bracket.items, bracket.at
 
 
 def _keywords(text: str, start: int, name: str) -> tuple[dict[str, str], int]:
@@ -541,7 +607,7 @@ def _table(text: str, name: str, keep: bool) -> Numbers:
 
     One row, or one bare number to a line, is a tensor of one axis.
     """
-    rows, separator = _rows(text)
+    rows, separator = _rows(text, name)
     if not rows:
         raise InputError(f"{name} is empty")
     warnings: tuple[str, ...] = ()
@@ -561,22 +627,26 @@ def _table(text: str, name: str, keep: bool) -> Numbers:
     return Numbers(leaves=leaves, shape=(len(leaves),) if flat else (len(rows), width), text=text, warnings=warnings)
 
 
-def _rows(text: str) -> tuple[list[_Row], str | None]:
+def _rows(text: str, name: str) -> tuple[list[_Row], str | None]:
     """The lines that hold something, and what separates their cells; None: blanks do."""
-    lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip(BLANKS)]
+    ended = text.replace("\r\n", "\n").replace("\r", "\n")  # a lone CR ended the lines of old Macs
+    lines = [(number, line) for number, line in enumerate(ended.split("\n"), 1) if line.strip(BLANKS)]
     lines = [(number, line) for number, line in lines if not line.lstrip(BLANKS).startswith("#")]
     separator = next((sign for sign in "\t;," if any(sign in line for _, line in lines)), None)
-    return [_Row(line=number, cells=_cells(line, separator)) for number, line in lines], separator
+    return [_Row(line=number, cells=_cells(line, separator, number, name)) for number, line in lines], separator
 
 
-def _cells(line: str, separator: str | None) -> list[str]:
+def _cells(line: str, separator: str | None, number: int, name: str) -> list[str]:
     if separator is None:
         return re.split(r"[ \t]+", line.strip(BLANKS))
-    if '"' in line:
-        import csv
+    if '"' not in line:
+        return [cell.strip(BLANKS) for cell in line.split(separator)]
+    import csv
 
+    try:
         return [cell.strip(BLANKS) for cell in next(csv.reader([line], delimiter=separator, skipinitialspace=True))]
-    return [cell.strip(BLANKS) for cell in line.split(separator)]
+    except csv.Error as error:  # a cell of more than 128 KiB
+        raise InputError(f"{name} cannot be read in line {number}: {error}") from None
 
 
 def _are_names(cells: list[str]) -> bool:

@@ -21,7 +21,7 @@ from normcli.calculate import STATE_ARRAYS, as_float_array, run
 from normcli.conventions import CONVENTIONS
 from normcli.digits import short
 from normcli.errors import InputError
-from normcli.plan import FLOAT_DTYPES, Plan, either, plan
+from normcli.plan import FLOAT_DTYPES, Plan, either, number_of, plan
 from normcli.report import Section
 from normcli.result import Result, State
 
@@ -372,9 +372,9 @@ _MEANINGS = {
 def _statistics_at(result: Result, at: tuple[int, ...]) -> tuple[float, float]:
     """mean and var of the group of statistics that an element belongs to (0 and mean square for rms)."""
     layout = result.plan.layout
-    place = np.unravel_index(int(np.ravel_multi_index(at, result.plan.shape)), layout.view)
+    place = np.unravel_index(number_of(at, result.plan.shape), layout.view)
     base = [0 if axis in layout.axes else int(i) for axis, i in enumerate(place)]
-    group = int(np.ravel_multi_index(base, layout.stats_view))
+    group = number_of(base, layout.stats_view)
     mean, var = (result.mean, result.var) if result.plan.kind.centers else (0.0, result.mean_square)
     return float(np.broadcast_to(mean, layout.stats_shape).ravel()[group]), float(np.ravel(np.asarray(var))[group])
 

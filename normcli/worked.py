@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,12 +11,14 @@ import numpy as np
 
 from normcli.calculate import as_float_array, initial_state
 from normcli.check import check
-from normcli.errors import InputError
+from normcli.errors import InputError, near
 from normcli.judgement import PARAMETERS
-from normcli.plan import KINDS, Plan, either, plan
+from normcli.npy import quoted, shown
+from normcli.plan import Plan, either, plan
 from normcli.printed import Printed
+from normcli.read import read_file_text, read_printed
 from normcli.result import QUANTITIES, State
-from normcli.text import EXACT, Written
+from normcli.text import EXACT, json_document, looks_like_tensor, numbers_of, to_float64
 from normcli.verdict import Check
 
 
@@ -42,16 +42,33 @@ class Example:
 
 
 _KEYS = ("title", "source", "kind", "input", "input_decimals", "options", "decimals", "expect", "slip")
-_ALIASES = {"gamma": "weight", "beta": "bias"}
+_ALIASES = {"gamma": "weight", "beta": "bias", "epsilon": "eps"}
+
+TEMPLATE = """\
+{
+  "title": "BatchNorm of three samples with four features, in training",
+  "source": "worked by hand",
+  "kind": "batch",
+  "input": [[1, 2, 4, 1], [6, 3, 2, 4], [2, 4, 6, 1]],
+  "options": {"eps": 1e-5, "momentum": 0.1},
+  "decimals": 4,
+  "expect": {
+    "mean": [3, 3, 4, 2],
+    "var": [4.6667, 0.6667, 2.6667, 2],
+    "output": [[-0.9258, -1.2247, 0, -0.7071], [1.3887, 0, -1.2247, 1.4142], [-0.4629, 1.2247, 1.2247, -0.7071]],
+    "running_var": [1.6, 1, 1.3, 1.2]
+  }
+}
+"""
 
 
 def check_file(path: str | Path) -> tuple[Example, Check]:
-    """Read a worked-example file and check what it claims; raises InputError, which names the file."""
+    """Read a worked-example file (see ``load_example``) and check what it claims; raises InputError, which names it."""
     example = load_example(path)
     try:
         return example, check_example(example)
     except InputError as error:
-        raise InputError(f"{path}: {error}", error.hint) from None
+        raise InputError(f"{_name(path)}: {error}", error.hint) from None
 
 
 def check_example(example: Example) -> Check:
@@ -68,49 +85,48 @@ def check_example(example: Example) -> Check:
 
 
 def load_example(path: str | Path) -> Example:
-    """Read a worked-example file; numbers keep the decimals that they were written with.
+    """Read a worked-example file, or standard input for ``-``; numbers keep the decimals that they were written with.
 
     A JSON object with the keys kind, input and expect, and perhaps title, source, options, decimals,
     input_decimals (a number, or "exact") and slip. ``input`` and the parameters among the options
-    are nested lists, or paths relative to the file. Raises InputError, which names the file.
+    are nested lists, or paths relative to the file. A name may have hyphens, as on the command line.
+    Raises InputError, which names the file.
     """
-    path = Path(path)
+    name = _name(path)
+    given = json_document(read_file_text(str(path), name), name, keep=True)
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise InputError(f"cannot read {path}: {reason}") from None
-    try:
-        return _example(json.loads(text, parse_float=Written), path.parent)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path} is not JSON: {error.msg} in line {error.lineno}") from None
-    except RecursionError:
-        raise InputError(f"{path}: the lists are nested too deeply") from None
+        return _example(given, Path(path).parent)
     except InputError as error:
-        raise InputError(f"{path}: {error}", error.hint) from None
+        raise InputError(f"{name}: {error}", error.hint) from None
+    except RecursionError:
+        raise InputError(f"{name} is nested too deep") from None
+
+
+def _name(path: str | Path) -> str:
+    return "standard input" if str(path) == "-" else shown(str(path), 200)
 
 
 def _example(given: Any, folder: Path) -> Example:
     if not isinstance(given, dict):
         raise InputError("a worked example is an object with the keys kind, input and expect")
+    given = _named(given, {})
     for name in given:
         if name not in _KEYS:
-            raise InputError(f"the key {name!r} is not known; use {either(_KEYS)}")
+            meant = near(name, _KEYS)
+            hint = f"did you mean {meant}?" if meant else None
+            raise InputError(f"the key {quoted(name)} is not known; use {either(_KEYS)}", hint)
     for name in ("kind", "input", "expect"):
         if name not in given:
             raise InputError(f"the key {name!r} is missing")
-    options = _object(given.get("options", {}), "options")
-    options = {_ALIASES.get(name, name): value for name, value in options.items()}
+    options = _options(given.get("options", {}))
     parameters = {name: _written(options[name], name, folder) for name in PARAMETERS if options.get(name) is not None}
     arrays = options | {name: written.values for name, written in parameters.items()}
     x = _written(given["input"], "input", folder)
     values = as_float_array(x.in_dtype, options.get("dtype"))
-    if given["kind"] not in KINDS:
-        raise InputError(f"kind {given['kind']!r} is not known; use {either(KINDS)}")
     settled = plan(given["kind"], values.shape, str(values.dtype), arrays)
     return Example(
-        title=str(given.get("title", "")),
-        source=str(given.get("source", "")),
+        title=_text(given, "title"),
+        source=_text(given, "source"),
         x=replace(x, values=values.astype(np.float64)),
         plan=settled,
         state=initial_state(settled, arrays),
@@ -122,6 +138,37 @@ def _example(given: Any, folder: Path) -> Example:
     )
 
 
+def _named(given: Mapping[str, Any], aliases: Mapping[str, str]) -> dict[str, Any]:
+    """The values under their proper names: with underscores, and without the papers' words."""
+    keys: dict[str, str] = {}
+    for key in given:
+        name = key.replace("-", "_")
+        name = aliases.get(name, name)
+        if name in keys:
+            raise InputError(f"{shown(keys[name])} and {shown(key)} are two words for the same thing; give one of them")
+        keys[name] = key
+    return {name: given[key] for name, key in keys.items()}
+
+
+def _options(given: Any) -> dict[str, Any]:
+    """The options as ``plan`` takes them; ``"momentum": "none"`` is the command line's word for None."""
+    options = _named(_object(given, "options"), _ALIASES)
+    for name in ("affine", "track_running_stats"):
+        if not isinstance(options.get(name), bool | None):
+            raise InputError(f"{name} is {shown(repr(options[name]))}; it must be true or false")
+    momentum = options.get("momentum")
+    if isinstance(momentum, str) and momentum.strip().lower() == "none":
+        options["momentum"] = None
+    return options
+
+
+def _text(given: Mapping[str, Any], name: str) -> str:
+    value = given.get(name, "")
+    if not isinstance(value, str):
+        raise InputError(f"{name} is {shown(repr(value))}; it must be text")
+    return value
+
+
 def _object(value: Any, name: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InputError(f"{name} must be an object")
@@ -129,10 +176,10 @@ def _object(value: Any, name: str) -> dict[str, Any]:
 
 
 def _expected(given: Any, folder: Path) -> dict[str, Printed]:
-    expected = _object(given, "expect")
+    expected = _named(_object(given, "expect"), {})
     for name in expected:
         if name not in QUANTITIES:
-            raise InputError(f"expect has {name!r}; use {either(QUANTITIES)}")
+            raise InputError(f"expect has {quoted(name)}; use {either(QUANTITIES)}")
     if not expected:
         raise InputError(f"expect is empty; give any of {either(QUANTITIES)}")
     return {name: _written(value, f"expect.{name}", folder) for name, value in expected.items()}
@@ -145,7 +192,7 @@ def _decimals(given: Mapping[str, Any], name: str) -> int | None:
     if name == "input_decimals" and value == "exact":
         return EXACT
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 17:
-        raise InputError(f"{name} is {value!r}; it must be a whole number from 0 to 17")
+        raise InputError(f"{name} is {shown(repr(value))}; it must be a whole number from 0 to 17")
     return value
 
 
@@ -159,28 +206,12 @@ def _slips(given: Any) -> tuple[str, ...]:
 def _written(given: Any, name: str, folder: Path) -> Printed:
     """A tensor of a worked example: nested lists of numbers, or a file's path."""
     if isinstance(given, str):
-        return _from_file(folder / given)
-    values = _mapped(given, lambda number: _number(number, name))
-    decimals = _mapped(given, lambda number: number.decimals if isinstance(number, Written) else EXACT)
-    return Printed(as_float_array(values, name=name), np.asarray(decimals, np.int64))
+        return _from_file(given, name, folder)
+    numbers = numbers_of(given, name)
+    return Printed(to_float64(numbers, name)[0], numbers.decimals())
 
 
-def _from_file(path: Path) -> Printed:
-    from normcli.read import read_printed  # only here: most worked examples hold their numbers themselves
-
-    return read_printed(str(path))[0]
-
-
-def _mapped(given: Any, function: Callable[[Any], Any]) -> Any:
-    return [_mapped(item, function) for item in given] if isinstance(given, list) else function(given)
-
-
-_WORDS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
-
-
-def _number(value: Any, name: str) -> float:
-    if isinstance(value, str) and value in _WORDS:
-        return _WORDS[value]
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InputError(f"{name} holds {value!r}; it must hold numbers")
-    return float(value)
+def _from_file(given: str, name: str, folder: Path) -> Printed:
+    if given.strip() == "-":
+        raise InputError(f"{name} is '-', and standard input is no file beside this one")
+    return read_printed(given if looks_like_tensor(given) else str(folder / given), what=name)[0]

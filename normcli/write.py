@@ -6,8 +6,10 @@ import errno
 import json
 import os
 import re
+import signal
 import stat
-from collections.abc import Callable, Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
@@ -15,6 +17,7 @@ import numpy as np
 
 from normcli.errors import InputError, UnavailableError
 from normcli.npy import quoted, shown, write_array
+from normcli.plan import either
 from normcli.stored import Stored
 
 if TYPE_CHECKING:
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
 _BLOCK = 2**14  # elements turned into Python numbers at a time: enough to be fast, too few to be felt
 _NOT_FINITE = re.compile(r"NaN|-?Infinity")
 _STREAMS = {"/dev", "/dev/fd"}  # /dev/stdout may be a regular file, but one that somebody else has open
+_ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+_on_their_way: set[Path] = set()  # files that are not yet in their place
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -54,6 +59,21 @@ def json_chunks(array: Any) -> Iterator[str]:
     yield "]"
 
 
+def check_suffix(path: str, known: Iterable[str], what: str = "the name of the file") -> None:
+    """Refuse a path whose suffix names none of the formats that are known; ``what`` stands for an empty one.
+
+    >>> check_suffix("axes.png", [".svg"])
+    Traceback (most recent call last):
+    normcli.errors.InputError: cannot tell the format of 'axes.png' by its suffix; use .svg
+    """
+    from pathlib import PurePath
+
+    if not path:
+        raise InputError(f"{what} is empty; give one that ends in {either(known)}")
+    if PurePath(path).suffix.lower() not in known:
+        raise InputError(f"cannot tell the format of {quoted(path)} by its suffix; use {either(known)}")
+
+
 def output_format(path: str, rank: int) -> str:
     """The format that the path's suffix names; InputError for others, and for CSV of more than two axes.
 
@@ -63,8 +83,7 @@ def output_format(path: str, rank: int) -> str:
     from pathlib import PurePath
 
     suffix = PurePath(path).suffix.lower()
-    if suffix not in _WRITERS:
-        raise InputError(f"cannot tell the format of {quoted(path)} by its suffix; use .npy, .npz, .json or .csv")
+    check_suffix(path, OUTPUTS)
     if suffix == ".csv" and rank not in (1, 2):
         raise InputError(f"CSV holds tensors of 1 or 2 axes, and this one has {rank}; use .npy, .npz or .json")
     return suffix
@@ -79,9 +98,14 @@ def write_tensor(path: str, array: NDArray[Any]) -> None:
     Traceback (most recent call last):
     normcli.errors.InputError: cannot write /nowhere/y.npy: No such file or directory
     """
-    write = _WRITERS[output_format(path, array.ndim)]
+    output_format(path, array.ndim)
     with whole_file(path) as stream:
-        write(stream, array)
+        write_tensor_to(stream, path, array)
+
+
+def write_tensor_to(stream: BinaryIO, path: str, array: NDArray[Any]) -> None:
+    """Write the array to a stream, in the format of the suffix of the path that it goes to."""
+    OUTPUTS[output_format(path, array.ndim)](stream, array)
 
 
 def write_text(path: str, text: str) -> None:
@@ -95,10 +119,10 @@ def whole_file(path: str) -> Iterator[BinaryIO]:
     """A stream whose bytes are at ``path`` when the block ends without an exception, and not before.
 
     The file is written beside its place and moved there when it is whole: whatever happens on the
-    way, a file that was there before stays as it was, and nothing else remains. A file that is
-    replaced keeps its mode bits; a symbolic link stays, and what it points to is replaced. Devices
-    and pipes are written directly. Raises InputError for a path that cannot be written to,
-    UnavailableError for a full disk.
+    way (an error, Ctrl-C, SIGTERM, SIGHUP), a file that was there before stays as it was, and nothing
+    else remains. A file that is replaced keeps its mode bits; a symbolic link stays, and what it
+    points to is replaced. Devices and pipes are written directly. Raises InputError for a path that
+    cannot be written to, UnavailableError for a full disk.
 
     >>> with whole_file("/dev/null") as stream:
     ...     _ = stream.write(b"gone")
@@ -141,18 +165,46 @@ def _beside(target: Path) -> Iterator[BinaryIO]:
     """A new file in the target's folder, moved over the target in the end."""
     mode = _mode(target)
     temporary = target.parent / f".normcli-{os.getpid()}-{os.urandom(4).hex()}.tmp"
+    with _removed_by_signals(temporary):
+        try:
+            with temporary.open("x+b") as stream:
+                yield stream
+                stream.flush()
+                os.fsync(stream.fileno())
+            if mode is not None:
+                temporary.chmod(mode)
+            temporary.replace(target)
+        except BaseException:
+            with suppress(OSError):
+                temporary.unlink()
+            raise
+
+
+@contextmanager
+def _removed_by_signals(temporary: Path) -> Iterator[None]:
+    """Until the block ends, SIGTERM and SIGHUP remove the file before they end the process.
+
+    Ctrl-C needs no such thing: it is an exception. A signal that is ignored (nohup) or heard by
+    somebody else is left alone, and only the main thread can hear of any.
+    """
+    heard = threading.current_thread() is threading.main_thread()
+    taken = [number for number in _ENDING if heard and signal.getsignal(number) is signal.SIG_DFL]
+    for number in taken:
+        signal.signal(number, _end)
+    _on_their_way.add(temporary)
     try:
-        with temporary.open("x+b") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        if mode is not None:
-            temporary.chmod(mode)
-        temporary.replace(target)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
+        yield
+    finally:
+        _on_their_way.discard(temporary)
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _end(number: int, frame: object) -> None:
+    for temporary in _on_their_way:
+        temporary.unlink(missing_ok=True)
+    signal.signal(number, signal.SIG_DFL)
+    signal.raise_signal(number)
 
 
 def _mode(target: Path) -> int | None:
@@ -195,7 +247,7 @@ def _write_csv(stream: BinaryIO, array: NDArray[Any]) -> None:
             stream.write(",".join(map(repr, row)).encode("ascii") + b"\n")
 
 
-_WRITERS: Mapping[str, Callable[[BinaryIO, NDArray[Any]], None]] = {
+OUTPUTS: Mapping[str, Callable[[BinaryIO, NDArray[Any]], None]] = {
     ".npy": write_array,
     ".npz": _write_npz,
     ".json": _write_json,

@@ -405,16 +405,19 @@ def test_example_with_exact_input_decimals(written: Any) -> None:
 
 
 BROKEN = {
-    "not JSON": ("{", "is not JSON"),
+    "not JSON": ("{", "is not valid JSON"),
     "not an object": ([1], "is an object with the keys kind, input and expect"),
     "unknown key": (EXAMPLE | {"inputs": [1]}, "the key 'inputs' is not known"),
     "missing key": ({"kind": "layer"}, "the key 'input' is missing"),
     "unknown kind": (EXAMPLE | {"kind": "spectral"}, "kind 'spectral' is not known"),
-    "unknown option": (EXAMPLE | {"options": {"epsilon": 1}}, "layer has no option epsilon"),
+    "unknown option": (EXAMPLE | {"options": {"sigma": 1}}, "layer has no option sigma; no kind has it"),
     "unknown quantity": (EXAMPLE | {"expect": {"std": [1]}}, "expect has 'std'"),
     "nothing expected": (EXAMPLE | {"expect": {}}, "expect is empty"),
-    "text for a number": (EXAMPLE | {"expect": {"mean": ["two"]}}, "expect.mean holds 'two'"),
-    "ragged input": (EXAMPLE | {"input": [[1], [1, 2]]}, "rows of input have different lengths"),
+    "text for a number": (
+        EXAMPLE | {"expect": {"mean": ["two"]}},
+        r"expect.mean has text at \[0\], not a number: 'two'",
+    ),
+    "ragged input": (EXAMPLE | {"input": [[1], [1, 2]]}, "input is ragged: row 1 has 2 values, row 0 has 1"),
     "another shape": (EXAMPLE | {"expect": {"mean": [1, 2]}}, r"shape \(2,\); mean has shape \(1,\)"),
     "decimals": (EXAMPLE | {"decimals": 2.5}, "decimals is 2.5"),
     "slip": (EXAMPLE | {"slip": 3}, "slip must be a key"),
@@ -434,5 +437,5 @@ def test_error_of_an_example_names_the_file(written: Any, text: Any, message: st
 
 
 def test_missing_example_is_refused_in_words(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"cannot read .*nowhere\.json"):
+    with pytest.raises(InputError, match=r"no file .*nowhere\.json"):
         load_example(tmp_path / "nowhere.json")

@@ -478,3 +478,59 @@ def test_running_statistics_that_were_assumed_are_said_on_the_command_line(normc
     after = normcli("batch", "[[1,2],[3,5]]", "--save-state", "state.json")
     assert after.returncode == 0
     assert normcli("batch", "[[1,2],[3,5]]", "--mode", "eval", "--state", "state.json").stderr == ""
+
+
+# --- JSON Lines -----------------------------------------------------------------------------------
+
+TWO_BATCHES = ("[[1,2],[3,5]]", "[[2,1],[7,3]]")
+
+
+@pytest.mark.parametrize("kind", ["batch", "instance"])
+def test_json_lines_are_consecutive_batches_as_inputs_are(normcli: Run, tmp_path: Path, kind: str) -> None:
+    as_inputs = normcli(kind, *TWO_BATCHES, "--json", "--track-running-stats")
+    (tmp_path / "x.jsonl").write_text("\n".join(TWO_BATCHES))
+    assert as_inputs.stdout.count("\n") == 2
+    for given, stdin in (("-", "\n".join(TWO_BATCHES)), ("x.jsonl", ""), ("\n\n".join(TWO_BATCHES), "")):
+        done = normcli(kind, given, "--json", "--track-running-stats", stdin=stdin)
+        assert (done.stdout, done.stderr) == (as_inputs.stdout, "")
+
+
+def test_documents_of_one_run_feed_the_next(normcli: Run, tmp_path: Path) -> None:
+    out = normcli("batch", *TWO_BATCHES, "--only", "output", "--json").stdout.splitlines()
+    done = normcli("batch", "-", "--json", stdin=normcli("batch", *TWO_BATCHES, "--json").stdout)
+    assert done.stdout == normcli("batch", *out, "--json").stdout
+    assert [json.loads(line)["running"]["num_batches_tracked"] for line in done.stdout.splitlines()] == [1, 2]
+
+
+def test_json_lines_after_another_input_go_on_from_it(normcli: Run) -> None:
+    done = normcli(
+        "batch", "[[0,1],[4,9]]", "-", "-o", "y{i}.npy", "--only", "running", "--json", stdin="\n".join(TWO_BATCHES)
+    )
+    assert [json.loads(line)["num_batches_tracked"] for line in done.stdout.splitlines()] == [1, 2, 3]
+
+
+TWO_LINES = "[[1],[2]]\n[[3],[4]]"
+NO_LINES = {
+    "a kind of one input": ("layer", "[1,2]\n[3,5]", (), "standard input holds more than one JSON value; line 2, "),
+    "two on a line": ("batch", "[[1],[2]] [[3],[4]]", (), "standard input holds more than one JSON value; position 11"),
+    "the second cut off": (
+        "batch", '{"data": [[1],[2]]}\n{"data": [[3],', (),
+        "standard input is not valid JSON: Expecting value at line 2, position 15",
+    ),
+    "the second ragged": (
+        "batch", "[[1],[2]]\n\n[[3],[4,5]]", (), "standard input, line 3, is ragged: row 1 has 2 values, row 0 has 1",
+    ),
+    "other channels": ("batch", "[[1],[2]]\n[[3,4],[4,5]]", (), "running_mean has shape (1,); (2,) is needed"),
+    "one answer": ("batch", TWO_LINES, ("--expect", "[[-1],[1]]"), "standard input holds more than one JSON value"),
+    "one file": ("batch", TWO_LINES, ("-o", "y.npy"), "--output y.npy would be written 2 times; put {i} into"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "text", "options", "message"), NO_LINES.values(), ids=NO_LINES)
+def test_what_is_no_json_lines_is_refused(
+    normcli: Run, tmp_path: Path, kind: str, text: str, options: tuple[str, ...], message: str
+) -> None:
+    done = normcli(kind, "-", *options, stdin=text)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -24,7 +24,7 @@ from hypothesis.extra import numpy as hnp
 from normcli import read
 from normcli.errors import InputError
 from normcli.npy import npy_bytes
-from normcli.read import Tensor, read_tensor, read_tensor_text, read_written
+from normcli.read import Tensor, read_printed, read_tensor, read_tensor_text
 from normcli.text import EXACT
 
 NAN, INF = float("nan"), float("inf")
@@ -274,7 +274,13 @@ REFUSED = {
     "python_true": ("tensor([ True, False])", "the tensor has True at position 10, not a number"),
     "python_none": ("[None]", "the tensor has None at position 2; write NaN if you mean not-a-number"),
     "text_in_pasted": ("[1., 'a']", "the tensor has text at position 6, not a number: \"'a'\""),
-    "missing_comma": ("[1 2, 3]", "the tensor lacks a comma in the bracket that closes at position 8"),
+    "missing_comma": ("[1 2, 3]", "the tensor lacks a comma before position 4"),
+    "missing_comma_between_rows": ("[[1,2][3,4]]", "the tensor lacks a comma before position 7"),
+    "missing_comma_on_a_line": ("[[1, 2],\n [3 4]]", "the tensor lacks a comma before line 2, position 5"),
+    "missing_comma_between_lines": (
+        "tensor([[1., 2.]\n [3., 4.]])",
+        "the tensor lacks a comma before line 2, position 2",
+    ),
     "bool_dtype": (
         "array([], dtype=bool)",
         "the tensor holds bool values; use float16, bfloat16, float32 or float64",
@@ -290,6 +296,28 @@ REFUSED = {
     "key_of_an_object": ('{"data": [1]}', "the tensor has no key 'w'; it has data"),
 }
 KEYS = {"key_of_a_list": "w", "key_of_an_object": "w"}
+
+
+LONE_CR = {
+    "rows": ("1,2\r3,4\r", [[1, 2], [3, 4]]),
+    "quoted": ('"1",2\r"3",4\r', [[1, 2], [3, 4]]),
+    "names": ("a;b\r1;2\r", [1, 2]),
+    "mixed with others": ("1\t2\r\n3\t4\n5\t6\r7\t8", [[1, 2], [3, 4], [5, 6], [7, 8]]),
+}
+
+
+@pytest.mark.parametrize(("text", "numbers"), LONE_CR.values(), ids=LONE_CR)
+def test_lines_may_end_as_on_old_macs(text: str, numbers: list[Any]) -> None:
+    assert piped(text.encode()).array.tolist() == numbers
+
+
+def test_a_cell_longer_than_any_is_refused() -> None:
+    refusal = refusal_of_piped(f'1,2\n"{"1" * 200_000}",2')
+    assert str(refusal) == "standard input cannot be read in line 2: field larger than field limit (131072)"
+
+
+def test_a_word_longer_than_a_file_name_is_no_file() -> None:
+    assert str(refusal_of("a" * 300)) == f"no file {'a' * 197}..., and it is not a tensor literal"
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -677,7 +705,13 @@ class TestArchives:
         monkeypatch.setattr(read, "_LARGE_MEMBER", 2**20)
         data = archive(("a.npy", npy_bytes(np.zeros(2**18))), compression=zipfile.ZIP_DEFLATED)
 
-        assert str(refusal_of_piped(data)) == "standard input::a would grow from 0 to 2 MiB; unpack it to NPY first"
+        assert str(refusal_of_piped(data)) == "standard input::a would grow from 0.0 to 2 MiB; unpack it to NPY first"
+
+    def test_128_mebibytes_of_zeros_is_a_bomb(self) -> None:
+        start = npy_bytes(np.zeros(1))[:10]  # what follows would only be seen if it were unpacked
+        data = archive(("a.npy", start + bytes(2**27)), compression=zipfile.ZIP_DEFLATED)
+
+        assert str(refusal_of_piped(data)) == "standard input::a would grow from 0.1 to 128 MiB; unpack it to NPY first"
 
     def test_names_that_look_like_paths_are_only_names(self, tmp_path: Path) -> None:
         data = archive(("../../etc/x.npy", ZEROS))
@@ -771,19 +805,19 @@ class TestWritten:
         ],
     )
     def test_decimals_are_counted_as_written(self, text: str, decimals: Any) -> None:
-        assert read_written(text)[1].tolist() == decimals
+        assert read_printed(text)[0].decimals.tolist() == decimals
 
     def test_the_tensor_is_the_same(self) -> None:
-        assert read_written("[[1, 2.5], [3, -4e-3]]")[0].array.tolist() == [[1, 2.5], [3, -0.004]]
+        assert read_printed("[[1, 2.5], [3, -4e-3]]")[0].values.tolist() == [[1, 2.5], [3, -0.004]]
 
     def test_a_number_too_large_is_refused_as_written(self) -> None:
         with pytest.raises(InputError, match=r"has 1\.00e400 at \[0\]"):
-            read_written("[1.00e400]")
+            read_printed("[1.00e400]")
 
     def test_binary_files_are_exact(self, tmp_path: Path) -> None:
         np.save(tmp_path / "x.npy", np.array([[0.5, 1.5]]))
 
-        assert read_written(str(tmp_path / "x.npy"))[1].tolist() == [[EXACT, EXACT]]
+        assert read_printed(str(tmp_path / "x.npy"))[0].decimals.tolist() == [[EXACT, EXACT]]
 
 
 FUZZ = settings(max_examples=300, deadline=None)

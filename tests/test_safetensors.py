@@ -113,14 +113,14 @@ MALFORMED = {
     "cut in the data": (GOOD[:-1], "x.safetensors holds 7 bytes of data, and 'a' would end at byte 8"),
     "bytes left": (GOOD + b"x", "x.safetensors has 1 bytes after the end of its data"),
     "huge header": ((2**63).to_bytes(8, "little") + b"{}", "header: 9223372036854775808 bytes, where 100000000 is"),
-    "no JSON": (file_of(b'{"a":'), BAD_HEADER + "Expecting value at character 6"),
+    "no JSON": (file_of(b'{"a":'), "the safetensors header of x.safetensors is not valid JSON: Expecting value at"),
     "no UTF-8": (file_of(b'{"\xff":1}'), BAD_HEADER + "it is not UTF-8"),
     "no object": (file_of([]), BAD_HEADER + "it is not a JSON object"),
-    "no header": (file_of(b""), BAD_HEADER + "Expecting value at character 1"),
-    "deep": (file_of(b"[" * 200_000), BAD_HEADER + "it is nested too deep"),
-    "long integer": (file_of(b'{"a":' + b"7" * 5000 + b"}"), BAD_HEADER + "a number of thousands of digits"),
-    "duplicate key": (file_of(b'{"a":{},"b":{},"a":{}}'), BAD_HEADER + "'a' stands there twice"),
-    "duplicate field": (file_of(b'{"a":{"dtype":"F32","dtype":"F64"}}'), BAD_HEADER + "'dtype' stands there twice"),
+    "no header": (file_of(b""), "the safetensors header of x.safetensors is empty"),
+    "deep": (file_of(b"[" * 200_000), "header of x.safetensors is cut off: 200000 brackets are not closed"),
+    "long integer": (file_of(b'{"a":' + b"7" * 5000 + b"}"), "has a number that does not fit in float64: 777"),
+    "duplicate key": (file_of(b'{"a":{},"b":{},"a":{}}'), "header of x.safetensors has the key 'a' twice"),
+    "duplicate field": (file_of(b'{"a":{"dtype":"F32","dtype":"F64"}}'), "safetensors has the key 'dtype' twice"),
     "no description": (file_of({"a": 3}), BAD_HEADER + "'a' is not described by a JSON object"),
     "field missing": (file_of({"a": {"dtype": "F32", "shape": []}}), BAD_HEADER + "'a' has no data_offsets"),
     "unknown dtype": (file_of({"a": entry("F33")}, bytes(8)), BAD_HEADER + "'a' has the unknown dtype \"F33\""),
@@ -156,7 +156,10 @@ def test_a_malformed_file_is_refused_in_words(data: bytes, message: str) -> None
 
 def test_a_header_of_many_names_with_one_twice_is_refused_at_once() -> None:
     names = b",".join(b'"%d":1' % i for i in range(100_000))
-    assert refusal(file_of(b"{" + names + b',"99999":1}')) == BAD_HEADER + "'99999' stands there twice"
+    assert (
+        refusal(file_of(b"{" + names + b',"99999":1}'))
+        == "the safetensors header of x.safetensors has the key '99999' twice"
+    )
 
 
 @settings(max_examples=1500, deadline=None, derandomize=True)

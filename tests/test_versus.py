@@ -182,3 +182,10 @@ def test_interleaved_groups_are_named_once_with_their_effect(here: str, there: s
 def test_infinities_are_compared_without_a_word_of_numpy(normcli: Run) -> None:
     done = normcli("batch", "[[1e200],[-1e200]]", "--versus", "keras")
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_64_axes_are_compared_and_traced(normcli: Run) -> None:
+    """NumPy holds tensors of 64 axes, but does not number their elements."""
+    x = "[" * 64 + "1, 2" + "]" * 64
+    done = normcli("layer", x, "--versus", "torch", "--element", ",".join(["0"] * 63 + ["1"]), "--json")
+    assert (done.returncode, json.loads(done.stdout)["versus"][0]["name"]) == (0, "torch")

@@ -118,7 +118,7 @@ def test_the_suffix_may_be_in_capitals(folder: Path) -> None:
     [
         ("y.txt", 2, "cannot tell the format of 'y.txt' by its suffix; use .npy, .npz, .json or .csv"),
         ("y", 2, "cannot tell the format of 'y' by its suffix; use .npy, .npz, .json or .csv"),
-        ("", 2, "cannot tell the format of '' by its suffix; use .npy, .npz, .json or .csv"),
+        ("", 2, "the name of the file is empty; give one that ends in .npy, .npz, .json or .csv"),
         ("y.csv", 3, "CSV holds tensors of 1 or 2 axes, and this one has 3; use .npy, .npz or .json"),
         ("y.csv", 0, "CSV holds tensors of 1 or 2 axes, and this one has 0; use .npy, .npz or .json"),
     ],

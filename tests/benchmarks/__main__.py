@@ -2,6 +2,7 @@
 
 python tests/benchmarks                  everything
 python tests/benchmarks startup files    some of it
+python tests/benchmarks linear JSON      one family of the readers' shapes; exit 1 where a reader is not linear
 python tests/benchmarks speed float32    one dtype of the comparison with torch.nn.functional
 """
 
@@ -10,11 +11,12 @@ from __future__ import annotations
 import sys
 
 import files
+import linear
 import speed
 import startup
 
 if __name__ == "__main__":
-    chosen = sys.argv[1:] or ["startup", "speed", "files"]
+    chosen = sys.argv[1:] or ["startup", "speed", "files", "linear"]
     if "startup" in chosen:
         startup.main()
         print()
@@ -23,3 +25,6 @@ if __name__ == "__main__":
         print()
     if "files" in chosen:
         files.main()
+        print()
+    if "linear" in chosen:
+        sys.exit(linear.main([name for name in chosen if name not in ("startup", "speed", "files", "linear")]))
