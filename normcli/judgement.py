@@ -156,7 +156,7 @@ class Hypothetical:
             across = (np.sign(yours) * np.sign(exact) < 0) & (left > outward)
             with np.errstate(invalid="ignore"):
                 away = (np.abs(yours) - np.abs(exact) > outward) | across
-            return Judged(reading, allowed, ~(left <= allowed) | away | (not reading.half_units.any()))
+            return Judged(reading, allowed, ~(left <= allowed) | away)
         return Judged(reading, allowed, ~(left <= allowed))
 
     @cached_property
