@@ -29,7 +29,8 @@ _ROOM = 10.0  # times its allowance that a cell must be off to count where round
 _EVIDENCE_OF_ONE = 2.5  # where a single number is all that there is to fit
 _MOST_EVIDENCE = 3.0  # that a single cell gives
 _MOST_CELLS_FOR_PAIRS = 20_000  # beyond, a thousand hypotheses would take many seconds
-_NEAR = 0.9  # of the difference that the nearest slip may leave: more is no nearer than the right answer
+_EVIDENCE_OF_PART = 2.0  # where one number is to explain a channel, row or sample
+_NEAR = 0.5  # of the difference that the nearest slip may leave: more is no nearer than the right answer
 _MOST_AXES = 5  # of an answer that is held against every order of its axes
 
 
@@ -139,7 +140,7 @@ class Search:
         if len(wrong) != 1 or (part := _part(wrong[0], self.question.work.plan)) is None:
             return
         for key, words in (("scaled", wrong[0].factor), ("shifted", wrong[0].shift)):
-            if words and wrong[0].evidence >= _EVIDENCE_OF_ONE:
+            if words and wrong[0].evidence >= _EVIDENCE_OF_PART:
                 yield Diagnosis(
                     keys=(key,),
                     text=f"All other cells are right; in {part} {words}.   [{key}]",
@@ -317,8 +318,10 @@ def _part(cells: _Cells, settled: Plan) -> str | None:
     for axis in sorted(range(len(shape)), key=lambda axis: axis != channel):
         first = int(places[0, axis])
         if shape[axis] > 1 and (places[:, axis] == first).all() and len(shape) > 1:
-            name = {channel: "channel", last: "column", last - 1: "row"}.get(axis, f"axis {axis}, place")
-            return f"{'sample' if axis == 0 and channel is not None and axis != channel else name} {first}"
+            names = {last: "column", last - 1: "row"} | (
+                {0: "sample", channel: "channel"} if channel is not None else {}
+            )
+            return f"{names.get(axis, f'axis {axis}, place')} {first}"
     return None
 
 

@@ -128,17 +128,18 @@ class Hypothetical:
         ) and (manner != "rounded" or self.question.was_rounded or (self._has_an_input and not self._is_too_good))
 
     def judged(self, manner: str) -> dict[str, Judged]:
-        """Every quantity under the reading that leaves the fewest cells, and of these the strictest."""
+        """Every quantity under the reading that leaves the fewest cells, and of these the plainest."""
         return {
             name: min(
                 (self._judged(name, reading, manner) for reading in self.question.readings[name]),
-                key=lambda judged: (int(judged.wrong.sum()), float(judged.allowed.max())),
+                key=lambda judged: int(judged.wrong.sum()),
             )
             for name in self.question.answers
         }
 
     def _judged(self, name: str, reading: Reading, manner: str) -> Judged:
-        left = self.differences[name]
+        exact = self.worked.quantities[name]
+        left = difference(reading.values, exact)
         arithmetic = self._computed[name] * reading.arithmetic
         if manner == "printed":
             allowed = reading.sharp(arithmetic)
@@ -152,7 +153,7 @@ class Hypothetical:
         else:
             outward = reading.outward(arithmetic)
             allowed = outward + 2 * reading.half_units
-            yours, exact = self.question.answers[name].values, self.worked.quantities[name]
+            yours = reading.values
             across = (np.sign(yours) * np.sign(exact) < 0) & (left > outward)
             with np.errstate(invalid="ignore"):
                 away = (np.abs(yours) - np.abs(exact) > outward) | across

@@ -140,7 +140,7 @@ class Printed:
         values = np.where(np.isfinite(self.values), self.values, 0.0)
         step = half_step(np.abs(values) + half_units, dtype)
         if dtype == "float64":
-            return Reading(words, half_units, step, np.maximum(half_units, step), dtype)
+            return Reading(words, self.values, half_units, step, np.maximum(half_units, step), dtype)
         with np.errstate(over="ignore"):
             held = rounded(values, dtype)
         gap = np.abs(held.astype(np.float64) - values)
@@ -154,19 +154,23 @@ class Printed:
                 return None
         if dtype != self.dtype and not (near | (_shortest(held) == values)).all():
             return None
-        half_units = np.maximum(half_units, gap)
-        return Reading(words, half_units, step, np.maximum(half_units, np.minimum(step, own)), dtype)
+        # A number whose shortest digits these are was that number, not the one that the digits say.
+        meant = np.where(near, self.values, np.where(np.isfinite(self.values), held, self.values))
+        half_units = np.where(near, np.maximum(half_units, gap), 0.0)
+        return Reading(words, meant, half_units, step, np.maximum(half_units, np.minimum(step, own)), dtype)
 
 
 @dataclass(frozen=True)
 class Reading:
     """One way to read an answer: how far a right number may lie from the exact one because it was printed.
 
-    ``half_units`` of the last digit, and the ``half_steps`` of the dtype that held it; ``own`` is
-    half a unit of the last digit that a number really shows. Arrays of the answer's shape.
+    ``values`` are the numbers meant, ``half_units`` of the last digit and the ``half_steps`` of the dtype
+    that held them what these may be off; ``own`` is half a unit of the last digit that a number really
+    shows. Arrays of the answer's shape.
     """
 
     words: str  # completes "to the ..."; empty where nothing was rounded for printing
+    values: Floats
     half_units: Floats
     half_steps: Floats
     own: Floats

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import ROOT, Run
 
@@ -98,3 +99,190 @@ def test_many_files_are_a_line_each_and_a_summary(normcli: Run, tmp_path: Path) 
 def test_files_as_json_lines(normcli: Run) -> None:
     done = normcli("check", str(CHECKS / "bn1d-train.json"), str(CHECKS / "bn1d-running.json"), "--json")
     assert [json.loads(line)["check"]["ok"] for line in done.stdout.splitlines()] == [True, True]
+
+
+# --- what was judged wrongly once -----------------------------------------------------------------
+
+X = "[0.1,0.2,0.4]"
+JUDGED = {
+    "two slips over typed numbers": (
+        ("layer", "[0.1,0.2,0.3]", "--expect", "[-1.0000,0.0000,1.0000]"),
+        1,
+        ("does not check: 2 of 3 cells differ, the largest by 0.2238", "[ddof1, eps_omitted]"),
+    ),
+    "23 units of the last digit": (
+        ("layer", X, "--expect", "[-1.30,-0.10,1.40]"),
+        1,
+        ("does not check: 3 of 3 cells differ", "No known slip explains these numbers."),
+    ),
+    "the unbiased variance is no typo": (
+        ("layer", X, "--expect", "[-0.8729,-0.2182,1.0911]"),
+        1,
+        ("the unbiased variance, sum(centered^2) / (n - 1)", "[ddof1, eps_omitted]"),
+    ),
+    "float32 rounds the mean": (
+        ("layer", "[[3.0399999618530273,3.009999990463257,3.009999990463257]]", "--input-decimals", "exact",
+         "--expect", "[[1.3801258,-0.6900629,-0.6900629]]"),
+        0,
+        ("checks, if it was computed in float32: all 3 cells agree",),
+    ),
+    "a hypothesis has a tolerance of its own": (
+        ("batch", "[[[[0,1]]]]", "--mode", "eval", "--running-mean", "[0.5]", "--running-var", "[0.5]",
+         "--expect", "[[[[-1.0000,1.0000]]]]"),
+        1,
+        ("[train_for_eval]", "BatchNorm in eval mode takes the running ones"),
+    ),
+    "the input was rounded": (
+        ("layer", "[1.2346,0.5679,2.3457,1.7654]", "--expect", "[-0.37150,-1.38726,1.32141,0.43735]"),
+        0,
+        ("checks, if the input was rounded to 4 decimals: all 4 cells agree, to the 5 decimals given",),
+    ),
+    "the digits were cut off": (
+        ("layer", X, "--expect", "[-1.0687,-0.2671,1.3358]"),
+        0,
+        ("checks, if the digits were cut off, not rounded: all 3 cells agree, to the 4 decimals given",),
+    ),
+    "significant digits": (
+        ("layer", "[1,2,40]", "--expect", "[-0.734,-0.679,1.41]"),
+        0,
+        ("checks: all 3 cells agree, to the 3 significant digits given",),
+    ),
+    "exponents": (("layer", X, "--expect", "[-1.07e0,-2.67e-1,1.34e0]"), 0, ("to the 3 significant digits given",)),
+    "an eps that nobody has": (
+        ("layer", X, "--expect", "[-1.00630921,-0.2515773,1.25788651]", "--eps", "0.001"),
+        1,
+        ("another eps, 0.002,", "LayerNorm has eps 0.001 here", "[eps_other]"),
+    ),
+    "a momentum that nobody has": (
+        ("batch", BN1D, "--expect", "running_mean=[0.15,0.15,0.2,0.1]"),
+        1,
+        ("another momentum, 0.05,", "[momentum_other]"),
+    ),
+    "half precision on the way": (
+        ("layer", X, "--expect", "[-1.068359,-0.267090,1.335938]"),
+        1,
+        ("rounding the output to float16", "[half_precision]"),
+    ),
+    "the input itself": (("layer", X, "--expect", X), 1, ("Your numbers are the input itself, x.", "[untouched]")),
+    "another number of groups": (
+        ("group", "[[1,2,3,4,5,9,7,1,0,3,2,2.5]]", "--groups", "2", "--expect",
+         "[[-1.2247,0.0000,1.2247,-0.9258,-0.4629,1.3887,1.4018,-0.5392,-0.8627,1.2247,-1.2247,0.0000]]"),
+        1,
+        ("another number of groups, 4 groups,", "[groups_other]"),
+    ),
+    "one channel scaled": (
+        ("batch", BN1D, "--expect",
+         "[[-0.9258,-1.2370,0.0000,-0.7071],[1.3887,0.0000,-1.2247,1.4142],[-0.4629,1.2370,1.2247,-0.7071]]"),
+        1,
+        ("All other cells are right; in channel 1 yours = 1.01 x exact.   [scaled]",),
+    ),
+    "wrong cells in one row": (
+        ("layer", "[[1,2,4],[3,1,7],[0,5,2]]", "--expect", "[[-1.07,-0.27,1.34],[-0.21,-1.3,1.1],[-1.14,1.3,-0.16]]"),
+        1,
+        ("The wrong cells of output all lie in row 1.",),
+    ),
+    "the convention of a running variance": (
+        ("batch", BN1D, "--expect", "running_var=[1.3667,0.9667,1.1667,1.1000]"),
+        1,
+        ("BatchNorm in PyTorch takes the unbiased one there", "[running_var_biased]"),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("arguments", "code", "words"), JUDGED.values(), ids=JUDGED)
+def test_judged(normcli: Run, arguments: tuple[str, ...], code: int, words: tuple[str, ...]) -> None:
+    done = normcli(*arguments)
+    assert (done.returncode, done.stderr) == (code, "")
+    assert [word for word in words if word not in done.stdout] == []
+
+
+def test_a_slip_of_all_cells_comes_before_a_typo(normcli: Run) -> None:
+    done = normcli("batch", "[[1,1],[2,1],[4,1]]", "--expect", "var=[2.3333,0.0000]", "--json")
+    assert [one["keys"] for one in json.loads(done.stdout)["check"]["diagnoses"]] == [["ddof1"]]
+
+
+def test_quantities_are_checked_by_name(normcli: Run) -> None:
+    arguments = ("batch", BN1D, "--expect", "mean=[3,3,4,2]", "--expect", "running-var=[1.6,1.0,1.3,1.2]")
+    done = normcli(*arguments, "--json")
+    check = json.loads(done.stdout)["check"]
+    assert (done.returncode, check["ok"], check["assumes"], check["nearest"]) == (0, True, None, None)
+    assert normcli("batch", BN1D, "--expect", "mean=[3,3,4,2.5]").returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--expect", "[1,2]", "--expect", "[1,2]"), "--expect gives the output twice; once is enough"),
+        (("--expect", "std=[1,2]"), "--expect 'std=[1,2]' names no quantity; use mean, "),
+        (("--expect", "[1,2]", "--decimals", "-5"), "--decimals is -5; it must be between 0 and 17"),
+        (("--expect", "[1,2]", "--input-decimals", "-9"), "--input-decimals is -9; it must be between 0 and 17"),
+        (("--expect", "mean_square=[1]"), "mean_square is not computed here"),
+    ],
+    ids=["two answers", "no quantity", "decimals", "input decimals", "not computed"],
+)
+def test_answers_that_are_refused(normcli: Run, arguments: tuple[str, ...], message: str) -> None:
+    done = normcli("layer", "[1,2]", *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
+
+
+# --- files keep their dtype -----------------------------------------------------------------------
+
+
+def test_a_float32_file_is_checked_with_its_own_epsilon(normcli: Run, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.array([[1e-4, 2e-4, -3e-4]], np.float32))
+    right = normcli("rms", "x.npy", "-o", "y.npy")
+    assert right.returncode == 0
+    for answer in ("y.npy", "[[0.24553,0.49106,-0.73660]]"):
+        done = normcli("rms", "x.npy", "--expect", answer, "-o", "z.npy")
+        assert (done.returncode, np.load(tmp_path / "z.npy").dtype) == (0, np.float32), done.stdout
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_own_output_checks_in_its_file_and_from_a_worked_example(normcli: Run, tmp_path: Path, dtype: str) -> None:
+    np.save(tmp_path / "x.npy", np.random.default_rng(1).normal(3, 1, (4, 6)).astype(dtype))
+    assert normcli("layer", "x.npy", "-o", "y.npy").returncode == 0
+    assert normcli("layer", "x.npy", "--expect", "y.npy").stdout.startswith("checks: all 24 cells agree")
+    (tmp_path / "e.json").write_text('{"kind": "layer", "input": "x.npy", "expect": {"output": "y.npy"}}')
+    assert normcli("check", "e.json").stdout.splitlines()[-1].startswith("checks: all 24 cells agree")
+
+
+def test_half_precision_out_of_single_precision_checks(normcli: Run, tmp_path: Path) -> None:
+    x = np.random.default_rng(2).normal(3, 1, (4, 6)).astype(np.float32)
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "y.npy", ((x - x.mean(1, keepdims=True)) / x.std(1, keepdims=True)).astype(np.float16))
+    assert normcli("layer", "x.npy", "--expect", "y.npy").returncode == 0
+
+
+def test_torch_in_float64_checks_whatever_its_sums(normcli: Run, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    x = torch.from_numpy(np.random.default_rng(3).normal(3, 1, (16, 8, 10, 10)))
+    np.save(tmp_path / "x.npy", x.numpy())
+    np.save(tmp_path / "y.npy", torch.nn.functional.batch_norm(x, None, None, training=True).numpy())
+    done = normcli("batch", "x.npy", "--expect", "y.npy")
+    assert (done.returncode, done.stdout.splitlines()[0]) == (
+        0, "checks, if it was computed in float64: all 12800 cells agree"
+    )  # fmt: skip
+
+
+# --- the verdict beside other parts ---------------------------------------------------------------
+
+
+def test_verdict_stands_before_the_part_that_is_asked_for(normcli: Run) -> None:
+    lines = normcli("batch", BN1D, "--expect", UNBIASED, "--only", "statistics").stdout.splitlines()
+    assert lines[0].startswith("does not check: 10 of 12 cells differ")
+    assert "statistics (of the input)" in lines
+
+
+def test_verdict_and_comparison_are_keys_beside_a_part_of_the_document(normcli: Run) -> None:
+    done = normcli("batch", BN1D, "--expect", UNBIASED, "--versus", "keras", "--only", "running", "--json")
+    assert list(json.loads(done.stdout)) == ["running", "check", "versus"]
+    alone = normcli("batch", BN1D, "--only", "output", "--json")
+    assert isinstance(json.loads(alone.stdout), list)
+
+
+def test_verdict_and_comparison_are_blocks_of_csv(normcli: Run) -> None:
+    done = normcli("batch", BN1D, "--expect", UNBIASED, "--versus", "keras", "--only", "statistics", "--format", "csv")
+    heads = [block.splitlines()[0] for block in done.stdout.split("\n\n")]
+    assert [head.split(",")[0] for head in heads] == ["quantity", "versus", "i0"]
+    assert done.stderr.splitlines()[0].startswith("does not check: 10 of 12 cells differ")
