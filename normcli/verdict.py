@@ -139,8 +139,7 @@ def verdict(found: Check) -> str:
     'checks: all 2 cells agree, to the 2 decimals given'
     """
     if found.ok:
-        digits = {quantity.digits for quantity in found.quantities if quantity.digits}
-        shown = f", to the {min(digits) if len(digits) == 1 else 'digits'} given" if digits else ""
+        shown = _shown_digits({quantity.digits for quantity in found.quantities if quantity.digits})
         condition = f", if {found.assumption}" if found.assumption else ""
         if found.cells == 1:
             return f"checks{condition or shown}"
@@ -151,6 +150,14 @@ def verdict(found: Check) -> str:
     if not math.isfinite(worst[0]):
         largest = ", one of them not a finite number" if found.mismatches > 1 else "; it is not a finite number"
     return f"does not check: {what}{largest} (allowed: {positional(worst[1], 2)})"
+
+
+def _shown_digits(words: set[str]) -> str:
+    """The precision that the answers show, in words: the most decimals, or the one way in which they were printed."""
+    if not words:
+        return ""
+    most = max(words, key=lambda word: int(word.split()[0]))
+    return f", to the {most if len({'significant' in word for word in words}) == 1 else 'digits'} given"
 
 
 def _largest(quantity: Compared) -> tuple[float, float]:
