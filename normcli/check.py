@@ -108,7 +108,8 @@ def _turned(question: Question, exact: Result) -> Check | None:
 def _judged(question: Question, exact: Result) -> Check:
     right = question.right
     rounded = ["rounded" if question.was_rounded else "plausible"] if question.may_be_rounded else []
-    for manner in ("printed", *rounded, "cut"):
+    binary = ["computed"] if question.is_binary else []
+    for manner in ("printed", *binary, *rounded, "cut"):
         if right.fits(manner) and not (manner == "cut" and right.fits("computed")):
             return _compared(question, exact, manner)
     search = Search(question, _compared(question, exact, "rounded" if question.was_rounded else "printed"))

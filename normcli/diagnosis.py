@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from normcli.judgement import Hypothetical, Judged, Question, difference
 from normcli.plan import Plan, either
 from normcli.slips import KEYS, SLIPS, Slip, Work, formatted, pairs
-from normcli.verdict import Cell, Check, Compared, Diagnosis, first_wrong
+from normcli.verdict import Check, Compared, Diagnosis, first_wrong
 
 Floats = NDArray[np.float64]
 
@@ -392,42 +392,45 @@ def _order_words(order: tuple[int, ...] | None) -> str:
 
 def transposed(question: Question) -> Check | None:
     """The verdict on an answer whose shape is the output's with the axes in another order; None if it is not that."""
-    (name,) = question.answers
-    answer, exact = question.answers[name], question.work.done().quantities[name]
+    ((name, answer),) = question.answers.items()
+    exact = question.work.done().quantities[name]
     if exact.ndim > _MOST_AXES or sorted(answer.values.shape) != sorted(exact.shape):
         return None
     for order in permutations(range(exact.ndim)):
         if exact.transpose(order).shape != answer.values.shape:
             continue
         back = np.argsort(order)
-        turned = replace(
-            question,
-            answers={
-                name: replace(answer, values=answer.values.transpose(back), decimals=answer.decimals.transpose(back))
-            },
-        )
+        straight = replace(answer, values=answer.values.transpose(back), decimals=answer.decimals.transpose(back))
+        turned = replace(question, answers={name: straight})
         if any(turned.right.fits(manner) for manner in ("computed", "cut", "rounded")):
-            judged = turned.right.judged("computed")[name]
-            shown = Compared(
-                name=name,
-                yours=answer.values,
-                exact=exact.transpose(order),
-                difference=turned.right.differences[name].transpose(order),
-                allowed=judged.allowed.transpose(order),
-                own=judged.reading.own.transpose(order),
-                wrong=np.ones(answer.values.shape, bool),
-            )
-            axes, shape = ", ".join(map(str, order)), answer.values.shape
-            words = f"Yours is {shape}: axes {axes} of the {name}'s, which is {exact.shape}."
-            cell = Cell(quantity=name, index=(0,) * exact.ndim, yours=float(answer.values.flat[0]),
-                        exact=float(exact.flat[0]))  # fmt: skip
-            diagnosis = Diagnosis(
-                keys=("transposed",),
-                text=f"The values are right, but their axes are in another order. {words}   [transposed]",
-                max_error=turned.right.max_error,
-                right_formula="the axes of the input",
-                slipped_formula=f"axes {axes}",
-                first_cell=cell,
-            )
-            return Check(quantities=(shown,), diagnoses=(diagnosis,))
+            return _turned(turned, name, order)
     return None
+
+
+def _turned(question: Question, name: str, order: tuple[int, ...]) -> Check:
+    """The verdict on an answer that is right but for the order of its axes; ``question`` has it the right way."""
+    judged = question.right.judged("computed")[name]
+    yours, exact = (
+        values.transpose(order) for values in (question.answers[name].values, question.right.worked.quantities[name])
+    )
+    axes = ", ".join(map(str, order))
+    compared = Compared(
+        name=name,
+        yours=yours,
+        exact=exact,
+        difference=question.right.differences[name].transpose(order),
+        allowed=judged.allowed.transpose(order),
+        own=judged.reading.own.transpose(order),
+        wrong=np.zeros(yours.shape, bool),
+    )
+    diagnosis = Diagnosis(
+        keys=("transposed",),
+        text=f"The values are right, and the axes in another order: "
+        f"yours is {yours.shape}: axes {axes} of the {name}'s.   [transposed]",
+        max_error=question.right.max_error,
+        right_formula="the axes of the input",
+        slipped_formula=f"axes {axes}",
+        first_cell=None,
+    )
+    shapes = f"the answer's shape is {yours.shape}, the {name}'s {question.answers[name].values.shape}"
+    return Check(quantities=(compared,), turned=shapes, diagnoses=(diagnosis,))

@@ -69,6 +69,11 @@ class Question:
         """Whether somebody said that the input was rounded: by an option, or by pasting what print shows."""
         return self.x.pasted
 
+    @property
+    def is_binary(self) -> bool:
+        """Whether the answers are numbers as arithmetic left them, in files, and not digits that somebody printed."""
+        return all(answer.dtype is not None and not answer.shown.any() for answer in self.answers.values())
+
     @cached_property
     def may_be_rounded(self) -> bool:
         """Whether any number shows a last digit that may have been rounded."""

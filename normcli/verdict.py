@@ -96,13 +96,14 @@ class Check:
     diagnoses: tuple[Diagnosis, ...] = ()
     apart: str = ""  # what would tell several diagnoses apart
     nearest: Diagnosis | None = None
+    turned: str = ""  # that the answer's axes are in another order, which leaves no cell to compare
     where: str = ""  # the part of the tensor in which the wrong cells lie, and what they have in common
     note: str = ""
 
     @property
     def ok(self) -> bool:
         """Whether every number is right, as far as its digits go."""
-        return self.mismatches == 0
+        return self.mismatches == 0 and not self.turned
 
     @property
     def mismatches(self) -> int:
@@ -144,6 +145,8 @@ def verdict(found: Check) -> str:
         if found.cells == 1:
             return f"checks{condition or shown}"
         return f"checks{condition}: all {count(found.cells, 'cell')} agree{shown}"
+    if found.turned:
+        return f"does not check: {found.turned}"
     what = f"{found.mismatches} of {count(found.cells, 'cell')} {'differs' if found.mismatches == 1 else 'differ'}"
     worst = max(_largest(quantity) for quantity in found.quantities if quantity.wrong.any())
     largest = f", {'the largest ' if found.mismatches > 1 else ''}by {positional(worst[0], 4)}"

@@ -280,7 +280,8 @@ def test_answer_with_its_axes_in_another_order_is_named() -> None:
     values = np.asarray(normalize(x, "batch").output).transpose(0, 2, 3, 1)
     found = output(values, x=x)
     assert (found.ok, found.keys) == (False, [("transposed",)])
-    assert "Yours is (2, 4, 5, 3): axes 0, 2, 3, 1 of the output's, which is (2, 3, 4, 5)." in found.diagnoses[0].text
+    assert "yours is (2, 4, 5, 3): axes 0, 2, 3, 1 of the output's." in found.diagnoses[0].text
+    assert verdict(found) == "does not check: the answer's shape is (2, 4, 5, 3), the output's (2, 3, 4, 5)"
 
 
 def test_quantity_that_is_not_computed_is_refused() -> None:
