@@ -205,9 +205,9 @@ def _worst(found: Check) -> list[tuple[Compared, Index]]:
     """The wrong cells, those that are off by most of their allowance first; of equal ones the first."""
     ranked = []
     for order, quantity in enumerate(found.quantities):
-        with np.errstate(divide="ignore"):
+        with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
             excess = np.where(quantity.wrong, quantity.difference / quantity.allowed, -1.0).ravel()
-        excess = excess.astype(np.float32)  # so that cells that are equally wrong keep their order
+            excess = excess.astype(np.float32)  # so that cells that are equally wrong keep their order
         first = np.argsort(-excess, kind="stable")[: min(_MOST_ROWS, int(quantity.wrong.sum()))]
         ranked += [(-float(excess[at]), order, int(at)) for at in first]
     shape = [quantity.yours.shape for quantity in found.quantities]

@@ -38,7 +38,7 @@ import torch  # here, so that the seconds of its import are no case's
 from normcli import cli, npy, safetensors
 from normcli.__main__ import main as normcli_main
 from normcli.conventions import CONVENTIONS
-from normcli.options import CALCULATION, PRESENTATION, mark, rows_of, several, switch
+from normcli.options import CALCULATION, PRESENTATION, answers, mark, rows_of, several, switch
 from normcli.plan import KINDS, flag
 from normcli.result import QUANTITIES
 from normcli.worked import TEMPLATE
@@ -137,8 +137,10 @@ def _calculation(rng: random.Random, made: Case) -> None:
         if row.read in (mark, switch):
             made.arguments.append(f"--no-{name[2:]}" if row.read is switch and rng.random() < 0.5 else name)
             continue
-        for _ in range(rng.choice([1, 1, 2]) if row.read is several else 1):
-            made.arguments += [name, _value(rng, made, row.name)]
+        for _ in range(rng.choice([1, 1, 2]) if row.read in (several, answers) else 1):
+            value = _value(rng, made, row.name)
+            named = row.read is answers and rng.random() < 0.5
+            made.arguments += [name, f"{rng.choice([*QUANTITIES, 'running-var', 'std'])}={value}" if named else value]
     if rng.random() < 0.2:
         made.arguments.append("--json")
     if kind.name == "group" and rng.random() < 0.8:

@@ -440,3 +440,7 @@ def test_error_of_an_example_names_the_file(written: Any, text: Any, message: st
 def test_missing_example_is_refused_in_words(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no file .*nowhere\.json"):
         load_example(tmp_path / "nowhere.json")
+
+
+def test_a_number_beyond_float32_is_shown_among_the_worst() -> None:
+    assert section(output(changed(NORMALIZED, (1, 1), 1e60))).rows[0][0] == "output (1, 1)"
