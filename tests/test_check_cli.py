@@ -236,6 +236,8 @@ def test_a_float32_file_is_checked_with_its_own_epsilon(normcli: Run, tmp_path: 
     for answer in ("y.npy", "[[0.24553,0.49106,-0.73660]]"):
         done = normcli("rms", "x.npy", "--expect", answer, "-o", "z.npy")
         assert (done.returncode, np.load(tmp_path / "z.npy").dtype) == (0, np.float32), done.stdout
+    (tmp_path / "e.json").write_text('{"kind": "rms", "input": "x.npy", "expect": {"output": "y.npy"}}')
+    assert normcli("check", "e.json").returncode == 0
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
