@@ -50,15 +50,17 @@ def check(
     [('ddof1',)]
     """
     given = parameters or {}
+    exact = _exact(x, settled, state)
+    found = {name: np.asarray(getattr(exact, name)) for name in QUANTITIES if getattr(exact, name) is not None}
     question = Question(
         work=replace(right(Reference(x.values), settled, state), answers=expected),
+        exact=found,
         answers={name: answer.rounded_to(decimals) for name, answer in expected.items()},
         x=x.rounded_to(input_decimals),
         parameters={name: values.rounded_to(input_decimals) for name, values in given.items()},
         dtype=settled.dtype,
     )
-    exact = _exact(x, settled, state)
-    return _turned(question, exact) or _judged(question, exact)
+    return _of_another_shape(question) or _judged(question)
 
 
 def check_result(
@@ -87,53 +89,50 @@ def _exact(x: Printed, settled: Plan, state: State) -> Result:
     return run(x.values, replace(settled, dtype="float64"), state, steps=True)
 
 
-def _turned(question: Question, exact: Result) -> Check | None:
+def _of_another_shape(question: Question) -> Check | None:
     """The verdict on an answer whose axes are in another order; InputError for one of any other shape."""
     for name, answer in question.answers.items():
-        computed = getattr(exact, name) if name in QUANTITIES else None
-        if computed is None:
-            known = [known for known in QUANTITIES if getattr(exact, known) is not None]
-            raise InputError(f"{name} is not computed here; an answer can be given for {either(known)}")
-        if np.shape(answer.values) != np.shape(computed):
-            alone = replace(question, answers={name: answer})
-            if found := transposed(alone):
+        if name not in question.exact:
+            raise InputError(f"{name} is not computed here; an answer can be given for {either(question.exact)}")
+        shape = question.exact[name].shape
+        if answer.values.shape != shape:
+            if found := transposed(replace(question, answers={name: answer})):
                 return found
-            raise InputError(
-                f"the answer for {name} has shape {np.shape(answer.values)}; {name} has shape {np.shape(computed)}"
-            )
+            raise InputError(f"the answer for {name} has shape {answer.values.shape}; {name} has shape {shape}")
     return None
 
 
 @np.errstate(all="ignore")  # what a slip makes of numbers near the largest does not fit, and that is all
-def _judged(question: Question, exact: Result) -> Check:
+def _judged(question: Question) -> Check:
     right = question.right
     rounded = ["rounded" if question.was_rounded else "plausible"] if question.may_be_rounded else []
     binary = ["computed"] if question.is_binary else []
-    for manner in ("printed", *binary, *rounded, "cut"):
+    for manner in ("printed", *binary, *(rounded if question.was_rounded else ()), "cut", *rounded):
         if right.fits(manner) and not (manner == "cut" and right.fits("computed")):
-            return _compared(question, exact, manner)
-    search = Search(question, _compared(question, exact, "rounded" if question.was_rounded else "printed"))
+            return _compared(question, manner)
+    search = Search(question, _compared(question, "rounded" if question.was_rounded else "printed"))
     if found := search.single(["printed"], late=False):
         return found
     if right.fits("computed"):
-        return _compared(question, exact, "computed")
+        return _compared(question, "computed")
+    search.found = _compared(question, "rounded" if question.was_rounded else "computed")
     if found := search.single(["printed", "cut", "computed"]) or search.pen() or search.pair(["printed", "computed"]):
         return found
     if not question.may_be_rounded:
         return search.unexplained()
     if right.fits("rounded"):
-        return _compared(question, exact, "rounded")
+        return _compared(question, "rounded")
     return search.single(["rounded"]) or search.pair(["rounded"]) or search.unexplained()
 
 
-def _compared(question: Question, exact: Result, manner: str) -> Check:
+def _compared(question: Question, manner: str) -> Check:
     """Every expected quantity beside the exact one, held to what that manner allows."""
     judged = question.right.judged(manner)
     compared = tuple(
         Compared(
             name=name,
             yours=question.answers[name].values,
-            exact=np.asarray(getattr(exact, name)),
+            exact=question.exact[name],
             difference=question.right.differences[name],
             allowed=one.allowed,
             own=one.reading.own,

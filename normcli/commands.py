@@ -560,7 +560,7 @@ def _words(outcome: Outcome, show: Show) -> list[str]:
 
 
 def _checked_section(outcome: Outcome, show: Show) -> list[Section]:
-    if outcome.check is None or not (outcome.check.mismatches or show.cells):
+    if outcome.check is None or ((outcome.check.ok or outcome.check.turned) and not show.cells):
         return []
     from normcli.verdict import section
 
@@ -591,7 +591,7 @@ def _print_check(found: Check, title: str = "", *, cells: bool) -> None:
     if title:
         sys.stdout.write(f"{printable(title)}\n")
     sys.stdout.write(verdict(found) + "\n")
-    if cells or found.mismatches:
+    if cells or not (found.ok or found.turned):
         sys.stdout.write("\n")
         print_sections(None, [section(found, everything=cells)])
         sys.stdout.write("\n")

@@ -16,7 +16,7 @@ from itertools import permutations
 import numpy as np
 from numpy.typing import NDArray
 
-from normcli.judgement import Hypothetical, Judged, Question, difference
+from normcli.judgement import Hypothetical, Question, difference
 from normcli.plan import Plan, either
 from normcli.slips import KEYS, SLIPS, Slip, Work, formatted, pairs
 from normcli.verdict import Check, Compared, Diagnosis, first_wrong
@@ -31,6 +31,7 @@ _MOST_EVIDENCE = 3.0  # that a single cell gives
 _MOST_CELLS_FOR_PAIRS = 20_000  # beyond, a thousand hypotheses would take many seconds
 _EVIDENCE_OF_PART = 2.0  # where one number is to explain a channel, row or sample
 _NEAR = 0.5  # of the difference that the nearest slip may leave: more is no nearer than the right answer
+_LEAST_CELLS = 3  # all but one of which are right where that one is a slip of the pen
 _MOST_AXES = 5  # of an answer that is held against every order of its axes
 
 
@@ -74,15 +75,19 @@ class Search:
 
     def pen(self) -> Check | None:
         """The verdict where the numbers are right but for one cell, their places, or one part's scale."""
-        judged = self.question.right.judged("rounded" if self.question.was_rounded else "computed")
-        cells = [_Cells(quantity, judged[quantity.name]) for quantity in self.found.quantities]
         if self._evidence(self.question.right, "computed") < _EVIDENCE:
             return None
+        cells = [_Cells(quantity) for quantity in self.found.quantities]
         diagnoses = [*_typo(self.found, cells), *_permuted(self.found, cells), *self._scaled(cells)]
         return replace(self.found, diagnoses=tuple(diagnoses[:1])) if diagnoses else None
 
     def unexplained(self) -> Check:
-        """The verdict with where the wrong cells lie, and the slip that leaves least where that is less than none."""
+        """The verdict with where the wrong cells lie, and the slip that leaves least where that is less than none.
+
+        A single odd cell is a slip of the pen here, however little it is off.
+        """
+        if odd := list(_typo(self.found, [_Cells(quantity) for quantity in self.found.quantities])):
+            return replace(self.found, diagnoses=tuple(odd))
         tried = "" if self._tries_pairs else "Two slips at a time were not tried on so many numbers."
         found = replace(self.found, note=tried, where=self._where())
         best = min(self._singles, key=lambda hypothesis: hypothesis.max_error, default=None)
@@ -153,9 +158,8 @@ class Search:
     def _where(self) -> str:
         """Where the wrong cells lie, and how they differ from the exact ones, if that can be said."""
         said = []
-        judged = self.question.right.judged("rounded" if self.question.was_rounded else "computed")
         for quantity in self.found.quantities:
-            cells = _Cells(quantity, judged[quantity.name])
+            cells = _Cells(quantity)
             part = _part(cells, self.question.work.plan)
             how = cells.factor or cells.shift if cells.wrong.sum() > 1 else ""
             if part is None and how and cells.wrong.mean() > 0.5:
@@ -254,8 +258,8 @@ def _sentences(words: Sequence[_Words], title: str) -> str:
 class _Cells:
     """One quantity's wrong cells, and what they have in common."""
 
-    def __init__(self, quantity: Compared, judged: Judged) -> None:
-        self.quantity, self.allowed, self.wrong = quantity, judged.allowed, judged.wrong
+    def __init__(self, quantity: Compared) -> None:
+        self.quantity, self.allowed, self.wrong = quantity, quantity.allowed, quantity.wrong
         self.left = quantity.difference
 
     @cached_property
@@ -327,7 +331,7 @@ def _part(cells: _Cells, settled: Plan) -> str | None:
 
 def _typo(found: Check, cells: list[_Cells]) -> Iterator[Diagnosis]:
     """A single odd cell among others that are all right."""
-    if found.cells <= 2 or sum(int(one.wrong.sum()) for one in cells) != 1:
+    if found.cells < _LEAST_CELLS or sum(int(one.wrong.sum()) for one in cells) != 1:
         return
     one = next(one for one in cells if one.wrong.any())
     cell = one.quantity.cell(tuple(np.argwhere(one.wrong)[0]))
@@ -393,7 +397,7 @@ def _order_words(order: tuple[int, ...] | None) -> str:
 def transposed(question: Question) -> Check | None:
     """The verdict on an answer whose shape is the output's with the axes in another order; None if it is not that."""
     ((name, answer),) = question.answers.items()
-    exact = question.work.done().quantities[name]
+    exact = question.exact[name]
     if exact.ndim > _MOST_AXES or sorted(answer.values.shape) != sorted(exact.shape):
         return None
     for order in permutations(range(exact.ndim)):
@@ -402,7 +406,7 @@ def transposed(question: Question) -> Check | None:
         back = np.argsort(order)
         straight = replace(answer, values=answer.values.transpose(back), decimals=answer.decimals.transpose(back))
         turned = replace(question, answers={name: straight})
-        if any(turned.right.fits(manner) for manner in ("computed", "cut", "rounded")):
+        if turned.right.fits("rounded" if question.was_rounded else "computed"):
             return _turned(turned, name, order)
     return None
 
@@ -410,9 +414,7 @@ def transposed(question: Question) -> Check | None:
 def _turned(question: Question, name: str, order: tuple[int, ...]) -> Check:
     """The verdict on an answer that is right but for the order of its axes; ``question`` has it the right way."""
     judged = question.right.judged("computed")[name]
-    yours, exact = (
-        values.transpose(order) for values in (question.answers[name].values, question.right.worked.quantities[name])
-    )
+    yours, exact = (values.transpose(order) for values in (question.answers[name].values, question.exact[name]))
     axes = ", ".join(map(str, order))
     compared = Compared(
         name=name,
@@ -421,7 +423,7 @@ def _turned(question: Question, name: str, order: tuple[int, ...]) -> Check:
         difference=question.right.differences[name].transpose(order),
         allowed=judged.allowed.transpose(order),
         own=judged.reading.own.transpose(order),
-        wrong=np.zeros(yours.shape, bool),
+        wrong=np.ones(yours.shape, bool),  # where they stand
     )
     diagnosis = Diagnosis(
         keys=("transposed",),

@@ -12,8 +12,8 @@ There are several manners in which a right answer may differ from exact numbers,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -28,6 +28,7 @@ Floats = NDArray[np.float64]
 PARAMETERS = ("weight", "bias", "running_mean", "running_var")
 
 _PLAUSIBLE = 6  # half units of the last digit: an allowance far wider explains everything and so nothing
+_MOST_COMPUTED = 0.1  # of the numbers' size that arithmetic may be off: no digit is right beyond
 _USUAL = 5  # times that a cell is moved less than it may be by the rounding of the input
 _DOUBT = 4.0  # how unlikely it may be, as a power of ten, that rounding leaves so many cells as they are
 
@@ -45,10 +46,12 @@ class Judged:
 class Question:
     """An answer and all that is needed to judge a hypothesis about it.
 
-    ``answers`` holds any of a Result's quantities, ``work`` is the right one, ``dtype`` the input's.
+    ``answers`` holds any of a Result's quantities, ``work`` is the right one and ``exact`` what it gives,
+    also where its numbers leave float64 on the way; ``dtype`` is the input's.
     """
 
     work: Work
+    exact: Mapping[str, Floats]  # what the reference gives
     answers: Mapping[str, Printed]
     x: Printed
     parameters: Mapping[str, Printed]
@@ -82,7 +85,8 @@ class Question:
     @cached_property
     def right(self) -> Hypothetical:
         """The right answer, judged in every manner."""
-        return self.hypothetical(self.work)
+        worked = self.work.done()
+        return Hypothetical(self, replace(worked, quantities={**worked.quantities, **self.exact}))
 
     def hypothetical(self, work: Work) -> Hypothetical:
         """The numbers that a work gives, to be held against the answer."""
@@ -127,20 +131,22 @@ class Hypothetical:
 
     def fits(self, manner: str) -> bool:
         """Whether every number of the answer fits in that manner."""
-        readings = self.question.readings
         return all(
-            any(not self._judged(name, reading, manner).wrong.any() for reading in readings[name]) for name in readings
+            any(not judged.wrong.any() for judged in self._ways(name, manner)) for name in self.question.answers
         ) and (manner != "rounded" or self.question.was_rounded or (self._has_an_input and not self._is_too_good))
 
     def judged(self, manner: str) -> dict[str, Judged]:
         """Every quantity under the reading that leaves the fewest cells, and of these the plainest."""
         return {
-            name: min(
-                (self._judged(name, reading, manner) for reading in self.question.readings[name]),
-                key=lambda judged: int(judged.wrong.sum()),
-            )
+            name: min(self._ways(name, manner), key=lambda judged: int(judged.wrong.sum()))
             for name in self.question.answers
         }
+
+    def _ways(self, name: str, manner: str) -> Iterator[Judged]:
+        """A quantity under each of its readings; one may be rounded where another is cut off."""
+        for each in ("printed", "cut") if manner == "cut" else (manner,):
+            for reading in self.question.readings[name]:
+                yield self._judged(name, reading, each)
 
     def _judged(self, name: str, reading: Reading, manner: str) -> Judged:
         exact = self.worked.quantities[name]
@@ -149,7 +155,8 @@ class Hypothetical:
         if manner == "printed":
             allowed = reading.sharp(arithmetic)
         elif manner == "computed":
-            allowed = reading.allowed(arithmetic)
+            arithmetic = self._computed[name] * reading.coarsest
+            allowed = reading.allowed(np.minimum(arithmetic, _MOST_COMPUTED * self._size(name)))
         elif manner == "rounded":
             allowed = reading.allowed(arithmetic + self._rounded[name])
         elif manner == "plausible":
@@ -165,6 +172,12 @@ class Hypothetical:
             return Judged(reading, allowed, ~(left <= allowed) | away)
         return Judged(reading, allowed, ~(left <= allowed))
 
+    def _size(self, name: str) -> float:
+        """How large the numbers of a quantity are, or would be if they were not all 0."""
+        scale = {"normalized": 1.0, "output": float(np.abs(self.worked.weight).max())}.get(name, 0.0)
+        values = np.abs(self.worked.quantities[name])
+        return max(scale, float(values.max(initial=0.0, where=np.isfinite(values))))
+
     @cached_property
     def _computed(self) -> Mapping[str, Floats]:
         return computed(self.worked)
@@ -179,7 +192,7 @@ class Hypothetical:
         if "output" not in self.differences:
             return True
         readings = self.question.readings["output"]
-        bound = at_most(self.worked, self.question.rounding, max(reading.arithmetic for reading in readings))
+        bound = at_most(self.worked, self.question.rounding, max(reading.coarsest for reading in readings))
         printed = max(float((2 * reading.half_units + reading.half_steps).max()) for reading in readings)
         return float(self.differences["output"].max()) <= bound + printed
 
@@ -215,7 +228,8 @@ class Hypothetical:
         worked = self.worked
         with np.errstate(all="ignore"):
             usual = worked.normalized * worked.weight + worked.bias
-        if not worked.from_batch or not np.array_equal(worked.quantities["output"], usual, equal_nan=True):
+            own = np.allclose(worked.quantities["output"], usual, rtol=1e-9, atol=1e-12, equal_nan=True)
+        if not worked.from_batch or not own:
             return True
         return all(
             any(

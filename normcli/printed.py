@@ -24,7 +24,8 @@ Floats = NDArray[np.float64]
 UNIT = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
 _LEAST = {"float64": 2.0**-1075, "float32": 2.0**-150, "float16": 2.0**-25, "bfloat16": 2.0**-134}
 
-_SHARP = 5  # half units beside that of the last digit: three units of it in all
+_SHARP = 6  # half units: three of the last digit in all
+_MOST_DECIMALS = 12  # that are spoken of as such; more of them are counted as digits
 _FINER = 20  # nobody shows digits of a float16 that are so many times finer than its step
 
 
@@ -85,8 +86,9 @@ class Printed:
         if not self.shown.any():
             return np.zeros(self.values.shape)
         digits = self._digits[self.shown & (self.values != 0)]
-        own = digits.size > 0 and digits.min() == digits.max() >= 4
-        return np.where(self.shown, _half(np.where(own, self.decimals, self.most_decimals)), 0.0)
+        own = bool(digits.size) and digits.min() == digits.max() >= 4
+        rounded = self.shown if own or self.fixed else self.shown & (self.decimals > 0)  # 1.5e3 is 1500, no more
+        return np.where(rounded, _half(np.where(own, self.decimals, self.most_decimals)), 0.0)
 
     @cached_property
     def _digits(self) -> NDArray[np.int64]:
@@ -94,8 +96,10 @@ class Printed:
         magnitude = _magnitude(self.values)
         digits = np.where(self.shown, self.decimals, 0) + magnitude + 1
         whole = ~self.shown & np.isfinite(self.values) & (magnitude >= 0) & (magnitude < 16)
-        for at in np.argwhere(whole):
-            digits[tuple(at)] = len(str(abs(int(self.values[tuple(at)]))).rstrip("0"))
+        left = np.where(whole, np.abs(self.values), 1.0)
+        for _ in range(16):  # the zeros at the end of a whole number show nothing
+            zero = (left % 10 == 0) & whole & (left > 0)
+            left, digits = np.where(zero, left / 10, left), digits - zero
         return np.where((self.values == 0) | ~np.isfinite(self.values), 0, digits)
 
     def readings(self, dtype: str) -> list[Reading]:
@@ -119,9 +123,10 @@ class Printed:
         if not self.shown.any():
             yield "", np.zeros(self.values.shape)
             return
-        most = self.most_decimals
-        yield count(max(0, most), "decimal"), _half(np.full(self.values.shape, most))
-        digits = int(self._digits[self.shown].max(initial=0))
+        most, digits = self.most_decimals, int(self._digits[self.shown].max(initial=0))
+        usual = most > 0 or self.fixed or not digits
+        words = count(most, "decimal") if usual and most <= _MOST_DECIMALS else count(digits, "significant digit")
+        yield words, _half(np.full(self.values.shape, most))
         if not self.fixed and digits >= self._digits.max(initial=0) and digits:
             half_units = _half(digits - 1 - _magnitude(self.values))
             yield count(digits, "significant digit"), np.where(self.values == 0, 0.0, half_units)
@@ -144,12 +149,14 @@ class Printed:
         with np.errstate(over="ignore"):
             held = rounded(values, dtype)
         gap = np.abs(held.astype(np.float64) - values)
-        own = np.where(self.shown & (not expected), _half(self.decimals), np.inf)
-        near = gap <= half_units * (1 + 1e-9)
-        if expected:  # its digits may have been cut off, or be those of a float32
+        own = np.where(self.shown, _half(self.decimals), np.inf)
+        near = gap <= half_units * (1 + 1e-6)  # an exact tie may be rounded either way
+        if dtype == "float32":
+            pass
+        elif expected:  # its digits may have been cut off, or be those of a float32
             near |= gap <= np.maximum(2 * half_units, half_step(values, "float32"))
-        elif dtype != "float32" and not self.pasted:  # any few decimals are near some number of 16 bits
-            near &= False
+        elif not self.pasted:  # any few decimals are near some number of 16 bits
+            near = np.zeros_like(near)
             if (own * _FINER < step).any():
                 return None
         if dtype != self.dtype and not _are_shortest(held[~near], values[~near]):
@@ -157,7 +164,8 @@ class Printed:
         # A number whose shortest digits these are was that number, not the one that the digits say.
         meant = np.where(near, self.values, np.where(np.isfinite(self.values), held, self.values))
         half_units = np.where(near, np.maximum(half_units, gap), 0.0)
-        return Reading(words, meant, half_units, step, np.maximum(half_units, np.minimum(step, own)), dtype)
+        own = np.maximum(half_units, np.minimum(step, own))
+        return Reading(words, meant, half_units, step, own, dtype, is_known=expected)
 
 
 @dataclass(frozen=True)
@@ -175,11 +183,17 @@ class Reading:
     half_steps: Floats
     own: Floats
     dtype: str
+    is_known: bool = True  # whether the dtype is that of the file or of the input, and not told from the digits
 
     @property
     def arithmetic(self) -> float:
-        """Half a unit of the arithmetic that the answer may come from; frameworks compute halves in float32."""
+        """Half a unit of the arithmetic that the answer comes from as a rule: float32 for numbers of 16 bits too."""
         return UNIT["float64" if self.dtype == "float64" else "float32"]
+
+    @property
+    def coarsest(self) -> float:
+        """The same for arithmetic in the dtype itself, as torch's BatchNorm of 16 bits has it on a processor."""
+        return UNIT[self.dtype] if self.is_known else self.arithmetic
 
     def allowed(self, computed: Floats) -> Floats:
         """What is allowed where arithmetic is off by ``computed``."""
@@ -187,7 +201,7 @@ class Reading:
 
     def sharp(self, computed: Floats) -> Floats:
         """The same, but no more than three units of the last digit that each number shows."""
-        return self.half_units + np.minimum(self.half_steps + computed, _SHARP * self.own)
+        return np.minimum(self.allowed(computed), np.maximum(_SHARP * self.own, self.half_units))
 
     def outward(self, computed: Floats) -> Floats:
         """How far a number whose digits were cut off may lie further from 0 than the exact one."""

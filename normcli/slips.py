@@ -370,7 +370,11 @@ def _ddof(ddof: int) -> Callable[[Work], Iterator[Work]]:
         def report(quantities: Quantities) -> Quantities:
             return {**quantities, reported: quantities[reported] * scale} if reported in quantities else quantities
 
-        yield from (slipped.then(report), slipped, work.then(report))
+        def report_rstd(quantities: Quantities) -> Quantities:
+            spread = quantities["var"] * (n / (n - ddof))
+            return {**quantities, "rstd": 1 / work.denominator(spread, work.plan.eps)}
+
+        yield from (slipped.then(report), slipped, work.then(report), work.then(report_rstd))
 
     return change
 

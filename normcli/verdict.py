@@ -62,7 +62,8 @@ class Compared:
         """A number of a cell with the decimals that the answer has there, and some more."""
         own, apart = float(self.own[cell.index]), float(self.difference[cell.index])
         decimals = min(_digits(2 * own), max(_LEAST_DECIMALS, _digits(apart) + 1))
-        return aligned([value], decimals + more)[0]
+        text = aligned([value], decimals + more)[0]
+        return f"{value:.{_LEAST_DECIMALS + more}g}" if "e" in text else text
 
 
 def _digits(size: float) -> int:
@@ -87,7 +88,7 @@ class Check:
     """The verdict on an answer; ``nearest`` is the closest explanation where none reproduces the numbers.
 
     An answer that is right only if something holds has its name in ``assumes`` (rounded_input,
-    truncated_answer, float32_arithmetic, float64_arithmetic) and the words for it in ``assumption``.
+    truncated_answer, float32_arithmetic and the like) and the words for it in ``assumption``.
     """
 
     quantities: tuple[Compared, ...]

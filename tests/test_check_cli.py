@@ -163,6 +163,43 @@ JUDGED = {
         1,
         ("rounding the output to float16", "[half_precision]"),
     ),
+    "numbers whose squares leave float64": (
+        ("layer", "[1e155,2e155,4e155]", "--expect", "[-1.0690,-0.2673,1.3363]"),
+        0,
+        ("checks: all 3 cells agree, to the 4 decimals given",),
+    ),
+    "a thousand is exact": (
+        ("layer", "[1e7,10000001,10000003]", "--expect", "[2.5,-2.25,0.75]"),
+        1,
+        ("does not check: 3 of 3 cells differ",),
+    ),
+    "no arithmetic explains everything": (
+        ("layer", "[1e8,100000001,100000003]", "--expect", "[7.1,-9.2,3.3]"),
+        1,
+        ("does not check: 3 of 3 cells differ",),
+    ),
+    "digits that float32 does not hold": (
+        ("batch", "[[1e8,2],[3e8,5],[4e8,9]]", "--mode", "eval", "--running-mean", "[0,0]", "--dtype", "float32",
+         "--expect", "[[99999500.00,2.00],[299998500.00,5.00],[399998030.00,9.00]]"),
+        1,
+        ("does not check: 2 of 6 cells differ",),
+    ),
+    "one mean cut off beside a rounded output": (
+        ("layer", "[1,2,5]", "--expect", "mean=2.6666", "--expect", "[-0.9806,-0.3922,1.3728]"),
+        0,
+        ("checks, if the digits were cut off, not rounded: all 4 cells agree",),
+    ),
+    "one last digit": (
+        ("layer", "[[1,2,5],[2,9,4]]", "--expect", "[[-0.9806,-0.3922,1.3728],[-1.0191,1.3587,-0.3397]]"),
+        1,
+        ("-1.0191 where -1.0190 belongs.   [typo]",),
+    ),
+    "the deviation of n - 1 beside a right output": (
+        ("layer", "[[1,2,5],[2,9,4]]", "--expect", "rstd=[0.4804,0.2774]", "--expect",
+         "[[-0.9806,-0.3922,1.3728],[-1.0190,1.3587,-0.3397]]"),
+        1,
+        ("[ddof1]",),
+    ),
     "the input itself": (("layer", X, "--expect", X), 1, ("Your numbers are the input itself, x.", "[untouched]")),
     "another number of groups": (
         ("group", "[[1,2,3,4,5,9,7,1,0,3,2,2.5]]", "--groups", "2", "--expect",
@@ -265,6 +302,16 @@ def test_torch_in_float64_checks_whatever_its_sums(normcli: Run, tmp_path: Path)
     assert (done.returncode, done.stdout.splitlines()[0]) == (
         0, "checks, if it was computed in float64: all 12800 cells agree"
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_torch_in_half_precision_checks_where_it_computes_in_halves(normcli: Run, tmp_path: Path, dtype: str) -> None:
+    torch = pytest.importorskip("torch")
+    x = torch.from_numpy(np.random.default_rng(4).normal(3, 1, (8, 5))).to(getattr(torch, dtype))
+    answer = str(torch.nn.functional.batch_norm(x, None, None, training=True))
+    np.save(tmp_path / "x.npy", x.double().numpy())
+    done = normcli("batch", "x.npy", "--dtype", dtype, "--expect", answer)
+    assert (done.returncode, done.stdout.startswith("checks")) == (0, True)
 
 
 # --- the verdict beside other parts ---------------------------------------------------------------

@@ -15,7 +15,8 @@ HALF_UNITS = {
     "whole numbers": ([3.0, 7.0], [EXACT, EXACT], [0.0, 0.0]),
     "a whole number among decimals": ([3.0, 0.25], [EXACT, 2], [0.0, 5e-3]),
     "scientific notation": ([1.2345e-5, 3.4, 2.5e-3], [9, 4, 7], [5e-10, 5e-5, 5e-8]),
-    "thousands": ([1.5e3], [-2], [50.0]),
+    "thousands are exact": ([1.5e3, 1e7], [-2, -7], [0.0, 0.0]),
+    "thousands with all their digits": ([1.234e3, 5.678e7], [0, -4], [0.5, 5e3]),
 }
 
 
