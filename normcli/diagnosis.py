@@ -31,6 +31,7 @@ _MOST_EVIDENCE = 3.0  # that a single cell gives
 _MOST_CELLS_FOR_PAIRS = 20_000  # beyond, a thousand hypotheses would take many seconds
 _EVIDENCE_OF_PART = 2.0  # where one number is to explain a channel, row or sample
 _NEAR = 0.5  # of the difference that the nearest slip may leave: more is no nearer than the right answer
+_MOST_NOTES = 4  # of the variants of a slip that are named
 _LEAST_CELLS = 3  # all but one of which are right where that one is a slip of the pen
 _MOST_AXES = 5  # of an answer that is held against every order of its axes
 
@@ -178,7 +179,7 @@ class Search:
         settled = self.question.work.plan
         for keys, variants in by_keys.items():
             best = min(variants, key=lambda variant: variant.max_error)
-            notes = [either(dict.fromkeys(each)) for each in zip(*(variant.notes for variant in variants), strict=True)]
+            notes = [_several(dict.fromkeys(each)) for each in zip(*(one.notes for one in variants), strict=True)]
             words = [_Words.of(slip, note, settled) for slip, note in zip(best.slips, notes, strict=True)]
             yield Diagnosis(
                 keys=keys,
@@ -205,7 +206,17 @@ class Search:
             return f"printing {math.floor(-math.log10(gap)) + 1} decimals"
         shape = self.question.work.plan.shape
         told = dict.fromkeys(slip.apart(shape) for hypothesis in firsts.values() for slip in hypothesis.slips)
-        return either([words for words in told if words] or ["other data"])
+        return "; or ".join([words for words in told if words] or ["other data"])
+
+
+def _several(notes: Iterable[str]) -> str:
+    """What the variants of a slip name, of many the first few.
+
+    >>> _several(["0.001", "0.0001", "1e-06", "1e-07", "1e-12"])
+    '0.001, 0.0001 or 3 others'
+    """
+    named = list(notes)
+    return either(named if len(named) <= _MOST_NOTES else [*named[:2], f"{len(named) - 2} others"])
 
 
 def _singles(question: Question) -> Iterator[tuple[tuple[Slip, ...], tuple[str, ...], Work]]:
