@@ -101,7 +101,7 @@ A FILE holds a calculation and the numbers claimed for it, as JSON:
   expect          what is claimed, any of mean, mean_square, var, var_unbiased, rstd,
                   normalized, output, running_mean, running_var
   decimals        with which the claims are printed [as they are written]
-  input_decimals  with which the input is printed, or "exact" [as it is written]
+  input_decimals  to which the input was rounded, or "exact" [exact, if that explains the claims]
   title, source   said with the verdict
   slip            keys of the mistake that a false claim is kept for
 {"kind": "layer", "input": [[1, 2, 4, 1]], "expect": {"mean": [2], "var": [1.5]}}

@@ -251,7 +251,7 @@ PRESENTATION = (
         "expect",
         answers,
         "[NAME=]TENSOR",
-        f"Check this answer, {_TENSOR}: for the output, or for mean=, var=, rstd=, ...; repeatable; exit 1 if wrong.",
+        "Check this answer for the output, or for the quantity named (mean, var, ...); repeatable; exit 1 if wrong.",
     ),
     Row("decimals", decimals, "N", "Decimals that the answer was printed with [as written]."),
     Row("input_decimals", input_decimals, "N|exact", "Decimals that input and parameters were rounded to [exact]."),
