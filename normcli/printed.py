@@ -111,12 +111,18 @@ class Printed:
         >>> sorted({reading.words for reading in answer.readings("float64")})
         ['2 decimals', '3 significant digits']
         """
-        return [
-            reading
-            for words, half_units in self._styles()
-            for name in self._dtypes(dtype)
-            if (reading := self._reading(words, half_units, name, expected=name in (dtype, self.dtype))) is not None
-        ]
+        if dtype not in self._read:  # a search for slips asks hundreds of times
+            tried = (
+                self._reading(words, half_units, name, expected=name in (dtype, self.dtype))
+                for words, half_units in self._styles()
+                for name in self._dtypes(dtype)
+            )
+            self._read[dtype] = [reading for reading in tried if reading is not None]
+        return self._read[dtype]
+
+    @cached_property
+    def _read(self) -> dict[str, list[Reading]]:
+        return {}
 
     def _styles(self) -> Iterator[tuple[str, Floats]]:
         """What the digits can mean: words for it, and half a unit of the last one for each number."""
