@@ -473,7 +473,7 @@ def wrong_with(made: Case, ended: Ended) -> str | None:
         return "a bug"
     if ended.code not in (0, 1, 2, 3) or (ended.code == 1 and not {"check", "--expect"} & set(made.arguments)):
         return f"exit code {ended.code}"
-    helped = len(made.arguments) == 1
+    helped = len([text for text in made.arguments if text != "--"]) == 1  # a command alone prints its help
     if not helped and any(not SAID.fullmatch(line) for line in ended.stderr.splitlines()):
         return "another line on standard error"
     failed, check = ended.code >= 2, made.arguments[:1] == ["check"]
