@@ -69,8 +69,8 @@ class Question:
 
     @cached_property
     def was_rounded(self) -> bool:
-        """Whether somebody said that the input was rounded: by an option, or by pasting what print shows."""
-        return self.x.pasted
+        """Whether somebody said, by an option or by pasting a print, that what can have been rounded was."""
+        return self.x.pasted and self.may_be_rounded
 
     @property
     def is_binary(self) -> bool:

@@ -207,7 +207,7 @@ class Reading:
 
     def sharp(self, computed: Floats) -> Floats:
         """The same, but no more than three units of the last digit that each number shows."""
-        return np.minimum(self.allowed(computed), np.maximum(_SHARP * self.own, self.half_units))
+        return np.minimum(self.allowed(computed), _SHARP * self.own)
 
     def outward(self, computed: Floats) -> Floats:
         """How far a number whose digits were cut off may lie further from 0 than the exact one."""

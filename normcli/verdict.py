@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -268,14 +268,8 @@ def _cell_document(cell: Cell) -> dict[str, Any]:
 
 def first_wrong(found: Check) -> Cell:
     """The first cell, in the order of the answer, that is wrong."""
-    return next(cell for cell in wrong_cells(found))
-
-
-def wrong_cells(found: Check) -> Iterator[Cell]:
-    """The cells that are wrong, in the order of the answer."""
-    for quantity in found.quantities:
-        for place in np.argwhere(quantity.wrong):
-            yield quantity.cell(tuple(place))
+    quantity = next(quantity for quantity in found.quantities if quantity.wrong.any())
+    return quantity.cell(np.argwhere(quantity.wrong)[0])
 
 
 def positional(value: float, digits: int) -> str:

@@ -178,6 +178,11 @@ JUDGED = {
         1,
         ("does not check: 3 of 3 cells differ",),
     ),
+    "pasted whole numbers were not rounded": (
+        ("layer", "tensor([100000000., 100000001., 100000003.])", "--expect", "[7.1,-9.2,3.3]"),
+        1,
+        ("does not check: 3 of 3 cells differ",),
+    ),
     "digits that float32 does not hold": (
         ("batch", "[[1e8,2],[3e8,5],[4e8,9]]", "--mode", "eval", "--running-mean", "[0,0]", "--dtype", "float32",
          "--expect", "[[99999500.00,2.00],[299998500.00,5.00],[399998030.00,9.00]]"),

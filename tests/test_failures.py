@@ -222,20 +222,17 @@ def test_what_a_killed_run_left_is_in_nobodys_way(normcli: Run, tmp_path: Path) 
 # --- memory, and libraries ------------------------------------------------------------------------
 
 
+def within(mebibytes: int, words: str, cwd: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """A run that may take so much address space."""
+    limited = ["bash", "-c", f'ulimit -v {mebibytes * 1024}; exec "$0" -m normcli {words}', sys.executable]
+    return subprocess.run(limited, cwd=cwd, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux holds processes to RLIMIT_AS")
 @pytest.mark.parametrize("mebibytes", [40, 60, 80, 100])
 def test_too_little_memory_is_said_in_words(tmp_path: Path, environment: dict[str, str], mebibytes: int) -> None:
     """NumPy's BLAS ended the process with exit code 1, which says that an answer does not check."""
-    limited = ["bash", "-c", f'ulimit -v {mebibytes * 1024}; exec "$0" -m normcli layer "[1,2,3]" --json']
-    done = subprocess.run(
-        [*limited, sys.executable],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = within(mebibytes, 'layer "[1,2,3]" --json', tmp_path, environment)
     assert (done.returncode, done.stdout, done.stderr) == (3, "", "error: not enough memory: 96 MiB are not free\n")
 
 
@@ -244,16 +241,7 @@ def test_a_tensor_that_does_not_fit_is_said_in_words(tmp_path: Path, environment
     with (tmp_path / "x.npy").open("wb") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "<f8", "fortran_order": False, "shape": (2**14, 2**14)})
         file.truncate(file.tell() + 2**31)  # a sparse file
-    limited = ["bash", "-c", f'ulimit -v {2**20}; exec "$0" -m normcli layer x.npy --only output --json']
-    done = subprocess.run(
-        [*limited, sys.executable],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = within(1024, "layer x.npy --only output --json", tmp_path, environment)
     message = "error: x.npy needs 2048 MiB of memory; they are not free\n"
     assert (done.returncode, done.stdout, done.stderr) == (3, "", message)
 
