@@ -10,8 +10,8 @@ STABLE = not sysconfig.get_config_var("Py_GIL_DISABLED")
 setup(
     ext_modules=[
         Extension(
-            "normcli._tiles",
-            ["normcli/tiles.c"],
+            "normcli.arithmetic._loops",
+            ["normcli/arithmetic/loops.c"],
             # An fma only where one is written, so that every processor gives the same bits.
             extra_compile_args=[
                 "-O3",

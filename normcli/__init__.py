@@ -13,8 +13,8 @@ __version__ = "0.1.0"
 __all__ = ["Result", "normalize"]
 
 if TYPE_CHECKING:
+    from normcli.arithmetic.result import Result
     from normcli.calculate import normalize
-    from normcli.result import Result
 
 
 def __getattr__(name: str) -> Any:
@@ -24,7 +24,7 @@ def __getattr__(name: str) -> Any:
 
         return normalize
     if name == "Result":
-        from normcli.result import Result
+        from normcli.arithmetic.result import Result
 
         return Result
     raise AttributeError(f"module 'normcli' has no attribute {name!r}")

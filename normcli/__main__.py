@@ -23,7 +23,7 @@ def main() -> None:
     if not _are_free(_LEAST):
         complain(f"not enough memory: {_LEAST // 2**20} MiB are not free")
         sys.exit(3)
-    from normcli.cli import COMMANDS, fail, make_app
+    from normcli.commands.cli import COMMANDS, fail, make_app
 
     if sys.stdout is None:
         fail("standard output is closed", 3)

@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from normcli.backends import backend as backend_named
-from normcli.backends.numpy import normalize_stored, numpy_dtype, rounded
-from normcli.errors import InputError, repr_of
-from normcli.plan import FLOAT_DTYPES, KINDS, Plan, check_state_shape, either, plan, switch, whole
-from normcli.result import Result, State
+from normcli.arithmetic.reference import normalize_stored
+from normcli.arithmetic.result import Result, State
+from normcli.arithmetic.run import backend as backend_named
+from normcli.errors import InputError
+from normcli.floats import as_float_array, dtype_name, is_torch
+from normcli.planning.kinds import KINDS
+from normcli.planning.plan import Plan, check_state_shape, plan, switch, whole
+from normcli.words import repr_of
 
 if TYPE_CHECKING:
-    from normcli.stored import Stored
+    from normcli.files.stored import Stored
 
 STATE_ARRAYS = ("weight", "bias", "running_mean", "running_var")
 _ALIASES = {"gamma": "weight", "beta": "bias"}
@@ -92,7 +95,7 @@ def assumed(settled: Plan, given: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _with_state(kind: str, given: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
     """The options with the numbers of a layer in a file, and what is to be said of these."""
-    from normcli.states import with_state  # it builds on this module
+    from normcli.layers import with_state  # it builds on this module
 
     path, prefix = given.pop("state", None), given.pop("prefix", None)
     if path is None:
@@ -170,60 +173,6 @@ def _overlaps(shape: Sequence[int], strides: Sequence[int], itemsize: int) -> bo
             return True
         reach += stride * (size - 1)
     return False
-
-
-def is_torch(x: Any) -> bool:
-    """Whether ``x`` is a torch tensor, found out without importing torch."""
-    return type(x).__module__.split(".")[0] == "torch"
-
-
-def dtype_name(x: Any) -> str:
-    """The name of an array's or a tensor's dtype.
-
-    >>> dtype_name(np.float32(1))
-    'float32'
-    """
-    return str(x.dtype).removeprefix("torch.")
-
-
-def as_float_array(x: Any, dtype: str | None = None, *, name: str = "the tensor") -> NDArray[Any]:
-    """``x`` as an array of a floating dtype: of ``dtype`` if given, float64 for integers.
-
-    ``name`` is what an error calls it.
-
-    >>> str(as_float_array([1, 2]).dtype), str(as_float_array([1, 2], "float16").dtype)
-    ('float64', 'float16')
-    """
-    if is_torch(x):
-        x = _array_of_tensor(x, name)
-    if type(x).__name__ == "MaskedArray":
-        raise InputError(f"{name} is a masked array; fill or drop what is masked first")
-    try:
-        array = np.asarray(x)
-    except ValueError:
-        raise InputError(f"the rows of {name} have different lengths") from None
-    array = array.astype(array.dtype.newbyteorder("="), copy=False)
-    if str(array.dtype) not in FLOAT_DTYPES:
-        if array.dtype.kind not in "iu":
-            known = f"{either(FLOAT_DTYPES)}, or integers"
-            raise InputError(f"{name} holds {array.dtype} values; only real numbers can be normalized: {known}")
-        array = array.astype(np.float64)
-    if not isinstance(dtype, str) or dtype == str(array.dtype) or dtype not in FLOAT_DTYPES:
-        return array  # an unknown name is refused by the plan, with the names that are known
-    with np.errstate(over="ignore"):
-        return rounded(array, dtype)
-
-
-def _array_of_tensor(x: Any, name: str) -> NDArray[Any]:
-    if str(x.layout) != "torch.strided":
-        raise InputError(f"{name} is sparse ({x.layout}); give its to_dense()")
-    try:
-        x = x.detach().cpu()
-        if dtype_name(x) != "bfloat16":
-            return np.asarray(x)
-    except (RuntimeError, TypeError) as error:  # a tensor without data, or of a dtype that NumPy has not
-        raise InputError(f"{name} cannot be read: {str(error).splitlines()[0]}") from None
-    return np.asarray(x.float()).astype(numpy_dtype("bfloat16"))  # exact: NumPy cannot take bfloat16 itself
 
 
 def initial_state(settled: Plan, given: Mapping[str, Any]) -> State:

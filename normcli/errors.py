@@ -6,6 +6,8 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+from normcli.words import printable
+
 
 class NormcliError(Exception):
     """A failure that a person can act on: one sentence, an exit code, perhaps a hint."""
@@ -42,27 +44,6 @@ def room_for(name: str, bytes_: int) -> Iterator[None]:
         raise UnavailableError(f"{name} needs {bytes_ / 2**20:.0f} MiB of memory; they are not free") from None
 
 
-def count(number: int, noun: str, plural: str | None = None) -> str:
-    """The number with its noun: ``count(1, "value")`` is '1 value', ``count(2, "value")`` '2 values'.
-
-    >>> count(0, "axis", "axes")
-    '0 axes'
-    """
-    return f"{number} {noun if number == 1 else plural or noun + 's'}"
-
-
-def near(word: str, names: Iterable[str]) -> str | None:
-    """The name that a word was probably meant to be, or None.
-
-    >>> near("epsilon", ["weight", "eps"])
-    'eps'
-    """
-    from difflib import get_close_matches  # only where something is wrong
-
-    close = get_close_matches(word, names, 1) if len(word) < 100 else []
-    return close[0] if close else None
-
-
 def complain(message: str, hint: str | None = None) -> None:
     """Say on standard error what went wrong, in one line, and the way out in another."""
     if sys.stderr is not None:
@@ -79,25 +60,3 @@ def hint(message: str) -> None:
     """Say what would help, in one line on standard error."""
     if sys.stderr is not None:
         sys.stderr.write(f"hint: {printable(message)}\n")
-
-
-def printable(text: str) -> str:
-    """The text on one line, control characters (which a file name may hold) escaped.
-
-    >>> printable("a\\nb")
-    'a\\\\nb'
-    """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def repr_of(value: object, most: int = 60) -> str:
-    """What was given instead of what was asked for, as it may stand in a message: on one line, and not too long.
-
-    >>> repr_of("a"), repr_of([1] * 99, 12)
-    ("'a'", '[1, 1, 1,...')
-    """
-    try:
-        text = " ".join(repr(value).split())
-    except Exception:  # of whatever is given; Python writes no integer of more than 4300 digits
-        return f"<{type(value).__name__}>"
-    return text if len(text) <= most else text[: most - 3] + "..."

@@ -35,13 +35,15 @@ from typing import Any
 import numpy as np
 import torch  # here, so that the seconds of its import are no case's
 
-from normcli import cli, npy, safetensors
 from normcli.__main__ import main as normcli_main
-from normcli.conventions import CONVENTIONS
-from normcli.options import CALCULATION, PRESENTATION, answers, mark, rows_of, several, switch
-from normcli.plan import KINDS, flag
-from normcli.result import QUANTITIES
-from normcli.worked import TEMPLATE
+from normcli.arithmetic.result import QUANTITIES
+from normcli.commands import cli
+from normcli.commands.options import CALCULATION, PRESENTATION, answers, mark, rows_of, several, switch
+from normcli.files import npy, safetensors
+from normcli.planning.conventions import CONVENTIONS
+from normcli.planning.kinds import KINDS
+from normcli.teaching.worked import TEMPLATE
+from normcli.words import flag
 
 LONGEST = 5.0  # seconds
 HUNG = 60  # seconds after which a case is ended

@@ -1,4 +1,4 @@
-"""tiles.c under the address and undefined-behaviour sanitizers, on arrays that lie in memory in every odd way.
+"""loops.c under the address and undefined-behaviour sanitizers, on arrays that lie in memory in every odd way.
 
 Run by hand, with gcc or clang on Linux: ``python tests/sanitize.py``. It compiles a copy of its own, runs
 itself with the sanitizer's library loaded first, and ends with what they found, or with nothing.
@@ -26,7 +26,7 @@ def main() -> int:
     compiler = os.environ.get("CC", "gcc")
     with tempfile.TemporaryDirectory() as folder:
         library = Path(folder) / "tiles.so"
-        source = str(ROOT / "normcli" / "tiles.c")
+        source = str(ROOT / "normcli" / "arithmetic" / "loops.c")
         include = f"-I{sysconfig.get_path('include')}"
         subprocess.run([compiler, *FLAGS, *CHECKS, include, source, "-o", str(library), "-lm"], check=True)
         runtime = subprocess.run([compiler, "-print-file-name=libasan.so"], capture_output=True, text=True, check=True)
@@ -68,13 +68,13 @@ def calculate(library: str) -> None:
     import numpy as np
 
     import normcli
-    from normcli import kernel, tiles
-    from normcli.backends import numpy as reference
-    from normcli.plan import FLOAT_DTYPES
+    from normcli.arithmetic import loops, reference, slabs
+    from normcli.dtypes import FLOAT_DTYPES
+    from normcli.floats import rounded
 
     with mock.patch("importlib.util.find_spec", lambda name: SimpleNamespace(origin=library)):
-        tiles._found.cache_clear()
-        assert tiles.compiled() is not None, tiles.why_not()
+        loops._found.cache_clear()
+        assert loops.compiled() is not None, loops.why_not()
     cases: list[tuple[str, tuple[int, ...], dict[str, Any]]] = [
         ("batch", (9, 6, 35), {"channel_axis": 1}),
         ("batch", (9, 35, 6), {"channel_axis": -1}),
@@ -94,9 +94,9 @@ def calculate(library: str) -> None:
     ran = 0
     for tiny, (kind, shape, options), dtype in product((False, True), cases, FLOAT_DTYPES):
         if tiny:
-            kernel.SLAB = kernel._LEAST_SLAB = 501
-            kernel._SLAB_SPAN, tiles.TILE = 31, 97
-        x = reference.rounded(rng.normal(0.3, 2.0, shape), dtype)
+            slabs.SLAB = slabs._LEAST_SLAB = 501
+            slabs._SLAB_SPAN, loops.TILE = 31, 97
+        x = rounded(rng.normal(0.3, 2.0, shape), dtype)
         x.ravel()[[3, 50, 60]] = np.nan, np.inf, 0
         parameters = options.get("normalized_shape", shape[-1:] if kind in ("layer", "rms") else None)
         weight = rng.normal(size=parameters or shape[options.get("channel_axis", 1)])

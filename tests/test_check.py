@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from normcli.calculate import initial_state, normalize
-from normcli.check import check, check_result
 from normcli.errors import InputError
-from normcli.plan import plan
-from normcli.printed import Printed
-from normcli.text import EXACT
-from normcli.verdict import Check, document, explanation, section, verdict
-from normcli.worked import check_file, load_example
+from normcli.files.text import EXACT
+from normcli.planning.plan import plan
+from normcli.teaching.check import check, check_result
+from normcli.teaching.printed import Printed
+from normcli.teaching.verdict import Check, document, explanation, section, verdict
+from normcli.teaching.worked import check_file, load_example
 
 BN1D = np.array([[1.0, 2, 4, 1], [6, 3, 2, 4], [2, 4, 6, 1]])
 NORMALIZED = (BN1D - BN1D.mean(0)) / np.sqrt(BN1D.var(0) + 1e-5)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from normcli.slips import KEYS
-from normcli.worked import check_file, load_example
+from normcli.teaching.slips import KEYS
+from normcli.teaching.worked import check_file, load_example
 
 FILES = sorted((Path(__file__).parent.parent / "examples" / "checks").glob("*.json"))
 FALSE = [path for path in FILES if load_example(path).slips]

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
+from normcli.arithmetic.result import State
 from normcli.calculate import initial_state, normalize
-from normcli.check import check
-from normcli.plan import Plan, plan
-from normcli.printed import Printed
-from normcli.result import State
-from normcli.slips import SLIPS, Reference, right
-from normcli.text import EXACT
-from normcli.verdict import Check
+from normcli.files.text import EXACT
+from normcli.planning.plan import Plan, plan
+from normcli.teaching.check import check
+from normcli.teaching.printed import Printed
+from normcli.teaching.slips import SLIPS, Reference, right
+from normcli.teaching.verdict import Check
 
 SEED = 20240711
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from normcli.calculate import initial_state, normalize
-from normcli.check import check
-from normcli.plan import plan
-from normcli.printed import Printed
-from normcli.read import read_printed
-from normcli.verdict import Check
+from normcli.files.read import read_printed
+from normcli.planning.plan import plan
+from normcli.teaching.check import check
+from normcli.teaching.printed import Printed
+from normcli.teaching.verdict import Check
 
 torch = pytest.importorskip("torch")
 

@@ -15,8 +15,8 @@ import pytest
 from conftest import Run
 from typer.testing import CliRunner
 
-from normcli.cli import COMMANDS, app
-from normcli.plan import KINDS
+from normcli.commands.cli import COMMANDS, app
+from normcli.planning.kinds import KINDS
 
 BN1D = "[[1,2,4,1],[6,3,2,4],[2,4,6,1]]"
 

@@ -10,8 +10,8 @@ import pytest
 from conftest import Run
 
 import normcli
-from normcli.conventions import CONVENTIONS, table
 from normcli.errors import InputError
+from normcli.planning.conventions import CONVENTIONS, table
 
 BN1D = [[1, 2, 4, 1], [6, 3, 2, 4], [2, 4, 6, 1]]
 TORCH_VAR = [1.6, 1.0, 1.3, 1.2]

@@ -77,7 +77,7 @@ def test_there_are_examples_to_run(page: Path) -> None:
 
 
 def test_readme_shows_every_command() -> None:
-    from normcli.cli import make_app
+    from normcli.commands.cli import make_app
 
     text = (ROOT / "README.md").read_text()
     names = [command.name for command in make_app().registered_commands]

@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 from conftest import Run
 
-from normcli import commands, stored
+from normcli.commands import commands
 from normcli.errors import InputError
-from normcli.plan import KINDS
-from normcli.write import whole_file, write_tensor
+from normcli.files import stored
+from normcli.files.write import whole_file, write_tensor
+from normcli.planning.kinds import KINDS
 
 BATCH = "[[1,2],[3,5]]"
 CUBE = "[[[1,2],[3,5]],[[0,2],[3,9]]]"
@@ -131,7 +132,7 @@ def test_a_disk_that_fails_under_the_input_is_named(tmp_path: Path, monkeypatch:
 
 # The streamed output stands still in the middle, and says that it has come there.
 STANDS_STILL = """import sys, time
-from normcli import commands, stored
+from normcli.files import stored
 write = stored.Stored.__setitem__
 def slow(self, region, values):
     write(self, region, values)
@@ -168,7 +169,7 @@ def test_a_signal_leaves_no_file_behind(tmp_path: Path, environment: dict[str, s
 
 def test_a_signal_removes_every_file_that_is_on_its_way(tmp_path: Path, environment: dict[str, str]) -> None:
     code = """import os, signal
-from normcli.write import whole_file
+from normcli.files.write import whole_file
 with whole_file("a.npy") as a, whole_file("b.npy") as b:
     print(sum(name.startswith(".normcli-") for name in os.listdir()), flush=True)
     os.kill(os.getpid(), signal.SIGTERM)
@@ -182,7 +183,7 @@ def test_a_signal_that_is_ignored_stays_ignored(tmp_path: Path, environment: dic
     """nohup ignores SIGHUP, and a calculation goes on."""
     code = """import os, signal
 signal.signal(signal.SIGHUP, signal.SIG_IGN)
-from normcli.write import whole_file
+from normcli.files.write import whole_file
 with whole_file("a.npy") as a:
     os.kill(os.getpid(), signal.SIGHUP)
 print(signal.getsignal(signal.SIGHUP) is signal.SIG_IGN, signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)

@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 import normcli as package
-from normcli import latex
-from normcli.formats import Report, comma_separated, markdown, python
-from normcli.report import Rows, sections
+from normcli.showing import latex
+from normcli.showing.formats import Report, comma_separated, markdown, python
+from normcli.showing.report import Rows, sections
 
 BN1D = "[[1,2,4,1],[6,3,2,4],[2,4,6,1]]"
 PAIR = "[[1, 3], [2, 6]]"

@@ -7,7 +7,7 @@ from pathlib import Path
 import fuzz
 import pytest
 
-from normcli import commands
+from normcli.commands import commands
 from normcli.errors import InputError
 
 SLICES = range(0, 1000, 50)

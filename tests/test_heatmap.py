@@ -13,8 +13,8 @@ import pytest
 from conftest import Run
 
 from normcli.calculate import normalize
-from normcli.heatmap import Scale, extent, lines, pair
-from normcli.picture import Canvas
+from normcli.showing.axes import Canvas
+from normcli.showing.picture import Scale, extent, lines, pair
 
 PLAIN = Canvas(width=80, colour=False, utf8=True)
 

@@ -10,8 +10,8 @@ import pytest
 from conftest import ROOT, Run
 from test_docs import prepare
 
-from normcli.cli import _EXAMPLES, COMMANDS
-from normcli.plan import KINDS
+from normcli.commands.cli import _EXAMPLES, COMMANDS
+from normcli.planning.kinds import KINDS
 
 # What x.npy is for the examples of each kind's help.
 SHAPES = {"batch": (4, 2, 3), "instance": (2, 3, 4), "layer": (2, 6, 4, 4), "group": (2, 12, 3), "rms": (3, 4)}

@@ -16,8 +16,8 @@ import setuptools
 from conftest import ROOT
 from typer.testing import CliRunner
 
-from normcli import tiles
-from normcli.cli import app
+from normcli.arithmetic import loops
+from normcli.commands.cli import app
 
 STABLE = {"bdist_wheel": {"py_limited_api": "cp311"}}
 
@@ -25,16 +25,16 @@ STABLE = {"bdist_wheel": {"py_limited_api": "cp311"}}
 @pytest.fixture
 def fresh() -> Iterator[None]:
     """The library is looked for anew, and anew again afterwards."""
-    tiles._found.cache_clear()
+    loops._found.cache_clear()
     yield
-    tiles._found.cache_clear()
+    loops._found.cache_clear()
 
 
 def version() -> str:
     return CliRunner().invoke(app, ["--version"]).stdout
 
 
-@pytest.mark.skipif(tiles.compiled() is None, reason="installed without a C compiler")
+@pytest.mark.skipif(loops.compiled() is None, reason="installed without a C compiler")
 def test_the_version_says_that_there_are_compiled_loops() -> None:
     assert version() == "normcli 0.1.0 (compiled loops)\n"
 
@@ -47,16 +47,16 @@ def test_the_version_says_that_nothing_was_compiled(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.usefixtures("fresh")
 def test_a_library_that_cannot_be_loaded_is_left_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "_tiles.so").write_bytes(b"no library")
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: SimpleNamespace(origin=str(tmp_path / "_tiles.so")))
+    (tmp_path / "_loops.so").write_bytes(b"no library")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: SimpleNamespace(origin=str(tmp_path / "_loops.so")))
     assert version().startswith("normcli 0.1.0 (no compiled loops: they cannot be loaded: ")
 
 
 @pytest.mark.usefixtures("fresh")
-@pytest.mark.skipif(tiles.compiled() is None, reason="installed without a C compiler")
+@pytest.mark.skipif(loops.compiled() is None, reason="installed without a C compiler")
 def test_a_library_with_another_struct_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tiles, "_SLAB", [size + 8 * (place > 20) for place, size in enumerate(tiles._SLAB)])
-    assert tiles.compiled() is None
+    monkeypatch.setattr(loops, "_SLAB", [size + 8 * (place > 20) for place, size in enumerate(loops._SLAB)])
+    assert loops.compiled() is None
     assert version() == "normcli 0.1.0 (no compiled loops: they were compiled from another version of normcli)\n"
 
 
@@ -64,7 +64,7 @@ def test_a_library_with_another_struct_is_left_alone(monkeypatch: pytest.MonkeyP
 def test_slow_tensors_are_hinted_at_once(
     dtype: str, said: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(tiles, "_found", lambda: (None, "not compiled when normcli was installed"))
+    monkeypatch.setattr(loops, "_found", lambda: (None, "not compiled when normcli was installed"))
     np.save(tmp_path / "x.npy", np.ones((2, 40_000), dtype))
     done = CliRunner().invoke(app, ["batch", *[str(tmp_path / "x.npy")] * 2, "--only", "statistics"])
     assert done.stderr.count("hint: float64 tensors of this size are slow without the compiled loops") == said

@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 
 import normcli
-from normcli import kernel, tiles
-from normcli.backends import numpy as reference
+from normcli.arithmetic import loops, reference, slabs
+from normcli.arithmetic.result import Result
 from normcli.calculate import initial_state
-from normcli.plan import plan
-from normcli.result import Result
-from normcli.versus import ulp
+from normcli.floats import numpy_dtype, rounded, ulp
+from normcli.planning.plan import plan
 
 LAYOUTS: dict[str, tuple[str, tuple[int, ...], dict[str, Any]]] = {
     "batch": ("batch", (30, 7, 11, 13), {}),
@@ -41,7 +40,7 @@ LAYOUTS: dict[str, tuple[str, tuple[int, ...], dict[str, Any]]] = {
 }
 TINY = {"BLOCK": 257, "SLAB": 3001, "_LEAST_SLAB": 3001, "_BLOCK_SPAN": 5, "_SLAB_SPAN": 31}
 COMPILED = pytest.param(
-    "compiled", marks=pytest.mark.skipif(tiles.compiled() is None, reason="installed without a C compiler")
+    "compiled", marks=pytest.mark.skipif(loops.compiled() is None, reason="installed without a C compiler")
 )
 
 
@@ -49,7 +48,7 @@ COMPILED = pytest.param(
 def arithmetic(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Which of the two does the arithmetic."""
     if request.param == "NumPy":
-        monkeypatch.setattr(tiles, "compiled", lambda: None)
+        monkeypatch.setattr(loops, "compiled", lambda: None)
     return str(request.param)
 
 
@@ -57,8 +56,8 @@ def arithmetic(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
 def cut(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Slabs, blocks and tiles of the usual size, or so small that every way to merge them is taken."""
     for name, size in (TINY if request.param == "tiny" else {}).items():
-        monkeypatch.setattr(kernel, name, size)
-    monkeypatch.setattr(tiles, "TILE", 257 if request.param == "tiny" else tiles.TILE)
+        monkeypatch.setattr(slabs, name, size)
+    monkeypatch.setattr(loops, "TILE", 257 if request.param == "tiny" else loops.TILE)
 
 
 def both(
@@ -76,7 +75,7 @@ def seeded(layout: str, dtype: str, mean: float) -> tuple[np.ndarray[Any, Any], 
     """A tensor of a layout, with weight, bias and running statistics that are not 1 and 0."""
     kind, shape, options = LAYOUTS[layout]
     rng = np.random.default_rng(len(layout))
-    x = reference.rounded(rng.normal(mean, 2.0, size=shape), dtype)
+    x = rounded(rng.normal(mean, 2.0, size=shape), dtype)
     parameters = options.get("normalized_shape", shape[-1:] if kind in ("layer", "rms") else None)
     parameters = parameters or (shape[options.get("channel_axis", 1)],)
     given = {**options, "weight": rng.uniform(0.5, 2.0, parameters)}
@@ -126,7 +125,7 @@ def test_statistics_are_those_of_the_reference(layout: str, name: str) -> None:
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.usefixtures("arithmetic")
 def test_threads_do_not_change_a_bit(layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernel, "SLAB", 5000)
+    monkeypatch.setattr(slabs, "SLAB", 5000)
     x, kind, given = seeded(layout, "float32", 0.3)
     results = [both(x, kind, given, threads=threads)[0] for threads in (1, 2, 5)]
     assert {result.output.tobytes() for result in results} == {results[0].output.tobytes()}
@@ -262,7 +261,7 @@ def test_an_element_close_to_the_mean_keeps_its_digits() -> None:
 
 def test_large_tensors_take_this_path(monkeypatch: pytest.MonkeyPatch) -> None:
     called = []
-    monkeypatch.setattr(kernel, "normalize", lambda *a, **k: called.append(a) or (_ for _ in ()).throw(KeyError))
+    monkeypatch.setattr(slabs, "normalize", lambda *a, **k: called.append(a) or (_ for _ in ()).throw(KeyError))
     with pytest.raises(KeyError):
         normcli.normalize(np.ones((300, 300), np.float32), "layer")
     assert normcli.normalize(np.ones((30, 300), np.float32), "layer").output.any() == np.False_
@@ -291,9 +290,9 @@ def test_float64_nan_stays_in_its_group_beside_a_constant_one() -> None:
 @pytest.mark.usefixtures("arithmetic")
 def test_every_number_of_16_bits_is_read_and_rounded_right(dtype: str, weight: float) -> None:
     bits = np.arange(2**16 + 2**14).astype(np.uint16)  # all of them, and enough to be a large tensor
-    x = bits.view(reference.numpy_dtype(dtype)).reshape(1, -1)
+    x = bits.view(numpy_dtype(dtype)).reshape(1, -1)
     options = {"mode": "eval", "eps": 0.0, "weight": np.full(x.shape[1], weight)}
     found = normcli.normalize(x, "batch", **options).output.astype(np.float64)
     with np.errstate(all="ignore"):
-        expected = reference.rounded(x.astype(np.float64) * weight, dtype).astype(np.float64)
+        expected = rounded(x.astype(np.float64) * weight, dtype).astype(np.float64)
     np.testing.assert_array_equal(found, expected)

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from normcli.errors import InputError, UnavailableError
-from normcli.npy import MAGIC, Header, as_floating, npy_bytes, read_array, read_data, read_header, write_array
+from normcli.files.npy import MAGIC, Header, as_floating, npy_bytes, read_array, read_data, read_header, write_array
 
 FIELDS = "{'descr': '<f8', 'fortran_order': False, 'shape': (4,), }"
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from conftest import Run
 
-from normcli.cube import svg
-from normcli.picture import LETTERS, Figure, grid, same, words
-from normcli.plan import plan
+from normcli.planning.plan import plan
+from normcli.showing.axes import LETTERS, Figure, grid, same, words
+from normcli.showing.cube import svg
 
 
 def figure(kind: str, shape: tuple[int, ...], **options: Any) -> Figure:

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from normcli.calculate import normalize
-from normcli.conventions import CONVENTIONS
 from normcli.errors import InputError
-from normcli.plan import KINDS, Plan, check_state_shape, either, flag, plan
+from normcli.planning.conventions import CONVENTIONS
+from normcli.planning.kinds import KINDS
+from normcli.planning.plan import Plan, check_state_shape, plan
+from normcli.words import either, flag
 
 
 def planned(kind: str, shape: tuple[int, ...], dtype: str = "float64", **given: Any) -> Plan:

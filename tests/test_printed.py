@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from normcli.printed import Printed, half_step
-from normcli.read import read_printed
-from normcli.text import EXACT
+from normcli.files.read import read_printed
+from normcli.files.text import EXACT
+from normcli.teaching.printed import Printed, half_step
 
 HALF_UNITS = {
     "four decimals": ([0.5653, 0.0322], [4, 4], [5e-5, 5e-5]),

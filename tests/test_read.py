@@ -21,11 +21,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from normcli import read
 from normcli.errors import InputError
-from normcli.npy import npy_bytes
-from normcli.read import Tensor, read_printed, read_tensor, read_tensor_text
-from normcli.text import EXACT
+from normcli.files import read
+from normcli.files.npy import npy_bytes
+from normcli.files.read import Tensor, read_printed, read_tensor, read_tensor_text
+from normcli.files.text import EXACT
 
 NAN, INF = float("nan"), float("inf")
 IS_ROOT = getattr(os, "geteuid", int)() == 0

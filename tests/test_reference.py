@@ -405,7 +405,7 @@ SMALL_BLOCK = 8
 
 @pytest.fixture
 def small_block(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("normcli.backends.numpy.BLOCK", SMALL_BLOCK)
+    monkeypatch.setattr("normcli.arithmetic.reference.BLOCK", SMALL_BLOCK)
 
 
 @each(CASES)
@@ -425,7 +425,7 @@ def test_blocks_change_no_bit(case: tuple, block: int, quantity: str, monkeypatc
     kind, shape, options = case
     x = drawn(shape, mean=-20.0)
     whole = getattr(normcli.normalize(x, kind, steps=True, **options), quantity)
-    monkeypatch.setattr("normcli.backends.numpy.BLOCK", block)
+    monkeypatch.setattr("normcli.arithmetic.reference.BLOCK", block)
     np.testing.assert_array_equal(getattr(normcli.normalize(x, kind, steps=True, **options), quantity), whole)
 
 
@@ -435,7 +435,7 @@ def test_blocks_change_no_bit_in_eval_mode(case: tuple, quantity: str, monkeypat
     kind, shape, options = case
     x, options = drawn(shape), {**options, **state(shape, options), "mode": "eval"}
     whole = getattr(normcli.normalize(x, kind, **options), quantity)
-    monkeypatch.setattr("normcli.backends.numpy.BLOCK", SMALL_BLOCK)
+    monkeypatch.setattr("normcli.arithmetic.reference.BLOCK", SMALL_BLOCK)
     np.testing.assert_array_equal(getattr(normcli.normalize(x, kind, **options), quantity), whole)
 
 

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from normcli import safetensors
 from normcli.errors import InputError
+from normcli.files import safetensors
 
 package = pytest.importorskip("safetensors.numpy", reason="the format's own library is not installed")
 

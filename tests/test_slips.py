@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from normcli.calculate import initial_state, normalize
-from normcli.plan import plan
-from normcli.slips import KEYS, SLIPS, Reference, Work, formatted, right
+from normcli.planning.plan import plan
+from normcli.teaching.slips import KEYS, SLIPS, Reference, Work, formatted, right
 
-# typo and permuted are judgements on the answer itself (normcli.check); the others are rows.
+# typo and permuted are judgements on the answer itself (normcli.teaching.check); the others are rows.
 STABLE = [
     "ddof1", "eps_omitted", "eps_outside", "eps_other", "axes_layer", "axes_batch", "axes_instance", "axes_global",
     "axes_group", "channel_last", "group_interleaved", "groups_swapped", "rms_not_centered", "centered_not_rms",

@@ -21,10 +21,10 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 import normcli
-from normcli import states
-from normcli.cli import app
+from normcli import layers
+from normcli.commands.cli import app
 from normcli.errors import InputError, UnavailableError
-from normcli.plan import KINDS
+from normcli.planning.kinds import KINDS
 
 torch = pytest.importorskip("torch", reason="states are compared with torch's own modules")
 save_file = pytest.importorskip("safetensors.torch", reason="the format's own library is not installed").save_file
@@ -502,7 +502,7 @@ def test_a_torch_with_known_holes_is_not_used(
     monkeypatch.setattr(torch, "__version__", version)
     monkeypatch.setattr(torch, "load", None)
     with pytest.raises(UnavailableError, match=r"2\.10 or later reads it safely"):
-        states.summaries(str(files["pt"]))
+        layers.summaries(str(files["pt"]))
 
 
 # --- save and load --------------------------------------------------------------------------------
@@ -667,18 +667,18 @@ def test_a_layer_whose_dtype_cannot_be_read_is_still_listed(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("width", [60, 80, 200])
 def test_the_list_holds_every_word_at_any_width(width: int, files: dict[str, Path]) -> None:
-    from normcli.tables import print_sections
+    from normcli.showing.table import print_sections
 
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
             return True
 
     stream = Terminal()
-    _, _, found = states.summaries(str(files["npz"]))
+    _, _, found = layers.summaries(str(files["npz"]))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COLUMNS", str(width))
         patch.setenv("NO_COLOR", "1")
-        print_sections(None, states.sections("model.npz", found), stream)
+        print_sections(None, layers.sections("model.npz", found), stream)
     lines = stream.getvalue().splitlines()
     assert max(map(len, lines)) <= width
     assert "..." not in stream.getvalue()
@@ -701,7 +701,7 @@ def test_a_damaged_file_is_read_or_refused_in_words(suffix: str, files: dict[str
     code, _, err = invoke("state", damaged)
     assert (code in (0, 2, 3), "a bug" in err) == (True, False), err
     try:
-        states.with_state(KINDS["batch"], {}, str(damaged), "layer1.0.bn1")
+        layers.with_state(KINDS["batch"], {}, str(damaged), "layer1.0.bn1")
     except (InputError, UnavailableError) as error:
         assert "\n" not in str(error)
 

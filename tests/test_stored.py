@@ -17,13 +17,15 @@ import pytest
 from typer.testing import CliRunner
 
 import normcli
-from normcli import commands, kernel, stored, tiles
+from normcli.arithmetic import loops, slabs
+from normcli.arithmetic.result import Result
 from normcli.calculate import initial_state, run_stored
-from normcli.cli import app
+from normcli.commands import commands
+from normcli.commands.cli import app
 from normcli.errors import InputError
-from normcli.npy import write_array
-from normcli.plan import plan
-from normcli.result import Result
+from normcli.files import stored
+from normcli.files.npy import write_array
+from normcli.planning.plan import plan
 
 CASES: dict[str, tuple[str, tuple[int, ...], dict[str, Any]]] = {
     "batch": ("batch", (30, 7, 21, 23), {}),
@@ -78,7 +80,7 @@ def from_file(path: Path, kind: str, options: dict[str, Any], out: Path | None) 
 @pytest.fixture(params=["usual", "tiny"])
 def cut(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, size in {"SLAB": 3001, "_LEAST_SLAB": 3001, "_SLAB_SPAN": 31}.items() if request.param == "tiny" else ():
-        monkeypatch.setattr(kernel, name, size)
+        monkeypatch.setattr(slabs, name, size)
 
 
 @pytest.mark.parametrize("arranged", ARRANGED)
@@ -96,7 +98,7 @@ def test_a_file_gives_the_bits_that_memory_gives(case: str, arranged: str, tmp_p
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
 
 
-@pytest.mark.skipif(tiles.compiled() is None, reason="float64 stays in its file only where C is compiled")
+@pytest.mark.skipif(loops.compiled() is None, reason="float64 stays in its file only where C is compiled")
 @pytest.mark.parametrize("case", CASES)
 def test_float64_too(case: str, tmp_path: Path) -> None:
     kind, shape, options = CASES[case]
@@ -106,7 +108,7 @@ def test_float64_too(case: str, tmp_path: Path) -> None:
 
 
 def test_numpy_alone_reads_from_files_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tiles, "compiled", lambda: None)
+    monkeypatch.setattr(loops, "compiled", lambda: None)
     x = seeded((300, 7, 50))
     from_file(saved(tmp_path / "x.npy", x), "batch", {}, tmp_path / "y.npy")
     np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), normcli.normalize(x, "batch").output)
@@ -242,7 +244,7 @@ def test_a_helper_thread_does_not_outlive_an_interruption() -> None:
         raised.wait(10)
 
     with pytest.raises(KeyboardInterrupt):
-        kernel._parallel(step, [(slice(i, i + 1),) for i in range(100)], 3)
+        slabs._parallel(step, [(slice(i, i + 1),) for i in range(100)], 3)
     assert threading.active_count() == before
 
 

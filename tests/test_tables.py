@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from conftest import Run
 
-from normcli import calculate, tables
-from normcli.report import Section, sections
+from normcli import calculate
+from normcli.showing import table
+from normcli.showing.report import Section, sections
 
 ASCII = {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "LC_ALL": "C"}
 
@@ -33,7 +34,7 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 
 def printed(parts: list[Section], stream: io.StringIO) -> str:
-    tables.print_sections(None, parts, stream)
+    table.print_sections(None, parts, stream)
     return re.sub(r"\x1b\[[0-9;]*m", "", stream.getvalue())
 
 
@@ -103,5 +104,5 @@ t
 
 def test_large_tables_look_like_small_ones(plain: pytest.MonkeyPatch) -> None:
     small = printed(wide(), io.StringIO())
-    plain.setattr(tables, "_MOST", 0)
+    plain.setattr(table, "_MOST", 0)
     assert printed(wide(), io.StringIO()) == small

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from normcli.arithmetic.result import State
 from normcli.calculate import initial_state, run
-from normcli.plan import plan
-from normcli.result import State
-from normcli.slips import Reference, right
-from normcli.tolerance import Rounding, absolute_row_sums, at_most, computed, propagated
+from normcli.planning.plan import plan
+from normcli.teaching.slips import Reference, right
+from normcli.teaching.tolerance import Rounding, absolute_row_sums, at_most, computed, propagated
 
 RNG = np.random.default_rng(7)
 PARAMETERS = {

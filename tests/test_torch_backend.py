@@ -12,8 +12,8 @@ import pytest
 from conftest import Run
 
 import normcli
-from normcli.calculate import dtype_name
 from normcli.errors import InputError, UnavailableError
+from normcli.floats import dtype_name
 
 torch = pytest.importorskip("torch", reason="the torch backend needs torch")
 

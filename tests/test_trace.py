@@ -14,10 +14,10 @@ import pytest
 from conftest import Run
 
 import normcli
-from normcli import latex
-from normcli.backends.numpy import rounded
-from normcli.report import sections
-from normcli.steps import trace
+from normcli.floats import rounded
+from normcli.showing import latex
+from normcli.showing.report import sections
+from normcli.teaching.trace import trace
 
 EXACT = Context(prec=1500)
 FLOAT_UNIT = Decimal("1e-15")  # what float64 leaves of a number, in a few units of its last place

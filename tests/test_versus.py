@@ -11,7 +11,8 @@ from conftest import Run
 
 import normcli
 from normcli.errors import InputError
-from normcli.versus import Comparison, Way, compare, documents, parse, sections, ulp
+from normcli.floats import ulp
+from normcli.teaching.versus import Comparison, Way, compare, documents, parse, sections
 
 pytest.importorskip("torch", reason="comparisons with torch need torch")
 
@@ -72,7 +73,7 @@ def test_a_perturbed_answer_is_measured_and_placed(monkeypatch: pytest.MonkeyPat
     wrong = result.output.copy()
     wrong[1, 2] += 3 * ulp(wrong[1, 2].astype(float), "float32")
     monkeypatch.setattr(
-        "normcli.versus.run",
+        "normcli.teaching.versus.run",
         lambda *arguments, backend="numpy", **more: normcli.normalize(x, "layer") if backend == "numpy" else
         type(result)(plan=result.plan, output=wrong, backend="torch"),
     )  # fmt: skip

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from conftest import Run
 
-from normcli import cli, worked
+from normcli.arithmetic.result import QUANTITIES
+from normcli.commands import cli
 from normcli.errors import InputError
-from normcli.plan import KINDS
-from normcli.result import QUANTITIES
+from normcli.planning.kinds import KINDS
+from normcli.teaching import worked
 
 EXAMPLE = {"kind": "layer", "input": [[1, 2, 4, 1]], "expect": {"mean": [2]}}
 BATCH = {"kind": "batch", "input": [[1, 2], [3, 5]], "expect": {"running_mean": [2, 3.5]}}

@@ -22,8 +22,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from normcli.errors import InputError, UnavailableError
-from normcli.read import read_tensor, read_tensor_text
-from normcli.write import json_chunks, output_format, whole_file, write_tensor
+from normcli.files.read import read_tensor, read_tensor_text
+from normcli.files.write import json_chunks, output_format, whole_file, write_tensor
 
 NAN, INF = float("nan"), float("inf")
 IS_ROOT = getattr(os, "geteuid", int)() == 0
@@ -340,7 +340,7 @@ class TestWholeFile:
 import resource
 import numpy as np
 from normcli.errors import UnavailableError
-from normcli.write import write_tensor
+from normcli.files.write import write_tensor
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 try:
     write_tensor("y{suffix}", np.random.default_rng(1).standard_normal((300, 300)))

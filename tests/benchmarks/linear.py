@@ -20,11 +20,11 @@ from pathlib import Path
 
 import numpy as np
 
-from normcli import npy
 from normcli.errors import NormcliError
-from normcli.read import read_tensors
-from normcli.states import open_checkpoint, summaries
-from normcli.worked import load_example
+from normcli.files import npy
+from normcli.files.read import read_tensors
+from normcli.layers import open_checkpoint, summaries
+from normcli.teaching.worked import load_example
 
 MOST = 3.0
 ROUNDS = 3
@@ -188,7 +188,7 @@ def _read_state(path: str) -> None:
 
 
 def _kind() -> object:
-    from normcli.plan import KINDS
+    from normcli.planning.kinds import KINDS
 
     return KINDS["batch"]
 

@@ -17,11 +17,11 @@ import torch
 from torch.nn import functional
 
 import normcli
-from normcli.backends import numpy as reference
-from normcli.calculate import as_float_array, initial_state
-from normcli.kernel import cores
-from normcli.plan import plan
-from normcli.versus import ulp
+from normcli.arithmetic import reference as reference
+from normcli.arithmetic.slabs import cores
+from normcli.calculate import initial_state
+from normcli.floats import as_float_array, ulp
+from normcli.planning.plan import plan
 
 ROUNDS = 5
 PAUSE = 0.02  # seconds after torch, whose threads keep the cores busy for a while, waiting for more to do

@@ -1,0 +1,1 @@
+"""Arithmetic: from a plan and arrays to named quantities."""

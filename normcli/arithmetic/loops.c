@@ -1,0 +1,899 @@
+/* The inner loops of normcli.arithmetic.slabs: sums, sums of squares and outputs of one slab of a tensor.
+ *
+ * normcli.arithmetic.slabs decides what a slab is and merges slabs; here a slab is cut into tiles that stay in a
+ * second-level cache. Elements are widened to double when they are read and rounded once when they are
+ * written. For half and single precision that is all; for double, every sum is a pair high + low
+ * (Knuth's two-sum, TAOCP 2, 4.2.2) and so is every intermediate of an output (products with fma), so
+ * that only the last addition rounds.
+ *
+ * Built with -ffp-contract=off: an fma is where one is written, and every processor gives the same bits.
+ */
+
+#include <Python.h> /* of which setup.py says how much is used */
+#include <float.h>
+#include <math.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MOST_DIMENSIONS 16
+#define ROWS 4
+#define PIECE 256 /* of a chunk, where what is in doubt is worked out again */
+#define CHUNK 1024 /* elements that are widened at a time; in double a fraction of a first-level cache */
+
+#if defined(__x86_64__) && defined(__gnu_linux__) && defined(__GNUC__) && !defined(__clang__)
+#define EVERY_PROCESSOR __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define EVERY_PROCESSOR
+#endif
+#define INLINE static inline __attribute__((always_inline))
+
+enum Dtype { FLOAT16, BFLOAT16, FLOAT32, FLOAT64 };
+
+/* A slab: dimensions in the order in which they lie in memory. The strides of x and y are in bytes,
+ * those of statistics and parameters in elements: 0 where a dimension has none of its own. The last
+ * stride of statistics and parameters is 0 or 1. */
+typedef struct {
+    int64_t rank, dtype, x_dtype, centers; /* the dtype of both, and of x in a scratch */
+    int64_t shape[MOST_DIMENSIONS], x_stride[MOST_DIMENSIONS], y_stride[MOST_DIMENSIONS];
+    int64_t stat_stride[MOST_DIMENSIONS], param_stride[MOST_DIMENSIONS];
+    int64_t cut, step;        /* the dimension that is cut into tiles, and how many of it make one */
+    int64_t whole_row;        /* the size of the tensor's last dimension, of which a slab may hold a part */
+    double n, divisor, eps;   /* n of a whole group; what the sum of squares is divided by */
+    const char *x;
+    char *y;
+    double *mean, *mean_low, *var, *rstd, *var_low, *rstd_low; /* the last two for double only, else null */
+    double *sum, *sum_low, *squares, *squares_low; /* of a part of a longer group */
+    const double *weight, *bias;
+} Slab;
+
+/* Its size and where each field lies, for normcli.arithmetic.loops to compare with what it was told. */
+#define AT(field) (int64_t)offsetof(Slab, field)
+const int64_t normcli_slab[] = {
+    (int64_t)sizeof(Slab),
+    AT(rank), AT(dtype), AT(x_dtype), AT(centers),
+    AT(shape), AT(x_stride), AT(y_stride), AT(stat_stride), AT(param_stride),
+    AT(cut), AT(step), AT(whole_row), AT(n), AT(divisor), AT(eps),
+    AT(x), AT(y), AT(mean), AT(mean_low), AT(var), AT(rstd), AT(var_low), AT(rstd_low),
+    AT(sum), AT(sum_low), AT(squares), AT(squares_low), AT(weight), AT(bias),
+};
+#undef AT
+
+/* A run: the elements along the last dimension, for one place in the others. */
+typedef struct {
+    int64_t index[MOST_DIMENSIONS], stat, param;
+    const char *x;
+    char *y;
+} Run;
+
+INLINE int next_run(const Slab *slab, Run *run, int64_t inside) {
+    for (int64_t d = slab->rank - 1 - inside; d >= 0; d--) {
+        run->x += slab->x_stride[d];
+        run->y += slab->y_stride[d];
+        run->stat += slab->stat_stride[d];
+        run->param += slab->param_stride[d];
+        if (++run->index[d] < slab->shape[d]) return 1;
+        run->x -= slab->x_stride[d] * slab->shape[d];
+        run->y -= slab->y_stride[d] * slab->shape[d];
+        run->stat -= slab->stat_stride[d] * slab->shape[d];
+        run->param -= slab->param_stride[d] * slab->shape[d];
+        run->index[d] = 0;
+    }
+    return 0;
+}
+
+INLINE Run first_run(const Slab *slab) {
+    Run run;
+    memset(&run, 0, sizeof run);
+    run.x = slab->x;
+    run.y = slab->y;
+    return run;
+}
+
+/* ---- pairs -------------------------------------------------------------------------------------- */
+
+#define TWO_SUM(sum, rest, a, b)                                      \
+    do {                                                              \
+        __typeof__(sum) a_ = (a), b_ = (b), s_ = a_ + b_, t_ = s_ - a_; \
+        (rest) = (a_ - (s_ - t_)) + (b_ - t_);                        \
+        (sum) = s_;                                                   \
+    } while (0)
+
+INLINE void add_pair(double *high, double *low, double more_high, double more_low) {
+    double sum, rest;
+    TWO_SUM(sum, rest, *high, more_high);
+    rest += *low + more_low;
+    *high = sum + rest;
+    *low = rest - (*high - sum);
+    if (!isfinite(*high)) *high = sum, *low = 0;
+}
+
+INLINE void divide_pair(double *high, double *low, double by) {
+    double quotient = *high / by, rest = (__builtin_fma(-quotient, by, *high) + *low) / by;
+    *high = quotient + rest;
+    *low = rest - (*high - quotient);
+    if (!isfinite(*high) || !isfinite(*low)) *high = quotient, *low = 0;
+}
+
+INLINE void multiply_pair(double *high, double *low, double by) {
+    double product = *high * by;
+    *low = __builtin_fma(*high, by, -product) + *low * by;
+    *high = product;
+}
+
+/* ---- reading and writing elements ----------------------------------------------------------------- */
+
+INLINE float float_of(uint32_t bits) { float f; memcpy(&f, &bits, 4); return f; }
+INLINE uint64_t bits_of_double(double d) { uint64_t bits; memcpy(&bits, &d, 8); return bits; }
+INLINE uint32_t bits_of(float f) { uint32_t bits; memcpy(&bits, &f, 4); return bits; }
+
+INLINE double from_half(uint16_t h) {
+    uint32_t sign = (uint32_t)(h & 0x8000) << 16, rest = (uint32_t)(h & 0x7fff) << 13;
+    uint32_t finite = bits_of(float_of(rest) * 0x1p112f);
+    return float_of(sign | (rest >= 0x0f800000 ? rest | 0x7f800000 : finite));
+}
+
+/* A double rounded once, to nearest, ties to even, to a format whose significand has 53 - DROPPED bits and whose
+ * bias is BIAS: below LEAST the subnormals, which adding MAGIC rounds (its last place is their step), and from
+ * MOST on infinity. All in integers of 64 bits, so that eight go at a time. */
+#define NARROWED(name, DROPPED, BIAS, LEAST, MAGIC, MOST, INFINITE, NOT_A_NUMBER)                     \
+    INLINE uint16_t name(double d) {                                                                  \
+        double size = fabs(d), magic = MAGIC;                                                         \
+        uint64_t u = bits_of_double(size), sign = (bits_of_double(d) >> 48) & 0x8000;                 \
+        uint64_t small = bits_of_double(size + magic) - bits_of_double(magic);                        \
+        uint64_t near = u + ((1ull << (DROPPED - 1)) - 1) + ((u >> DROPPED) & 1);                     \
+        uint64_t normal = (near >> DROPPED) - ((1023ull - BIAS) << (52 - DROPPED));                   \
+        uint64_t large = size > DBL_MAX || size <= DBL_MAX ? INFINITE : NOT_A_NUMBER;                 \
+        return (uint16_t)(sign | (size < LEAST ? small : size < MOST ? normal : large));              \
+    }
+NARROWED(to_half, 42, 15, 0x1p-14, 0x1p28, 0x1p16, 0x7c00, 0x7e00)
+NARROWED(to_brain, 45, 127, 0x1p-126, 0x1p-81, 0x1p128, 0x7f80, 0x7fc0)
+
+/* Floats that are themselves rounded, to 16 bits by integers of 32, sixteen at a time. True where one of them came to
+ * lie halfway between two results, or among the subnormals: then the doubles must be rounded by the functions above. */
+INLINE int to_halves(const float *restrict from, int64_t n, uint16_t *restrict to) {
+    uint32_t sure = 1;
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t bits = bits_of(from[i]), u = bits & 0x7fffffff, sign = bits >> 16 & 0x8000;
+        int32_t size = (int32_t)u, normal = (int32_t)((u + 0xc8000fff + (u >> 13 & 1)) >> 13);
+        int32_t large = size > 0x7f800000 ? 0x7e00 : 0x7c00, near = size >= 0x47800000 ? large : normal;
+        uint32_t subnormal = (size > 0) & (size < 0x38800000), apart = ((u & 0x1fff) ^ 0x1000) & (subnormal - 1);
+        sure = apart < sure ? apart : sure; /* 0 halfway between two */
+        near = size > 0 ? near : 0;
+        to[i] = (uint16_t)(sign | (uint32_t)near);
+    }
+    return !sure;
+}
+
+/* The same by the instructions that processors have for it, as far as sixteen at a time go. */
+#if defined(__x86_64__) && defined(__GNUC__)
+#include <immintrin.h>
+#define SIXTEEN __attribute__((target("avx512f,avx512bw,avx512vl")))
+static int has_sixteen(void) { return __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"); }
+
+#define EACH(number) _mm512_set1_epi32(number)
+
+SIXTEEN static int64_t widen_halves(const uint16_t *from, int64_t n, float *to) {
+    int64_t i = 0;
+    for (; i + 16 <= n; i += 16)
+        _mm512_storeu_ps(to + i, _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(from + i))));
+    return i;
+}
+
+SIXTEEN static int64_t narrow_halves(const float *from, int64_t n, uint16_t *to, int *doubtful) {
+    __mmask16 doubt = 0;
+    int64_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+        __m512 value = _mm512_loadu_ps(from + i);
+        __m512i bits = _mm512_castps_si512(value), size = _mm512_and_si512(bits, EACH(0x7fffffff));
+        __m512i sign = _mm512_and_si512(_mm512_srli_epi32(bits, 16), EACH(0x8000));
+        __m256i near = _mm512_cvtps_ph(value, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+        __m256i none = _mm512_cvtepi32_epi16(_mm512_or_si512(sign, EACH(0x7e00))); /* whatever NaN it was */
+        __mmask16 nan = _mm512_cmp_ps_mask(value, value, _CMP_UNORD_Q);
+        doubt |= _mm512_cmplt_epu32_mask(_mm512_sub_epi32(size, EACH(1)), EACH(0x38800000 - 1)); /* subnormal */
+        doubt |= _mm512_cmpeq_epi32_mask(_mm512_and_si512(bits, EACH(0x1fff)), EACH(0x1000));    /* halfway */
+        _mm256_storeu_si256((__m256i *)(to + i), _mm256_mask_mov_epi16(near, nan, none));
+    }
+    *doubtful |= doubt != 0;
+    return i;
+}
+#else
+static int has_sixteen(void) { return 0; }
+static int64_t widen_halves(const uint16_t *from, int64_t n, float *to) { return (void)from, (void)n, (void)to, 0; }
+static int64_t narrow_halves(const float *from, int64_t n, uint16_t *to, int *doubtful) {
+    return (void)from, (void)n, (void)to, (void)doubtful, 0;
+}
+#endif
+
+INLINE int to_brains(const float *restrict from, int64_t n, uint16_t *restrict to) {
+    uint32_t sure = 1;
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t u = bits_of(from[i]), apart = (u & 0xffff) ^ 0x8000, near = (u + 0x7fff + (u >> 16 & 1)) >> 16;
+        sure = apart < sure ? apart : sure;
+        to[i] = (uint16_t)((u & 0x7fffffff) > 0x7f800000 ? u >> 16 | 0x40 : near);
+    }
+    return !sure;
+}
+
+#define LOAD_INTO(type, x, to, expression)                              \
+    {                                                                   \
+        if (stride == (int64_t)sizeof(type)) {                          \
+            const type *restrict from = (const type *)(x);              \
+            for (int64_t i = 0; i < n; i++) { type e = from[i]; (to)[i] = (expression); } \
+        } else                                                          \
+            for (int64_t i = 0; i < n; i++) { type e; memcpy(&e, (x) + i * stride, sizeof e); (to)[i] = (expression); } \
+    }
+#define LOAD(type, expression) LOAD_INTO(type, x, to, expression)
+
+#define STORE(type, expression)                                         \
+    if (stride == (int64_t)sizeof(type)) {                              \
+        type *restrict into = (type *)y;                                \
+        for (int64_t i = 0; i < n; i++) { double e = from[i]; into[i] = (expression); } \
+    } else                                                              \
+        for (int64_t i = 0; i < n; i++) { double e = from[i]; type v = (expression); memcpy(y + i * stride, &v, sizeof v); }
+
+INLINE void load(int64_t dtype, const char *x, int64_t stride, int64_t n, double *restrict to) {
+    switch (dtype) {
+    case FLOAT16: LOAD(uint16_t, from_half(e)) break;
+    case BFLOAT16: LOAD(uint16_t, float_of((uint32_t)e << 16)) break;
+    case FLOAT32: LOAD(float, e) break;
+    default: LOAD(double, e)
+    }
+}
+
+INLINE void store(int64_t dtype, const double *restrict from, int64_t n, char *y, int64_t stride) {
+    switch (dtype) {
+    case FLOAT16: STORE(uint16_t, to_half(e)) break;
+    case BFLOAT16: STORE(uint16_t, to_brain(e)) break;
+    case FLOAT32: STORE(float, (float)e) break;
+    default: STORE(double, e)
+    }
+}
+
+/* ---- sums ----------------------------------------------------------------------------------------- */
+
+/* Four sums of eight lanes each, so that no addition waits for the one before it. */
+enum { LANES = 8, SUMS = 4 };
+typedef double Lanes __attribute__((vector_size(64), aligned(8)));
+static const double PART[2 * LANES] = {1, 1, 1, 1, 1, 1, 1, 1};
+
+/* Add eight elements (squares == 0), or the squares of their deviations from mean + mean_low; `some` has 1 for
+ * those that count and 0 for those that do not. */
+INLINE void add_eight(Lanes value, Lanes some, int squares, int pairs, double mean, double mean_low, Lanes *high,
+                      Lanes *low) {
+    Lanes lost, more = {0};
+    if (squares && pairs) {
+        Lanes d, e, minus = (Lanes){0} - mean;
+        TWO_SUM(d, e, value, minus);
+        d *= some;
+        e = (e - mean_low) * some;
+        value = d * d;
+        for (int k = 0; k < LANES; k++) more[k] = __builtin_fma(d[k], d[k], -value[k]);
+        more += 2 * d * e;
+    } else if (squares) {
+        Lanes d = (value - mean) * some; /* what the mean's rounding adds is below any digit */
+        value = d * d;
+    }
+    if (pairs) {
+        TWO_SUM(*high, lost, *high, value);
+        *low += lost + more;
+    } else
+        *high += value;
+}
+
+/* Up to eight elements, widened; the rest are 0. */
+INLINE Lanes eight_of(const char *b, int64_t at, int64_t n, int single) {
+    double wide[LANES] = {0};
+    float narrow[LANES] = {0};
+    Lanes value;
+    if (single) {
+        memcpy(narrow, b + at * 4, (size_t)n * 4);
+        for (int k = 0; k < LANES; k++) wide[k] = narrow[k];
+    } else
+        memcpy(wide, b + at * 8, (size_t)n * 8);
+    memcpy(&value, wide, sizeof value);
+    return value;
+}
+
+/* The sum of a chunk of float (single) or double, or of its squares, added to a pair. */
+INLINE void sum_of_chunk(const char *restrict b, int64_t n, int single, int squares, int pairs, double mean, double mean_low,
+                         double *sum, double *rest) {
+    Lanes high[SUMS] = {{0}}, low[SUMS] = {{0}}, value, all = (Lanes){0} + 1;
+    int64_t i = 0;
+    for (; i + SUMS * LANES <= n; i += SUMS * LANES)
+        for (int q = 0; q < SUMS; q++) {
+            value = eight_of(b, i + q * LANES, LANES, single);
+            add_eight(value, all, squares, pairs, mean, mean_low, high + q, low + q);
+        }
+    for (; i + LANES <= n; i += LANES) {
+        value = eight_of(b, i, LANES, single);
+        add_eight(value, all, squares, pairs, mean, mean_low, high, low);
+    }
+    if (i < n) {
+        Lanes some;
+        value = eight_of(b, i, n - i, single);
+        memcpy(&some, PART + LANES - (n - i), sizeof some);
+        add_eight(value, some, squares, pairs, mean, mean_low, high, low);
+    }
+    for (int half = SUMS / 2; half; half /= 2)
+        for (int q = 0; q < half; q++) {
+            Lanes lost = {0};
+            if (pairs) TWO_SUM(high[q], lost, high[q], high[q + half]);
+            else high[q] += high[q + half];
+            low[q] += low[q + half] + lost;
+        }
+    double highs[LANES], lows[LANES], lost = 0;
+    memcpy(highs, high, sizeof highs);
+    memcpy(lows, low, sizeof lows);
+    for (int half = LANES / 2; half; half /= 2)
+        for (int k = 0; k < half; k++) {
+            if (pairs) TWO_SUM(highs[k], lost, highs[k], highs[k + half]);
+            else highs[k] += highs[k + half];
+            lows[k] += lows[k + half] + lost;
+        }
+    if (pairs) add_pair(sum, rest, highs[0], lows[0]);
+    else *sum += highs[0];
+}
+
+/* The same for statistics that lie side by side: one sum for each element of the chunk. */
+INLINE void sums_of_chunk(const char *restrict b, int64_t n, int single, int squares, int pairs,
+                          const double *restrict mean, const double *restrict mean_low, double *restrict sum,
+                          double *restrict rest) {
+    for (int64_t i = 0; i < n; i++) {
+        double value = single ? ((const float *)b)[i] : ((const double *)b)[i], more = 0;
+        if (squares && pairs) {
+            double d, e;
+            TWO_SUM(d, e, value, -mean[i]);
+            e -= mean_low[i];
+            value = d * d;
+            more = __builtin_fma(d, d, -value) + 2 * d * e;
+        } else if (squares) {
+            double d = value - mean[i];
+            value = d * d;
+        }
+        if (pairs) {
+            double total, lost;
+            TWO_SUM(total, lost, sum[i], value);
+            sum[i] = total;
+            rest[i] += lost + more;
+        } else
+            sum[i] += value;
+    }
+}
+
+/* Four rows of it at once, for float and half precision: the sums are fetched and put back once for all. */
+INLINE void sums_of_rows(const char *const b[ROWS], int64_t n, int single, int squares, const double *restrict mean,
+                         double *restrict sum) {
+    const char *restrict b0 = b[0], *restrict b1 = b[1], *restrict b2 = b[2], *restrict b3 = b[3];
+#define AT(b, i) (single ? (double)((const float *)(b))[i] : ((const double *)(b))[i])
+    for (int64_t i = 0; i < n; i++) {
+        double m = squares ? mean[i] : 0;
+        double d0 = AT(b0, i) - m, d1 = AT(b1, i) - m, d2 = AT(b2, i) - m, d3 = AT(b3, i) - m;
+        sum[i] += squares ? (d0 * d0 + d1 * d1) + (d2 * d2 + d3 * d3) : (d0 + d1) + (d2 + d3);
+    }
+}
+
+/* Where the elements of a chunk can be read as float or double: in the tensor itself, or widened in a buffer. */
+INLINE const char *readable(const Slab *t, const char *x, int64_t n, double *buffer, int *single) {
+    int64_t stride = t->x_stride[t->rank - 1];
+    *single = t->x_dtype == FLOAT32 && stride == 4;
+    if (*single || (t->x_dtype == FLOAT64 && stride == 8)) return x;
+    load(t->x_dtype, x, stride, n, buffer);
+    return (const char *)buffer;
+}
+
+INLINE void add_chunk(const Slab *t, const Run *run, int64_t at, int64_t rows, int squares, int pairs) {
+    double buffer[ROWS * CHUNK];
+    int64_t last = t->rank - 1, n = t->shape[last] - at < CHUNK ? t->shape[last] - at : CHUNK;
+    int64_t s = run->stat + t->stat_stride[last] * at, down = rows > 1 ? t->x_stride[last - 1] : 0;
+    double *sum = (squares ? t->var : t->mean) + s, *rest = squares ? t->var_low : t->mean_low;
+    const double *mean = t->mean + s, *mean_low = t->mean_low + s;
+    const char *x = run->x + at * t->x_stride[last], *b;
+    if (rest) rest += s;
+    int single;
+    if (!t->stat_stride[last]) {
+        b = readable(t, x, n, buffer, &single);
+        if (single) sum_of_chunk(b, n, 1, squares, pairs, *mean, *mean_low, sum, rest);
+        else sum_of_chunk(b, n, 0, squares, pairs, *mean, *mean_low, sum, rest);
+        return;
+    }
+    int64_t row = 0;
+    for (; !pairs && row + ROWS <= rows; row += ROWS) {
+        const char *several[ROWS];
+        for (int64_t k = 0; k < ROWS; k++) several[k] = readable(t, x + (row + k) * down, n, buffer + k * CHUNK, &single);
+        if (single) sums_of_rows(several, n, 1, squares, mean, sum);
+        else sums_of_rows(several, n, 0, squares, mean, sum);
+    }
+    for (; row < rows; row++) {
+        b = readable(t, x + row * down, n, buffer, &single);
+        if (single) sums_of_chunk(b, n, 1, squares, pairs, mean, mean_low, sum, rest);
+        else sums_of_chunk(b, n, 0, squares, pairs, mean, mean_low, sum, rest);
+    }
+}
+
+/* How many rows of chunks share their statistics, where these lie side by side. */
+INLINE int64_t rows_of(const Slab *t) {
+    int64_t above = t->rank - 2;
+    return above >= 0 && t->stat_stride[t->rank - 1] && !t->stat_stride[above] && !t->param_stride[above] ? t->shape[above] : 1;
+}
+
+/* Do something with every chunk; where statistics lie side by side, with all rows of chunks that share them, so that
+ * they stay in the first-level cache. */
+#define EACH_CHUNK(t, action)                                                                                  \
+    do {                                                                                                       \
+        int64_t size_ = (t)->shape[(t)->rank - 1], rows = rows_of(t), inside_ = rows > 1 ? 2 : 1;              \
+        Run run = first_run(t);                                                                                \
+        if ((t)->stat_stride[(t)->rank - 1])                                                                   \
+            for (int64_t at = 0; at < size_; at += CHUNK, run = first_run(t))                                  \
+                do action; while (next_run(t, &run, inside_));                                                 \
+        else                                                                                                   \
+            do                                                                                                 \
+                for (int64_t at = 0; at < size_; at += CHUNK) action;                                          \
+            while (next_run(t, &run, 1));                                                                      \
+    } while (0)
+
+EVERY_PROCESSOR static void add_at(const Slab *t, const Run *run, int64_t at, int64_t rows, int squares) {
+    if (t->dtype != FLOAT64) {
+        if (squares) add_chunk(t, run, at, rows, 1, 0);
+        else add_chunk(t, run, at, rows, 0, 0);
+    } else if (squares) add_chunk(t, run, at, rows, 1, 1);
+    else add_chunk(t, run, at, rows, 0, 1);
+}
+
+/* Add up a tile into mean and mean_low, or its squares into var and var_low. */
+static void add_up(const Slab *t, int squares) { EACH_CHUNK(t, add_at(t, &run, at, rows, squares)); }
+
+/* ---- statistics ------------------------------------------------------------------------------------- */
+
+/* A slab's statistics alone: the dimensions that have some, of which the last lies side by side. */
+INLINE Slab statistics_of(const Slab *t) {
+    Slab stats = *t;
+    stats.rank = 0;
+    for (int64_t d = 0; d < t->rank; d++)
+        if (t->stat_stride[d]) {
+            stats.shape[stats.rank] = t->shape[d];
+            stats.stat_stride[stats.rank++] = t->stat_stride[d];
+        }
+    if (!stats.rank) stats.shape[stats.rank++] = 1;
+    return stats;
+}
+
+#if defined(__GNUC__) && !defined(__clang__)
+#define INDEPENDENT _Pragma("GCC ivdep")
+#else
+#define INDEPENDENT
+#endif
+
+#define EACH_STATISTIC(t, s)                                                    \
+    Slab stats_ = statistics_of(t);                                             \
+    Run run_ = first_run(&stats_);                                              \
+    do                                                                          \
+        INDEPENDENT                                                             \
+        for (int64_t s = run_.stat; s < run_.stat + stats_.shape[stats_.rank - 1]; s++)
+
+#define END_EACH(t) while (next_run(&stats_, &run_, 1))
+
+static void clear(double *high, double *low, const Slab *t) {
+    EACH_STATISTIC(t, s) {
+        high[s] = 0;
+        if (low) low[s] = 0;
+    }
+    END_EACH(t);
+}
+
+/* Sums become means. */
+EVERY_PROCESSOR static void finish_mean(const Slab *t, double n) {
+    double *mean = t->mean, *mean_low = t->mean_low;
+    EACH_STATISTIC(t, s) divide_pair(mean + s, mean_low + s, n);
+    END_EACH(t);
+}
+
+/* Sums of squares become variances and rstd = 1 / sqrt(squares / divisor + eps). */
+EVERY_PROCESSOR void normcli_finish(const Slab *t) {
+    double *var = t->var, *var_low = t->var_low, *rstd = t->rstd, *rstd_low = t->rstd_low;
+    double n = t->n, divisor = t->divisor, eps = t->eps;
+    int pairs = t->dtype == FLOAT64;
+    EACH_STATISTIC(t, s) {
+        double high = var[s], low = pairs ? var_low[s] : 0;
+        if (!pairs) {
+            var[s] = high / n;
+            rstd[s] = 1 / sqrt(high / divisor + eps);
+            continue;
+        }
+        divide_pair(var + s, var_low + s, n);
+        divide_pair(&high, &low, divisor);
+        add_pair(&high, &low, eps, 0);
+        double root = sqrt(high), rest = (__builtin_fma(-root, root, high) + low) / (2 * root), inverse = 1 / root;
+        rest = (__builtin_fma(-inverse, root, 1) - inverse * rest) * inverse;
+        rstd[s] = inverse;
+        rstd_low[s] = isfinite(rest) ? rest : 0;
+    }
+    END_EACH(t);
+}
+
+/* ---- outputs ---------------------------------------------------------------------------------------- */
+
+/* deviation * rstd * weight + bias; statistics and parameters are those of each element, or of all. */
+INLINE void emit_chunk(const char *restrict x, char *restrict to, int64_t n, int from_single, int to_single, int pairs,
+                       int own_stat, int own_param, int sure, int affine, const double *restrict mean, const double *restrict mean_low,
+                       const double *restrict rstd, const double *restrict rstd_low, const double *restrict weight,
+                       const double *restrict bias) {
+    for (int64_t i = 0; i < n; i++) {
+        int64_t s = own_stat ? i : 0, p = own_param ? i : 0;
+        double value = from_single ? ((const float *)x)[i] : ((const double *)x)[i], r = rstd[s];
+        if (!pairs) {
+            double d = value - mean[s] - mean_low[s];
+            double y = !sure && ((d == 0) & (r == INFINITY)) ? 0 : d * r; /* by definition, where var + eps is 0 */
+            value = affine ? y * weight[p] + bias[p] : y;
+        } else {
+            double d, e, deviation, y, y_low, scaled, sum, rest;
+            TWO_SUM(d, e, value, -mean[s]);
+            e -= mean_low[s]; /* apart from the choice below: a load in it would keep this from going eight at a time */
+            e = fabs(d) <= DBL_MAX ? e : 0; /* infinity loses nothing */
+            deviation = d + e;
+            e -= deviation - d;
+            d = deviation;
+            y = d * r;
+            y_low = __builtin_fma(d, r, -y) + (d * rstd_low[s] + e * r);
+            y = (d == 0) & (r == INFINITY) ? 0 : y;
+            scaled = y * weight[p];
+            y_low = __builtin_fma(y, weight[p], -scaled) + y_low * weight[p];
+            TWO_SUM(sum, rest, scaled, bias[p]);
+            value = sum + (rest + y_low);
+            value = value == value && fabs(sum) <= DBL_MAX ? value : sum; /* what infinity lost is not a number */
+        }
+        if (to_single) ((float *)to)[i] = (float)value;
+        else ((double *)to)[i] = value;
+    }
+}
+
+static const double ONE[CHUNK] = {[0 ... CHUNK - 1] = 1}, NONE[CHUNK] = {[0 ... CHUNK - 1] = -0.0}; /* y + -0.0 is y */
+
+#define EMIT(from_single, to_single, own, param, sure, affine) \
+    emit_chunk(x, to, n, from_single, to_single, pairs, own, param, sure, affine, m, ml, r, rl, w, c)
+#define EMIT_EACH(from_single, to_single)                                       \
+    do {                                                                        \
+        int plain = !t->weight && !t->bias;                                     \
+        if (own && param) EMIT(from_single, to_single, 1, 1, 0, 1);             \
+        else if (own && plain) EMIT(from_single, to_single, 1, 0, 0, 0);        \
+        else if (own) EMIT(from_single, to_single, 1, 0, 0, 1);                 \
+        else if (param) EMIT(from_single, to_single, 0, 1, 0, 1);               \
+        else if (*r == INFINITY) EMIT(from_single, to_single, 0, 0, 0, 1);      \
+        else if (plain) EMIT(from_single, to_single, 0, 0, 1, 0);               \
+        else EMIT(from_single, to_single, 0, 0, 1, 1);                          \
+    } while (0)
+
+/* Outputs of 16 bits from floats: a piece at a time, short enough that few pieces must be rounded from doubles. */
+EVERY_PROCESSOR static void emit_halves(const Slab *t, const char *x, char *y, int64_t size, int64_t own, int64_t param,
+                        const double *m, const double *ml, const double *r, const double *w, const double *c) {
+    const double *rl = NULL;
+    const int pairs = 0;
+    float rounded[PIECE];
+    double wide[PIECE], exact[PIECE];
+    for (int64_t n; size > 0; size -= n) {
+        n = size < PIECE ? size : PIECE;
+        char *to = (char *)rounded;
+        EMIT_EACH(1, 1);
+        uint16_t *narrow = (uint16_t *)y;
+        int doubtful = 0;
+        if (t->dtype == FLOAT16) {
+            int64_t done = has_sixteen() ? narrow_halves(rounded, n, narrow, &doubtful) : 0;
+            doubtful |= to_halves(rounded + done, n - done, narrow + done);
+        } else
+            doubtful = to_brains(rounded, n, narrow);
+        if (doubtful) {
+            const char *single = x;
+            load(FLOAT32, x, 4, n, wide);
+            x = (const char *)wide, to = (char *)exact;
+            EMIT_EACH(0, 0);
+            store(t->dtype, exact, n, y, 2);
+            x = single;
+        }
+        x += 4 * n, y += 2 * n;
+        if (own) m += n, ml += n, r += n;
+        if (param) w += n, c += n;
+    }
+}
+
+INLINE void emit_rows(const Slab *t, const Run *run, int64_t at, int64_t rows, int pairs) {
+    double buffer[CHUNK], result[CHUNK];
+    int64_t last = t->rank - 1, n = t->shape[last] - at < CHUNK ? t->shape[last] - at : CHUNK;
+    int64_t own = t->stat_stride[last], param = t->param_stride[last], stride = t->y_stride[last];
+    int64_t s = run->stat + own * at, p = run->param + param * at;
+    const double *m = t->mean + s, *ml = t->mean_low + s, *r = t->rstd + s, *rl = pairs ? t->rstd_low + s : NULL;
+    const double *w = t->weight ? t->weight + p : ONE, *c = t->bias ? t->bias + p : NONE;
+    for (int64_t row = 0; row < rows; row++) {
+        int64_t down = rows > 1 ? row * t->x_stride[last - 1] : 0, below = rows > 1 ? row * t->y_stride[last - 1] : 0;
+        char *y = run->y + at * stride + below, *to = (char *)result;
+        int single;
+        const char *x = readable(t, run->x + at * t->x_stride[last] + down, n, buffer, &single);
+        int direct = t->dtype == FLOAT64 ? stride == 8 : t->dtype == FLOAT32 && single && stride == 4;
+        if (direct) to = y;
+        if (!pairs && t->dtype <= BFLOAT16 && single && stride == 2) {
+            emit_halves(t, x, y, n, own, param, m, ml, r, w, c);
+            continue;
+        }
+        if (single && !direct) {
+            load(FLOAT32, x, 4, n, buffer);
+            x = (const char *)buffer;
+        }
+        if (pairs || !direct) EMIT_EACH(0, 0);
+        else EMIT_EACH(1, 1);
+        if (!direct) store(t->dtype, result, n, y, stride);
+    }
+}
+
+EVERY_PROCESSOR static void emit_at(const Slab *t, const Run *run, int64_t at, int64_t rows) {
+    if (t->dtype == FLOAT64) emit_rows(t, run, at, rows, 1);
+    else emit_rows(t, run, at, rows, 0);
+}
+
+static void emit_tile(const Slab *t) { EACH_CHUNK(t, emit_at(t, &run, at, rows)); }
+
+/* ---- slabs ------------------------------------------------------------------------------------------ */
+
+INLINE Slab tile_of(const Slab *slab, int64_t start) {
+    Slab tile = *slab;
+    int64_t d = slab->cut, stat = start * slab->stat_stride[d], param = start * slab->param_stride[d];
+    tile.shape[d] = slab->shape[d] - start < slab->step ? slab->shape[d] - start : slab->step;
+    tile.x += start * slab->x_stride[d];
+    if (tile.y) tile.y += start * slab->y_stride[d];
+    tile.mean += stat, tile.mean_low += stat, tile.var += stat, tile.rstd += stat;
+    if (tile.var_low) tile.var_low += stat;
+    if (tile.rstd_low) tile.rstd_low += stat;
+    if (tile.weight) tile.weight += param;
+    if (tile.bias) tile.bias += param;
+    return tile;
+}
+
+/* Short runs are worked on many at a time, in a tile of longer ones whose every element has statistics of its own; what
+ * it adds up is folded into the tile's, and the tile's statistics are spread over it. There are two ways to lay it out:
+ *
+ * - Where groups are cut into short runs side by side (channels last, a few channels to a group), a row of runs is one.
+ * - Where statistics lie side by side and rows are short (channels last), several rows are one, and what is left of
+ *   the rows is a tile of its own. */
+enum { SHORT = 32, SHORT_ROW = 32, LONG_ROW = 448, MOST_WIDE = 2097152 /* 96 MiB of six arrays */ };
+
+typedef struct {
+    Slab slab, rest;
+    int64_t times; /* elements, or rows, that share each statistic */
+    int by_rows;
+    double *held; /* null where there is nothing to widen, or no memory is free */
+} Wide;
+
+INLINE int lie_side_by_side(const Slab *t, int64_t above, int64_t n) {
+    int64_t last = above + 1;
+    return t->x_stride[above] == n * t->x_stride[last] && (!t->y || t->y_stride[above] == n * t->y_stride[last]);
+}
+
+/* Room for the statistics of a widened slab, of which only the strides' zeros are right. */
+static double *hold(Slab *wide, int64_t parameters) {
+    int64_t size = 1;
+    for (int64_t d = wide->rank - 1; d >= 0; d--) {
+        int64_t own = wide->stat_stride[d] != 0;
+        wide->stat_stride[d] = own ? size : 0;
+        size *= own ? wide->shape[d] : 1;
+    }
+    double *held = size > MOST_WIDE ? NULL : malloc((size_t)(6 * size + 2 * parameters) * sizeof *held), *next = held;
+    if (!held) return NULL;
+    wide->mean = next, next += size, wide->mean_low = next, next += size, wide->var = next, next += size;
+    wide->rstd = next, next += size, wide->var_low = next, next += size, wide->rstd_low = next;
+    return held;
+}
+
+static void widen_row(const Slab *t, Wide *wide) {
+    int64_t last = t->rank - 1, above = last - 1, n = t->shape[last];
+    if (n >= SHORT || !t->stat_stride[above] || !lie_side_by_side(t, above, n)) return;
+    if (t->param_stride[last] ? t->param_stride[above] != n * t->param_stride[last] : t->param_stride[above]) return;
+    Slab *slab = &wide->slab;
+    slab->rank = last;
+    slab->shape[above] *= n;
+    slab->x_stride[above] = t->x_stride[last];
+    slab->y_stride[above] = t->y_stride[last];
+    slab->param_stride[above] = t->param_stride[last];
+    wide->times = n;
+    wide->held = hold(slab, 0);
+}
+
+static void widen_rows(const Slab *t, Wide *wide) {
+    int64_t last = t->rank - 1, above = last - 1, n = t->shape[last], times = LONG_ROW / n, rows = t->shape[above];
+    int64_t parameters = t->param_stride[last] ? times * n : 0;
+    if (n != t->whole_row) return; /* the same for a slab of a file, whose parts are copied side by side */
+    if (n > SHORT_ROW || t->stat_stride[above] || t->param_stride[above] || rows < 4 * times) return;
+    if (!lie_side_by_side(t, above, n)) return;
+    for (int64_t d = 0; d < above; d++)
+        if (t->param_stride[d]) return;
+    Slab *slab = &wide->slab, *rest = &wide->rest;
+    slab->shape[last] = times * n;
+    slab->shape[above] = rows / times;
+    slab->x_stride[above] *= times;
+    slab->y_stride[above] *= times;
+    rest->shape[above] = rows % times;
+    rest->x += (rows - rows % times) * t->x_stride[above];
+    if (rest->y) rest->y += (rows - rows % times) * t->y_stride[above];
+    wide->times = times;
+    wide->by_rows = 1;
+    wide->held = hold(slab, parameters);
+    if (!wide->held) return;
+    double *next = slab->rstd_low + (slab->rstd_low - slab->var_low), *weight = next, *bias = next + parameters;
+    for (int64_t i = 0; i < parameters; i++) {
+        if (t->weight) weight[i] = t->weight[i % n];
+        if (t->bias) bias[i] = t->bias[i % n];
+    }
+    if (t->weight && parameters) slab->weight = weight;
+    if (t->bias && parameters) slab->bias = bias;
+}
+
+static Wide widened(const Slab *t) {
+    Wide wide = {.slab = *t, .rest = *t};
+    if (t->rank > 1 && t->stat_stride[t->rank - 1]) widen_rows(t, &wide);
+    else if (t->rank > 1) widen_row(t, &wide);
+    return wide;
+}
+
+/* The place, among a widened slab's statistics, of the k-th that belongs to the tile's statistic of that number. */
+INLINE int64_t place(const Wide *wide, int64_t n, int64_t number, int64_t k) {
+    return wide->by_rows ? (number / n * wide->times + k) * n + number % n : number * wide->times + k;
+}
+
+static void fold(const Slab *t, const Wide *wide, double *high, double *low, const double *more, const double *more_low) {
+    int64_t number = 0, n = t->shape[t->rank - 1];
+    int pairs = t->dtype == FLOAT64;
+    Slab stats = statistics_of(t);
+    Run run = first_run(&stats);
+    do
+        for (int64_t s = run.stat; s < run.stat + stats.shape[stats.rank - 1]; s++, number++)
+            for (int64_t k = 0; k < wide->times; k++) {
+                int64_t at = place(wide, n, number, k);
+                if (pairs) add_pair(high + s, low + s, more[at], more_low[at]);
+                else high[s] += more[at];
+            }
+    while (next_run(&stats, &run, 1));
+}
+
+static void spread(const Slab *t, const Wide *wide, const double *values, double *to) {
+    int64_t number = 0, n = t->shape[t->rank - 1];
+    if (!values) return;
+    Slab stats = statistics_of(t);
+    Run run = first_run(&stats);
+    do
+        for (int64_t s = run.stat; s < run.stat + stats.shape[stats.rank - 1]; s++, number++)
+            for (int64_t k = 0; k < wide->times; k++) to[place(wide, n, number, k)] = values[s];
+    while (next_run(&stats, &run, 1));
+}
+
+/* The sums of a tile, or its sums of squares about the mean. */
+static void sums(const Slab *t, const Wide *wide, int squares) {
+    double *high = squares ? t->var : t->mean, *low = squares ? t->var_low : t->mean_low;
+    const Slab *slab = &wide->slab;
+    double *more = squares ? slab->var : slab->mean, *more_low = squares ? slab->var_low : slab->mean_low;
+    if (wide->held && squares) spread(t, wide, t->mean, slab->mean), spread(t, wide, t->mean_low, slab->mean_low);
+    clear(high, low, t);
+    if (!wide->held) {
+        add_up(t, squares);
+        return;
+    }
+    if (wide->by_rows && wide->rest.shape[t->rank - 2]) add_up(&wide->rest, squares);
+    clear(more, more_low, slab);
+    add_up(slab, squares);
+    fold(t, wide, high, low, more, more_low);
+}
+
+static void emit_with(const Slab *t, const Wide *wide) {
+    const Slab *slab = &wide->slab;
+    if (!wide->held) {
+        emit_tile(t);
+        return;
+    }
+    spread(t, wide, t->mean, slab->mean), spread(t, wide, t->mean_low, slab->mean_low);
+    spread(t, wide, t->rstd, slab->rstd), spread(t, wide, t->rstd_low, slab->rstd_low);
+    if (wide->by_rows && wide->rest.shape[t->rank - 2]) emit_tile(&wide->rest);
+    emit_tile(slab);
+}
+
+/* Half precision is widened once for all passes over a tile: a copy in single precision, in C order. Null where the
+ * elements are not of half precision, or no memory is free. */
+EVERY_PROCESSOR static void widen_runs(const Slab *t, float *to) {
+    int64_t last = t->rank - 1, stride = t->x_stride[last];
+    Run run = first_run(t);
+    do {
+        int64_t n = t->shape[last];
+        if (t->dtype == FLOAT16) {
+            int64_t done = stride == 2 && has_sixteen() ? widen_halves((const uint16_t *)run.x, n, to) : 0;
+            const char *x = run.x + done * stride;
+            to += done, n -= done;
+            LOAD_INTO(uint16_t, x, to, (float)from_half(e))
+        } else LOAD_INTO(uint16_t, run.x, to, float_of((uint32_t)e << 16))
+        to += n;
+    } while (next_run(t, &run, 1));
+}
+
+static float *in_single(const Slab *t, Slab *copy) {
+    int64_t size = 1;
+    if (t->dtype > BFLOAT16) return NULL;
+    *copy = *t;
+    for (int64_t d = t->rank - 1; d >= 0; size *= t->shape[d--]) copy->x_stride[d] = size * 4;
+    float *held = malloc((size_t)size * sizeof *held);
+    if (!held) return NULL;
+    widen_runs(t, held);
+    copy->x = (const char *)held;
+    copy->x_dtype = FLOAT32;
+    return held;
+}
+
+/* Statistics and outputs of a slab that holds whole groups, tile by tile. */
+void normcli_whole(const Slab *slab) {
+    for (int64_t start = 0; start < slab->shape[slab->cut]; start += slab->step) {
+        Slab tile = tile_of(slab, start), copy;
+        float *single = in_single(&tile, &copy);
+        if (single) tile = copy;
+        Wide wide = widened(&tile);
+        if (tile.centers) {
+            sums(&tile, &wide, 0);
+            finish_mean(&tile, slab->n);
+        } else
+            clear(tile.mean, tile.mean_low, &tile);
+        sums(&tile, &wide, 1);
+        normcli_finish(&tile);
+        if (slab->y) emit_with(&tile, &wide);
+        free(wide.held), free(single);
+    }
+}
+
+/* Add a tile's sums, in mean and mean_low, to those of the tiles before it, of which each group has seen
+ * `seen` elements; the squares are moved to the common mean (Chan, Golub and LeVeque 1983). The tile's mean stays. */
+EVERY_PROCESSOR static void add_tile(const Slab *tile, double seen, double n) {
+    EACH_STATISTIC(tile, s) {
+        double mean = tile->sum[s], mean_low = tile->sum_low[s];
+        add_pair(tile->sum + s, tile->sum_low + s, tile->mean[s], tile->mean_low[s]);
+        divide_pair(tile->mean + s, tile->mean_low + s, n);
+        if (seen) {
+            divide_pair(&mean, &mean_low, seen);
+            add_pair(&mean, &mean_low, -tile->mean[s], -tile->mean_low[s]);
+            double square = mean * mean, low = __builtin_fma(mean, mean, -square) + 2 * mean * mean_low;
+            multiply_pair(&square, &low, seen);
+            multiply_pair(&square, &low, n);
+            divide_pair(&square, &low, seen + n);
+            add_pair(tile->squares + s, tile->squares_low + s, square, low);
+        }
+    }
+    END_EACH(tile);
+}
+
+EVERY_PROCESSOR static void add_squares(const Slab *tile) {
+    EACH_STATISTIC(tile, s) add_pair(tile->squares + s, tile->squares_low + s, tile->var[s], tile->var_low[s]);
+    END_EACH(tile);
+}
+
+/* Sums, and sums of squares about the mean, of a slab that is a part of longer groups. */
+void normcli_moments(const Slab *slab) {
+    double each = 1, seen = 0; /* elements of a group for each step along the cut, and those seen */
+    for (int64_t d = 0; d < slab->rank; d++)
+        if (!slab->stat_stride[d] && d != slab->cut) each *= (double)slab->shape[d];
+    for (int64_t start = 0; start < slab->shape[slab->cut]; start += slab->step) {
+        Slab tile = tile_of(slab, start), copy;
+        float *single = in_single(&tile, &copy);
+        if (single) tile = copy;
+        double n = each * (double)tile.shape[slab->cut];
+        Wide wide = widened(&tile);
+        if (tile.centers) {
+            sums(&tile, &wide, 0);
+            add_tile(&tile, seen, n);
+        } else
+            clear(tile.mean, tile.mean_low, &tile);
+        sums(&tile, &wide, 1);
+        add_squares(&tile);
+        free(wide.held), free(single);
+        seen += n;
+    }
+}
+
+/* Outputs of a slab whose statistics are known. */
+void normcli_emit(const Slab *slab) {
+    Wide wide = widened(slab);
+    emit_with(slab, &wide);
+    free(wide.held);
+}
+
+static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, .m_name = "normcli.arithmetic._loops", .m_size = -1};
+PyMODINIT_FUNC PyInit__loops(void) { return PyModule_Create(&definition); } /* ctypes calls the functions above */

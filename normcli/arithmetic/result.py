@@ -1,0 +1,74 @@
+"""What a calculation gives: named quantities, in the order in which a person computes them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from normcli.planning.plan import Plan
+
+
+# What an answer can be given for, in the order in which a person computes it.
+QUANTITIES = (
+    "mean", "mean_square", "var", "var_unbiased", "rstd", "normalized", "output", "running_mean", "running_var",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """The learned and the running numbers of a layer; None where it has none.
+
+    All are float arrays: ``weight`` and ``bias`` of shape (C) (of ``normalized_shape`` for layer
+    and rms), ``running_mean`` and ``running_var`` of shape (C).
+    """
+
+    weight: NDArray[Any] | None = None
+    bias: NDArray[Any] | None = None
+    running_mean: NDArray[Any] | None = None
+    running_var: NDArray[Any] | None = None
+    num_batches_tracked: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """The outcome of one normalization.
+
+    The statistics are float64 (torch tensors give tensors) with one value for each group of
+    statistics: shape (C) for batch, (N, C) for instance, (N, G) for group, the leading shape for
+    layer and rms. ``output`` has the shape and dtype of the input. For rms, ``mean_square`` stands
+    in place of ``mean``, ``var`` and ``var_unbiased``, which are None. ``centered`` and
+    ``normalized`` are float64 arrays of the input's shape where the steps were asked for.
+    """
+
+    plan: Plan = field(repr=False)
+    mean: Any = None
+    mean_square: Any = None
+    centered: Any = None
+    var: Any = None
+    var_unbiased: Any = None
+    rstd: Any = None
+    normalized: Any = None
+    output: Any = None
+    before: State = field(default_factory=State, repr=False)
+    after: State = field(default_factory=State, repr=False)
+    backend: str = "numpy"
+    device: str = "cpu"
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def running_mean(self) -> Any:
+        """The running mean after this input, shape (C), or None without running statistics."""
+        return self.after.running_mean
+
+    @property
+    def running_var(self) -> Any:
+        """The running variance after this input, shape (C), or None."""
+        return self.after.running_var
+
+    @property
+    def num_batches_tracked(self) -> int | None:
+        """How many batches the running statistics have seen, or None."""
+        return self.after.num_batches_tracked if self.plan.track_running_stats else None

@@ -1,0 +1,74 @@
+"""Where the arithmetic is done. A backend is a module with one function, ``normalize``.
+
+Which module runs is decided here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib import import_module
+from typing import Any, Protocol, cast
+
+from normcli.arithmetic.result import Result, State
+from normcli.errors import InputError, UnavailableError
+from normcli.planning.plan import Plan
+from normcli.words import either, repr_of
+
+_MODULES = {"numpy": "normcli.arithmetic.reference", "torch": "normcli.arithmetic.torch"}
+BACKENDS = tuple(_MODULES)
+
+
+class Backend(Protocol):
+    """What each backend module offers."""
+
+    def normalize(
+        self,
+        x: Any,
+        plan: Plan,
+        state: State,
+        *,
+        device: str | None = None,
+        out: Any = None,
+        steps: bool = False,
+        threads: int | None = None,
+    ) -> Result:
+        """Normalize ``x`` as planned, from ``state``; ``steps`` asks for centered and normalized too."""
+        ...
+
+
+def backend(name: str) -> Backend:
+    """The backend of that name; importing it is all that it costs.
+
+    Raises InputError for an unknown name and UnavailableError where its library is missing.
+
+    >>> backend("numpy").__name__
+    'normcli.arithmetic.reference'
+    """
+    if not isinstance(name, str) or name not in BACKENDS:
+        raise InputError(f"backend {repr_of(name)} is not known; use {either(BACKENDS)}")
+    module = _MODULES[name]
+    if name == "numpy":
+        return cast(Backend, import_module(module))
+    hint = "pip install 'normcli[torch]' installs it (several GB on Linux)"
+    return cast(Backend, with_torch(module, f"the {name} backend needs PyTorch, which is not installed", hint))
+
+
+def with_torch(module: str, missing: str, hint: str | None = None, *, names: Iterable[str] = ()) -> Any:
+    """A module that needs torch, or torch itself, with the ``names`` that are used of it.
+
+    Raises UnavailableError where there is no torch (``missing`` says so), and where what goes by its
+    name is broken or something else.
+
+    >>> with_torch("json", "", names=["loads"]).__name__
+    'json'
+    """
+    try:
+        found = import_module(module)
+        for name in names:
+            getattr(found, name)
+    except Exception as error:  # a foreign module raises what it likes
+        if isinstance(error, ModuleNotFoundError) and error.name == "torch":
+            raise UnavailableError(missing, hint) from None
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UnavailableError(f"torch is installed but cannot be used: {reason}") from None
+    return found

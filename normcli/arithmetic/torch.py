@@ -1,0 +1,226 @@
+"""PyTorch's own answer: every output comes from torch.nn.functional, none from a formula of ours.
+
+The calculation runs in the input's dtype on the chosen device. Weight, bias and running statistics
+are cast to that dtype, as a module converted with ``module.to(dtype)`` would hold them. The
+statistics are torch's too (``torch.var_mean`` on the same device; half inputs in float32, in which
+torch's kernels compute them).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from normcli.arithmetic.result import Result, State
+from normcli.errors import InputError, UnavailableError
+from normcli.planning.plan import Plan
+from normcli.words import repr_of
+
+# What a torch that is too old, or something else of that name, lacks is found out as this module is imported.
+_OUT_OF_MEMORY = torch.OutOfMemoryError
+_NORMS: dict[str, Any] = {"batch": functional.batch_norm, "instance": functional.instance_norm}
+_LAYER_NORM, _RMS_NORM, _GROUP_NORM = functional.layer_norm, functional.rms_norm, functional.group_norm
+
+
+def normalize(
+    x: Any,
+    plan: Plan,
+    state: State,
+    *,
+    device: str | None = None,
+    out: Any = None,
+    steps: bool = False,
+    threads: int | None = None,
+) -> Result:
+    """Normalize ``x``, a NumPy array or a tensor (shape ``plan.shape``), with torch's function for the kind.
+
+    An array gives arrays, float64 but for the output; a tensor gives tensors, on its own device
+    unless ``device`` names another. Raises InputError for what torch cannot compute, and
+    UnavailableError where the device or its memory is missing.
+    """
+    _refuse(plan)
+    is_tensor = isinstance(x, torch.Tensor)
+    own = str(x.device) if is_tensor else "cpu"
+    place = _device(own if device is None else device, plan)
+    try:
+        with torch.no_grad(), _threads(threads):
+            tensor = _tensor(x, plan.dtype, place)
+            values = _calculate(tensor, plan, state, place, steps=steps)
+    except _OUT_OF_MEMORY:
+        raise UnavailableError(f"not enough memory on device {place} for shape {plan.shape}") from None
+    except (ValueError, RuntimeError, NotImplementedError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise InputError(f"torch refuses: {reason}") from None
+    after = values.pop("after", state)
+    output = values.pop("output")
+    if not is_tensor:
+        values = {name: value.double().cpu().numpy() for name, value in values.items()}
+        output = _array(output, plan.dtype)
+        after = _state_arrays(after)
+    if out is not None:
+        out[...] = output
+    return Result(
+        plan=plan,
+        **values,
+        output=output if out is None else out,
+        before=state,
+        after=after,
+        backend="torch",
+        device=str(place),
+        warnings=_warnings(output),
+    )
+
+
+@contextmanager
+def _threads(number: int | None) -> Iterator[None]:
+    """torch on so many threads of the CPU, a setting of the whole process, for a while."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _refuse(plan: Plan) -> None:
+    """What no function of torch computes is refused by name, not done another way."""
+    if plan.ddof:
+        raise InputError("torch normalizes with the biased variance only; --ddof 1 needs the numpy backend")
+    if plan.updates_running and not plan.running_ddof:
+        raise InputError("torch's running variance is the unbiased one; --running-ddof 0 needs the numpy backend")
+    if plan.kind.name == "group" and plan.convention.interleaved_groups:
+        raise InputError(
+            f"torch has no interleaved groups; the {plan.convention.name} convention needs the numpy backend"
+        )
+    if plan.kind.name == "instance" and plan.updates_running and plan.momentum is None:
+        raise InputError(
+            "torch's InstanceNorm never moves its statistics with momentum none; that needs the numpy backend"
+        )
+
+
+def _device(name: str, plan: Plan) -> torch.device:
+    try:
+        place = torch.device(name)
+    except (RuntimeError, TypeError, ValueError):
+        raise InputError(f"device {repr_of(name)} is not known; use cpu, cuda, cuda:1 or mps") from None
+    found = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    found += ["mps"] if torch.backends.mps.is_available() else []
+    index = place.index or 0
+    wanted = f"{place.type}:{index}" if place.type == "cuda" else place.type
+    if wanted not in found:
+        raise UnavailableError(f"device {name} is not available here; torch finds {', '.join(found)}")
+    if place.type == "mps" and plan.dtype == "float64":
+        raise InputError("device mps has no float64; give --dtype float32")
+    return place
+
+
+def _calculate(x: torch.Tensor, plan: Plan, state: State, place: torch.device, *, steps: bool) -> dict[str, Any]:
+    """The output, the statistics and the state after, as tensors."""
+    weight, bias, mean, var = (
+        None if values is None else _tensor(values, plan.dtype, place).clone()
+        for values in (state.weight, state.bias, state.running_mean, state.running_var)
+    )
+    running = (mean, var) if plan.track_running_stats else (None, None)
+    values: dict[str, Any] = {"output": _function(x, plan, state, running, weight, bias)}
+    values |= _statistics(x, plan, running)
+    if plan.updates_running:
+        tracked = state.num_batches_tracked + 1
+        values["after"] = replace(state, running_mean=mean, running_var=var, num_batches_tracked=tracked)
+    if steps:
+        fresh = tuple(
+            _tensor(v, plan.dtype, place).clone() for v in (state.running_mean, state.running_var) if v is not None
+        )
+        values["normalized"] = _function(x, plan, state, fresh or (None, None), None, None)
+        if plan.kind.centers:
+            average = values["mean"].reshape(plan.layout.stats_view)
+            values["centered"] = (x.reshape(plan.layout.view) - average).reshape(plan.shape)
+    return values
+
+
+def _function(
+    x: torch.Tensor,
+    plan: Plan,
+    state: State,
+    running: tuple[torch.Tensor | None, ...],
+    weight: torch.Tensor | None,
+    bias: torch.Tensor | None,
+) -> torch.Tensor:
+    """The one call of torch.nn.functional that the kind is; the running statistics are updated in place."""
+    shape, axis = plan.normalized_shape, plan.layout.channel_axis
+    if shape is not None:
+        if plan.kind.centers:
+            return _LAYER_NORM(x, shape, weight, bias, plan.eps)
+        return _RMS_NORM(x, shape, weight, plan.eps)
+    assert axis is not None
+    unbatched = plan.kind.name == "instance" and x.ndim == 2
+    channels_second = x.movedim(axis, 0).unsqueeze(0) if unbatched else x.movedim(axis, 1)
+    if plan.kind.name == "group":
+        assert plan.groups is not None
+        y = _GROUP_NORM(channels_second.contiguous(), plan.groups, weight, bias, plan.eps)
+    else:
+        own = plan.source == "batch"
+        momentum = plan.new_weight(state.num_batches_tracked)
+        kept = running if plan.track_running_stats else (None, None)
+        y = _NORMS[plan.kind.name](channels_second, kept[0], kept[1], weight, bias, own, momentum, plan.eps)
+    return y.squeeze(0).movedim(0, axis) if unbatched else y.movedim(1, axis)
+
+
+def _statistics(x: torch.Tensor, plan: Plan, running: tuple[torch.Tensor | None, ...]) -> dict[str, torch.Tensor]:
+    layout = plan.layout
+    view = x.reshape(layout.view)
+    view = view.float() if view.dtype in (torch.float16, torch.bfloat16) else view
+    if not plan.kind.centers:
+        square = view.square().mean(layout.axes)
+        named = {"mean_square": square, "rstd": torch.rsqrt(square + plan.eps)}
+    else:
+        if plan.source == "running":
+            spread = [layout.channels_view, layout.stats_view]
+            mean, var = (values.reshape(spread[0]).expand(spread[1]) for values in running if values is not None)
+        else:
+            var, mean = torch.var_mean(view, layout.axes, correction=0)
+        named = {"mean": mean, "var": var, "rstd": torch.rsqrt(var + plan.eps)}
+        if plan.source == "batch" and layout.count > 1:
+            named["var_unbiased"] = torch.var(view, layout.axes, correction=1)
+    return {name: value.reshape(layout.stats_shape) for name, value in named.items()}
+
+
+def _tensor(values: Any, dtype: str, place: torch.device) -> torch.Tensor:
+    """The values as a tensor of the dtype on the device; an array is copied, for torch may write to it."""
+    if not isinstance(values, torch.Tensor):
+        array = np.array(values, order="C")
+        if str(array.dtype) == "bfloat16":
+            values = torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+        else:
+            values = torch.from_numpy(array)
+    tensor: torch.Tensor = values.detach().to(device=place, dtype=getattr(torch, dtype))
+    return tensor
+
+
+def _array(tensor: torch.Tensor, dtype: str) -> Any:
+    tensor = tensor.cpu().contiguous()
+    if dtype != "bfloat16":
+        return tensor.numpy()
+    import ml_dtypes  # only for bfloat16, which NumPy lacks
+
+    return tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+
+
+def _state_arrays(state: State) -> State:
+    arrays = {
+        name: value.double().cpu().numpy()
+        for name in ("running_mean", "running_var")
+        if isinstance(value := getattr(state, name), torch.Tensor)
+    }
+    return replace(state, **arrays)
+
+
+def _warnings(output: Any) -> tuple[str, ...]:
+    finite = torch.isfinite(output) if isinstance(output, torch.Tensor) else np.isfinite(output)
+    bad = int((~finite).sum())
+    return (f"torch's output holds {bad} NaN or infinite values",) if bad else ()

@@ -1,0 +1,1 @@
+"""Commands: the command line, a thin skin over the rest."""

@@ -1,0 +1,365 @@
+"""The command line: options in, one calculation, a rendering out. No arithmetic, no formatting.
+
+NumPy and rich are imported by the functions that need them: ``--help`` needs neither.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+from collections.abc import Callable, Collection
+from typing import Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+from normcli import __version__
+from normcli.commands.options import CALCULATION, PRESENTATION, Show, integers, offered, rows_of
+from normcli.errors import InputError, NormcliError, complain
+from normcli.planning.conventions import CONVENTIONS
+from normcli.planning.kinds import KINDS, Kind
+from normcli.words import either, flag
+
+_EXAMPLES = {
+    "batch": (
+        "normcli batch '[[1,2,4,1],[6,3,2,4],[2,4,6,1]]' --trace",
+        "normcli batch x.npy --mode eval --running-mean '[0.3,0.3]' --running-var '[1.6,1]'",
+        "normcli batch first.npy second.npy --momentum none --json",
+    ),
+    "instance": (
+        "normcli instance '[[[1,2,3],[4,6,8]]]'",
+        "normcli instance x.npy --channel-axis -1 -o y.npy",
+        "normcli instance x.npy --element 0,1,2",
+    ),
+    "layer": (
+        "normcli layer '[1,2,4,1]' --trace",
+        "normcli layer x.npy --normalized-shape 6,4,4 -o y.npy",
+        "normcli batch '[[1,2],[3,5]]' --json | normcli layer -",
+    ),
+    "group": (
+        "normcli group '[[1,2,3,4],[5,7,9,11]]' --groups 2",
+        "normcli group x.npy --groups 3 --trace",
+        "normcli group x.npy --groups 4 --only output --json",
+    ),
+    "rms": (
+        "normcli rms '[3,4]' --eps 0",
+        "normcli rms x.npy --weight w.npy --dtype float16",
+        "normcli rms '[[1,2],[3,4]]' --element 1,0",
+    ),
+    "check": (
+        "normcli check homework.json",
+        "normcli check examples/checks/*.json",
+        "normcli check --init | normcli check -",
+    ),
+    "conventions": (
+        "normcli conventions",
+        "normcli conventions torch keras",
+        "normcli conventions --json",
+    ),
+    "state": (
+        "normcli state model.safetensors",
+        "normcli state checkpoint.npz --json",
+        "normcli batch x.npy --state model.safetensors --prefix layer1.0.bn1 --mode eval",
+    ),
+    "axes": (
+        "normcli axes batch --shape 2,6,4,4",
+        "normcli axes group --shape 2,6,4,4 --groups 3",
+        "normcli axes layer --shape 8,128,512 --json",
+    ),
+}
+_SUMMARIES = {
+    "batch": "BatchNorm: one mean for each channel.",
+    "instance": "InstanceNorm: one mean for each sample and channel.",
+    "layer": "LayerNorm: one mean over the trailing axes.",
+    "group": "GroupNorm: one mean for each group of channels.",
+    "rms": "RMSNorm: the root mean square, no mean.",
+    "check": "Verify worked examples; name the mistake in a wrong one.",
+    "conventions": "What differs between frameworks.",
+    "state": "List the normalization layers in a checkpoint.",
+    "axes": "Draw which elements share one mean.",
+}
+
+_START = """\
+normcli is a calculator for tensor normalization: y = (x - mean) / sqrt(var + eps) * weight + bias
+
+  normcli batch '[[1,2,4,1],[6,3,2,4],[2,4,6,1]]'     statistics and output of a BatchNorm
+  normcli layer '[1,2,4,1]' --trace                   a LayerNorm, step by step
+  normcli check homework.json                         is this answer right, and if not, why?
+  normcli axes group --shape 2,6,4,4 --groups 3       which elements share one mean
+
+Commands: batch, instance, layer, group, rms, check, conventions, state, axes.
+normcli COMMAND --help shows more examples and every option; normcli --help describes the commands.
+"""
+
+# What else the help of a command says; what stands in a FILE is read by normcli.teaching.worked.
+_EPILOGUES = {
+    "check": """\
+A FILE holds a calculation and the numbers claimed for it, as JSON:
+  kind            batch, instance, layer, group or rms
+  input           nested lists, or the path of a file beside this one
+  options         those of the kind's own command: {"eps": 1e-5, "weight": [1, 2]}
+  expect          what is claimed, any of mean, mean_square, var, var_unbiased, rstd,
+                  normalized, output, running_mean, running_var
+  decimals        with which the claims are printed [as they are written]
+  input_decimals  to which the input was rounded, or "exact" [exact, if that explains the claims]
+  title, source   said with the verdict
+  slip            keys of the mistake that a false claim is kept for
+{"kind": "layer", "input": [[1, 2, 4, 1]], "expect": {"mean": [2], "var": [1.5]}}
+normcli check --init > homework.json writes one to start from."""
+}
+
+COMMANDS = (*KINDS, "check", "conventions", "state", "axes")
+
+# --- the commands ---------------------------------------------------------------------------------
+
+
+class Application(TyperGroup):
+    """The group of commands; the one place where a failure becomes a line and an exit code."""
+
+    def main(self, *args: Any, **extra: Any) -> NoReturn:
+        """Run a command line and exit: 0 done, 1 does not check, 2 bad usage or input, 3 not here, 130 interrupted."""
+        try:
+            code = super().main(*args, **(extra | {"standalone_mode": False, "windows_expand_args": False}))
+            if sys.stdout is not None:
+                sys.stdout.flush()
+            sys.exit(code if isinstance(code, int) else 0)
+        except NormcliError as error:
+            fail(str(error), error.exit_code, error.hint)
+        except typer.TyperException as error:
+            fail(*_usage(error))
+        except (KeyboardInterrupt, typer.Abort):
+            sys.exit(130)
+        except BrokenPipeError:
+            _close_quietly()
+            sys.exit(141)
+        except MemoryError as error:
+            fail(f"not enough memory{': ' + str(error) if str(error) else ''}", 3)
+        except OSError as error:
+            _close_quietly()
+            fail(f"cannot write the result: {error.strerror or error}", 3)
+        except Exception as error:
+            if "NORMCLI_DEBUG" in os.environ:
+                raise
+            if isinstance(error, ImportError) and not (error.name or "").startswith("normcli"):
+                fail(*_not_imported(error))
+            fail(
+                f"this is a bug in normcli ({type(error).__name__}: {error})",
+                3,
+                hint="please report it with the command line; NORMCLI_DEBUG=1 shows where it happened",
+            )
+
+
+def _not_imported(error: ImportError) -> tuple[str, int, str]:
+    """A library that is missing or broken: message, exit code, hint. NumPy says the reason last, after a page."""
+    reason: BaseException = error
+    while reason.__cause__ is not None:
+        reason = reason.__cause__
+    library = str(error.name or "a library").partition(".")[0]
+    return f"{library} cannot be imported: {str(reason).strip().partition(chr(10))[0]}", 3, "install normcli again"
+
+
+def fail(message: str, code: int, hint: str | None = None) -> NoReturn:
+    """Say what went wrong, in one line on standard error, and exit."""
+    complain(message, hint)
+    sys.exit(code)
+
+
+def _close_quietly() -> None:
+    """Point standard output at nothing, so that the interpreter's last flush cannot fail as well."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def _usage(error: typer.TyperException) -> tuple[str, int, str | None]:
+    """A usage error in our words: message, exit code, hint."""
+    if type(error).__name__ == "NoArgsIsHelpError":  # a class of typer's private copy of Click
+        alone = getattr(error, "ctx", None) is not None and error.ctx.parent is None  # type: ignore[attr-defined]
+        if alone:  # nobody made a mistake who asks what this is
+            sys.stdout.write(_START)
+            sys.exit(0)
+        sys.stderr.write(error.format_message() + "\n")
+        sys.exit(2)
+    message = error.format_message().strip().rstrip(".")
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context else "normcli"
+    unknown = getattr(error, "option_name", None)
+    name = str(unknown or "").lstrip("-").replace("-", "_").removeprefix("no_")
+    owners = [kind.name for kind in KINDS.values() if name in {row.name for row in rows_of(kind)}]
+    near = getattr(error, "possibilities", None)
+    if near:
+        from difflib import get_close_matches
+
+        message = f"no such option: {unknown}; did you mean {get_close_matches(str(unknown), near, 1, 0.0)[0]}?"
+    if owners and context and context.info_name in set(KINDS) - set(owners):
+        message = f"{context.info_name} has no option {unknown}; it belongs to {either(owners)}"
+    return message[:1].lower() + message[1:], 2, f"{path} --help shows what is possible"
+
+
+def _version(value: bool) -> None:
+    if value:
+        from normcli.arithmetic import loops
+
+        reason = loops.why_not()
+        print(f"normcli {__version__} ({f'no compiled loops: {reason}' if reason else 'compiled loops'})")
+        raise typer.Exit
+
+
+def make_app(names: Collection[str] = COMMANDS) -> typer.Typer:
+    """The application with some of its commands: a run needs only its own, and starts sooner."""
+    app = typer.Typer(
+        cls=Application,
+        add_completion=len(names) > 1,  # a run of one command need not offer it
+        no_args_is_help=True,
+        rich_markup_mode=None,  # rich would read [nan] in help and messages as markup, and drop it
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    )
+
+    @app.callback()
+    def normcli(
+        version: Annotated[
+            bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+        ] = False,
+    ) -> None:
+        """Normalize a tensor: y = (x - mean) / sqrt(var + eps) * weight + bias.
+
+        INPUT is a literal such as '[[1,2],[3,4]]', a file (JSON, NPY, NPZ, CSV, or pasted
+        tensor text), or - for standard input.
+        """
+
+    for name in names:
+        if name in KINDS:
+            app.command(name, help=_help(name), no_args_is_help=True)(_command(KINDS[name]))
+        else:
+            app.command(name, help=_help(name), no_args_is_help=name != "conventions")(_OTHERS[name])
+    return app
+
+
+def _figure_option(name: str) -> Any:
+    """An option of the kinds' own commands, for the picture."""
+    row = next(row for row in CALCULATION if row.name == name)
+    return typer.Option(
+        flag(name), metavar=row.metavar, help=row.help, show_default=False, autocompletion=offered(row.values)
+    )
+
+
+def check(
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="FILE...", help="Worked examples (JSON); - is standard input.", show_default=False),
+    ] = None,
+    init: Annotated[bool, typer.Option("--init", help="Print a worked example to start from.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object for each file.")] = False,
+    cells: Annotated[bool, typer.Option("--cells", help="Show every cell, and what is allowed for it.")] = False,
+) -> None:
+    """Verify worked examples and name the mistake in those that are wrong."""
+    if init and (files or json or cells):
+        raise InputError("--init prints a worked example and checks nothing; give it alone")
+    if init:
+        from normcli.teaching.worked import TEMPLATE
+
+        sys.stdout.write(TEMPLATE)
+        return
+    if not files:
+        raise InputError("check needs a FILE, or - for standard input", "normcli check --init prints one to start from")
+    from normcli.commands.commands import check_files
+
+    _exit(check_files(files, as_json=json, cells=cells))
+
+
+def conventions(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="NAME...", help="Only these.", show_default=False, autocompletion=offered(lambda: CONVENTIONS)
+        ),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Show what each framework's convention is, or where two of them differ."""
+    from normcli.commands.commands import show_conventions
+
+    show_conventions(names or [], as_json=json)
+
+
+def state(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="JSON, NPZ, safetensors, or .pt.", show_default=False)],
+    json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """List the normalization layers that a checkpoint holds, and what kinds they can be."""
+    from normcli.commands.commands import show_state
+
+    show_state(file, as_json=json)
+
+
+def axes(
+    kind: Annotated[
+        str,
+        typer.Argument(
+            metavar="KIND", help=f"{either(KINDS)}.", show_default=False, autocompletion=offered(lambda: KINDS)
+        ),
+    ],
+    shape: Annotated[
+        str, typer.Option("--shape", metavar="N,N,...", help="The tensor's sizes (required).", show_default=False)
+    ],
+    groups: Annotated[str | None, _figure_option("groups")] = None,
+    channel_axis: Annotated[str | None, _figure_option("channel_axis")] = None,
+    normalized_shape: Annotated[str | None, _figure_option("normalized_shape")] = None,
+    convention: Annotated[str | None, _figure_option("convention")] = None,
+    svg: Annotated[
+        str | None, typer.Option("--svg", metavar="FILE", help="Draw it into a file too.", show_default=False)
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Draw which elements share one mean."""
+    from normcli.showing.axes import show_axes
+
+    texts = {"groups": groups, "channel_axis": channel_axis, "normalized_shape": normalized_shape,
+             "convention": convention}  # fmt: skip
+    rows = {row.name: row for row in CALCULATION}
+    options = {name: rows[name].read(text, name) for name, text in texts.items() if text is not None}
+    show_axes(kind, integers(shape, "shape"), options, as_json=json, svg=svg)
+
+
+def _exit(code: int) -> None:
+    if code:
+        raise typer.Exit(code)
+
+
+def _help(kind: str) -> str:
+    blocks = ["Examples:\n" + "\n".join(f"  {line}" for line in _EXAMPLES[kind]), _EPILOGUES.get(kind)]
+    return "\n\n".join([_SUMMARIES[kind], *(f"\b\n{block}" for block in blocks if block)])
+
+
+def _command(kind: Kind) -> Callable[..., None]:
+    """The function of a kind's command, its signature made from the options that the kind has."""
+    several = kind.has_running_stats
+    help_text = "Literal, file or -" + ("; several, or JSON Lines, are consecutive batches." if several else ".")
+    argument = typer.Argument(metavar="INPUT..." if several else "INPUT", help=help_text, show_default=False)
+    source = inspect.Parameter(
+        "inputs",
+        inspect.Parameter.POSITIONAL_OR_KEYWORD,
+        annotation=Annotated[list[str] if several else str, argument],
+    )
+    rows = rows_of(kind)
+
+    def command(inputs: list[str] | str, **given: Any) -> None:
+        values = {row.name: row.read(given[row.name], row.name) for row in rows if given[row.name] not in (None, [])}
+        show = Show(**{row.name: values.pop(row.name) for row in PRESENTATION if row.name in values})
+        from normcli.commands.commands import calculate
+
+        _exit(calculate(kind, [inputs] if isinstance(inputs, str) else inputs, values, show))
+
+    command.__signature__ = inspect.Signature([source, *(row.parameter(kind) for row in rows)])  # type: ignore[attr-defined]
+    command.__annotations__ = {}
+    return command
+
+
+_OTHERS: dict[str, Callable[..., None]] = {"check": check, "conventions": conventions, "state": state, "axes": axes}
+
+
+def __getattr__(name: str) -> Any:
+    # The application with all its commands, made where somebody asks for it: a run makes only what it needs.
+    if name == "app":
+        return make_app()
+    raise AttributeError(f"module 'normcli.commands.cli' has no attribute {name!r}")

@@ -1,0 +1,332 @@
+"""The options of the command line: a table, like the one in the documentation.
+
+Each option is a row with its type and its help; ``normcli.planning.plan`` says which kinds it means
+something to. Every command's signature is made from these rows, so that an option that does not
+belong to a kind is refused by name.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import typer
+
+from normcli.arithmetic.result import QUANTITIES
+from normcli.dtypes import FLOAT_DTYPES
+from normcli.errors import InputError
+from normcli.planning.conventions import CONVENTIONS, TORCH
+from normcli.planning.kinds import Kind
+from normcli.words import either, flag
+
+EXACT = 1000  # as normcli.files.text has it, which imports NumPy
+
+
+def number(text: str, option: str) -> float:
+    """The number that an option's text stands for; InputError if it is none.
+
+    >>> number("1e-5", "eps")
+    1e-05
+    """
+    try:
+        if "_" in text:
+            raise ValueError
+        return float(text)
+    except ValueError:
+        raise InputError(f"{flag(option)} is {text!r}; it must be a number, such as 1e-5") from None
+
+
+def integer(text: str, option: str) -> int:
+    """The whole number that an option's text stands for; InputError if it is none.
+
+    >>> integer(" -1", "channel_axis")
+    -1
+    """
+    try:
+        if "_" in text:
+            raise ValueError
+        return int(text)
+    except ValueError:
+        raise InputError(f"{flag(option)} is {text!r}; it must be a whole number") from None
+
+
+def integers(text: str, option: str) -> tuple[int, ...]:
+    """Whole numbers between commas, in parentheses or brackets or bare.
+
+    >>> integers("64,256,256", "normalized_shape"), integers("(4,)", "normalized_shape")
+    ((64, 256, 256), (4,))
+    """
+    inside = text.strip().strip("()[]").rstrip(",")
+    return tuple(integer(part, option) for part in inside.split(",")) if inside else ()
+
+
+def momentum(text: str, option: str) -> float | None:
+    """A number, or None for the word none: the cumulative average."""
+    return None if text.strip().lower() == "none" else number(text, option)
+
+
+def word(text: str, option: str) -> str:
+    """The text itself, without blanks around it."""
+    return text.strip()
+
+
+def tensor(text: str, option: str) -> Source:
+    """The literal, path or ``-`` that a tensor is given as; it is read when it is needed."""
+    return Source(text, option)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a tensor comes from: what was typed, and for which option."""
+
+    text: str
+    option: str
+
+
+def several(texts: list[str], option: str) -> tuple[str, ...]:
+    """The values of an option that may be given more than once."""
+    return tuple(text.strip() for text in texts)
+
+
+def answers(texts: list[str], option: str) -> dict[str, Source]:
+    """Answers by the quantity that each is for; one without a name is for the output.
+
+    >>> answers(["[1]", "running-var=x.npy"], "expect")["running_var"]
+    Source(text='x.npy', option='expect running_var')
+    """
+    found: dict[str, Source] = {}
+    for text in texts:
+        name, mark, rest = text.partition("=")
+        name = name.strip().replace("-", "_")
+        if not (mark and name.isidentifier()):
+            name, rest = "output", text
+        elif name not in QUANTITIES:
+            raise InputError(f"{flag(option)} {shortened(text)} names no quantity; use {either(QUANTITIES)}")
+        if name in found:
+            raise InputError(f"{flag(option)} gives the {name} twice; once is enough")
+        found[name] = Source(rest, option if name == "output" else f"{option} {name}")
+    return found
+
+
+def shortened(text: str) -> str:
+    """The beginning of what was typed, for a message."""
+    return repr(text if len(text) <= 24 else text[:24] + "...")
+
+
+def decimals(text: str, option: str) -> int:
+    """A number of decimals, from 0 to 17."""
+    number = integer(text, option)
+    if not 0 <= number <= 17:
+        raise InputError(f"{flag(option)} is {number}; it must be between 0 and 17")
+    return number
+
+
+def input_decimals(text: str, option: str) -> int:
+    """The same, or the word exact."""
+    return EXACT if text.strip().lower() == "exact" else decimals(text, option)
+
+
+def switch(given: bool, option: str) -> bool:
+    """The value of an option that is on or off: ``--affine / --no-affine``."""
+    return given
+
+
+def mark(given: bool, option: str) -> bool:
+    """The value of an option that is there or not: ``--json``."""
+    return given
+
+
+@dataclass(frozen=True)
+class Row:
+    """One option: its name (as in ``normcli.normalize``), how its text is read, and its help."""
+
+    name: str
+    read: Callable[[Any, str], Any]
+    metavar: str
+    help: str
+    aliases: tuple[str, ...] = ()
+    running: bool = False  # of PRESENTATION: only for the kinds that can keep running statistics
+    values: Callable[[], Iterable[str]] | None = None  # what completion offers
+
+    def parameter(self, kind: Kind) -> inspect.Parameter:
+        """The option as a parameter of a kind's command function."""
+        boolean = self.read in (switch, mark)
+        names = f"{flag(self.name)}/--no-{flag(self.name)[2:]}" if self.read is switch else flag(self.name)
+        option = typer.Option(
+            *self.aliases,
+            names,
+            help=self.help.format_map(_defaults(kind)),
+            show_default=False,
+            metavar=None if boolean else self.metavar,
+            autocompletion=offered(self.values),
+        )
+        repeatable = self.read in (several, answers)
+        plain: Any = bool | None if boolean else list[str] | None if repeatable else str | None
+        annotation = Annotated[plain, option]
+        return inspect.Parameter(self.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def offered(values: Callable[[], Iterable[str]] | None) -> Callable[[str], list[str]] | None:
+    """What completes a word, for typer; None where anything may stand, such as a file."""
+    if values is None:
+        return None
+
+    def complete(incomplete: str) -> list[str]:
+        return [value for value in values() if value.startswith(incomplete)]
+
+    return complete
+
+
+def _formats() -> Iterable[str]:
+    from normcli.commands.commands import FORMATS  # only on a Tab: it imports NumPy
+
+    return FORMATS
+
+
+def _specs() -> list[str]:
+    return ["torch", "torch:cuda", *(f"numpy::{dtype}" for dtype in FLOAT_DTYPES), *CONVENTIONS]
+
+
+def _defaults(kind: Kind) -> dict[str, str]:
+    """The defaults that differ between kinds, as words for the help."""
+    eps = TORCH.eps[kind.name]
+    return {
+        "eps": "machine epsilon" if eps is None else f"{eps:g}",
+        "affine": "on" if TORCH.affine.get(kind.name, True) else "off",
+        "tracking": "on" if kind.name == "batch" else "off",
+    }
+
+
+_TENSOR = "a tensor, given as INPUT is"
+
+# What shapes the result; each kind has those that its row in normcli.planning.plan names.
+CALCULATION = (
+    Row("eps", number, "FLOAT", "Added to the variance under the root [{eps}]."),
+    Row("weight", tensor, "TENSOR", f"Scale, {_TENSOR} [ones].", ("--gamma",)),
+    Row("bias", tensor, "TENSOR", f"Offset, {_TENSOR} [zeros].", ("--beta",)),
+    Row("affine", switch, "", "Use weight and bias [{affine}]."),
+    Row("groups", integer, "N", "Number of groups that the channels are split into (required)."),
+    Row("normalized_shape", integers, "N,N,...", "Trailing sizes that share one mean [the last axis]."),
+    Row("channel_axis", integer, "N", "The axis of the channels; -1: channels last [1]."),
+    Row(
+        "mode",
+        word,
+        "train|eval",
+        "Statistics of this batch, or the running ones [train].",
+        values=lambda: ("train", "eval"),
+    ),
+    Row("momentum", momentum, "FLOAT|none", "Weight of the NEW batch in the running update; none: cumulative [0.1]."),
+    Row("decay", number, "FLOAT", "Weight of the OLD value, 1 - momentum: the other way to say it."),
+    Row("track_running_stats", switch, "", "Keep running statistics [{tracking}]."),
+    Row("running_mean", tensor, "TENSOR", f"Running mean before the first batch, {_TENSOR} [zeros]."),
+    Row("running_var", tensor, "TENSOR", f"Running variance before the first batch, {_TENSOR} [ones]."),
+    Row("num_batches_tracked", integer, "N", "Batches seen before the first one [0]."),
+    Row("ddof", integer, "0|1", "The normalizing variance is divided by n - ddof [0]."),
+    Row("running_ddof", integer, "0|1", "The running variance is divided by n - ddof [1]."),
+    Row(
+        "convention",
+        word,
+        "NAME",
+        f"A framework's defaults: {either(CONVENTIONS)} [torch].",
+        values=lambda: CONVENTIONS,
+    ),
+    Row("dtype", word, "NAME", f"Cast the input first: {either(FLOAT_DTYPES)}.", values=lambda: FLOAT_DTYPES),
+)
+
+# What is done with it; every kind has these.
+PRESENTATION = (
+    Row("key", word, "NAME", "The array to take from an NPZ file of several (or FILE.npz::NAME)."),
+    Row("state", tensor, "FILE", "Weight, bias and running statistics: JSON, NPZ, safetensors, or .pt by torch."),
+    Row("prefix", word, "NAME", "The layer to take from --state, such as layer1.0.bn1."),
+    Row("backend", word, "NAME", "numpy or torch [numpy].", values=lambda: ("numpy", "torch")),
+    Row(
+        "device",
+        word,
+        "NAME",
+        "cpu, cuda, cuda:1 or mps; implies --backend torch.",
+        values=lambda: ("cpu", "cuda", "mps"),
+    ),
+    Row("threads", integer, "N", "Threads that work on a large tensor [all cores]; the result is the same."),
+    Row(
+        "expect",
+        answers,
+        "[NAME=]TENSOR",
+        "Check this answer for the output, or for the quantity named (mean, var, ...); repeatable; exit 1 if wrong.",
+    ),
+    Row("decimals", decimals, "N", "Decimals that the answer was printed with [as written]."),
+    Row("input_decimals", input_decimals, "N|exact", "Decimals that input and parameters were rounded to [exact]."),
+    Row("cells", mark, "", "With --expect: show every cell, and what is allowed for it."),
+    Row(
+        "versus",
+        several,
+        "SPEC",
+        "Compare with torch, torch:cuda, numpy::float32, keras, ...; repeatable.",
+        values=_specs,
+    ),
+    Row("trace", mark, "", "Show every step: formula, numbers filled in, value."),
+    Row("element", integers, "I,J,...", "Trace this output element, every number written out."),
+    Row("picture", mark, "", "Show input and output as heat maps, and histograms of both."),
+    Row("format", word, "NAME", "table, json, markdown, latex, csv or python [table].", values=_formats),
+    Row("json", mark, "", "Short for --format json."),
+    Row("only", word, "PART", "Print only output, statistics, running or trace.", values=lambda: PARTS),
+    Row("full", mark, "", "Show every element of a large tensor, not its edges."),
+    Row("precision", integer, "N", "Decimals in tables [4]; JSON is always exact."),
+    Row("svg", word, "FILE", "Keep what the terminal shows as a picture (SVG)."),
+    Row("output", word, "FILE", "Write the output tensor: .npy, .npz, .json or .csv.", ("-o",)),
+    Row("save_state", word, "FILE", "Write the state after the last batch: .json, .npz or .safetensors.", running=True),
+)
+
+
+def rows_of(kind: Kind) -> list[Row]:
+    """The options of a kind, in the order of its help.
+
+    >>> import normcli.planning.plan
+    >>> [row.name for row in rows_of(normcli.planning.kinds.KINDS["rms"])][:2]
+    ['eps', 'weight']
+    """
+    calculation = [row for row in CALCULATION if row.name in kind.options]
+    return calculation + [row for row in PRESENTATION if kind.has_running_stats or not row.running]
+
+
+PARTS: tuple[str, ...] = ("output", "statistics", "running", "trace")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Show:
+    """What is to be done with the results: the options of PRESENTATION, with their defaults."""
+
+    key: str | None = None
+    state: Source | None = None
+    prefix: str | None = None
+    backend: str | None = None
+    device: str | None = None
+    threads: int | None = None
+    expect: Mapping[str, Source] = field(default_factory=dict)
+    decimals: int | None = None
+    input_decimals: int | None = None
+    cells: bool = False
+    versus: tuple[str, ...] = ()
+    trace: bool = False
+    element: tuple[int, ...] | None = None
+    picture: bool = False
+    format: str | None = None
+    json: bool = False
+    only: str | None = None
+    full: bool = False
+    precision: int = 4
+    svg: str | None = None
+    output: str | None = None
+    save_state: str | None = None
+
+    @property
+    def streams(self) -> bool:
+        """Whether an input may stay in its file: nothing but the reference's own result is asked for."""
+        plain = self.backend in (None, "numpy") and self.device is None and self.key is None
+        return plain and not (self.picture or self.format == "python" or self.steps or self.versus or self.expect)
+
+    @property
+    def steps(self) -> bool:
+        """Whether the steps of the calculation are wanted."""
+        return self.trace or self.element is not None or self.only == "trace"

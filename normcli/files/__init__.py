@@ -1,0 +1,1 @@
+"""Files: whatever holds a tensor, read and written; nothing is unpickled or evaluated."""

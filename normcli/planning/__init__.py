@@ -1,0 +1,1 @@
+"""Planning: from a kind, its options and a shape to a plan; integers only."""

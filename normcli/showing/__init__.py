@@ -1,0 +1,1 @@
+"""Showing: what was found as text, a module for each output format."""

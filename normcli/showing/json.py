@@ -1,0 +1,102 @@
+"""A Result as the JSON document that programs read: every number exact, none of them rounded."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from normcli.arithmetic.result import Result
+from normcli.files.write import json_chunks
+
+if TYPE_CHECKING:
+    from normcli.teaching.trace import Trace
+
+
+def chunks(
+    result: Result, trace: Trace | None = None, *, only: str | None = None, more: Mapping[str, Any] | None = None
+) -> Iterator[str]:
+    """The document in pieces of text, the output row by row.
+
+    ``only`` gives the value of that part alone; ``more`` holds further keys (check, versus), and where
+    it has any, the part is a key beside them.
+
+    >>> from normcli.calculate import normalize
+    >>> "".join(chunks(normalize([[1.0, 3]], "layer", eps=0), only="output"))
+    '[[-1.0, 1.0]]\\n'
+    """
+    more = dict(more or {})
+    if only == "output" and not more:
+        yield from json_chunks(result.output)
+    elif only not in (None, "output"):
+        part = _parts(result, trace)[only]
+        yield text({only: part} | more if more else part)
+    else:
+        parts = _parts(result, trace) if only is None else {}
+        after = {name: parts.pop(name) for name in ("trace",) if name in parts} | more
+        yield (text(parts)[:-1] + ", " if parts else "{") + '"output": '
+        yield from json_chunks(result.output)
+        yield "".join(f", {json.dumps(name)}: {text(value)}" for name, value in after.items()) + "}"
+    yield "\n"
+
+
+def _parts(result: Result, trace: Trace | None) -> dict[str, Any]:
+    """Every part of the document but the output, in order."""
+    plan = result.plan
+    parts: dict[str, Any] = {
+        "kind": plan.kind.name,
+        "convention": plan.convention.name,
+        "mode": plan.mode,
+        "backend": result.backend,
+        "device": result.device,
+        "input": {"shape": list(plan.shape), "dtype": plan.dtype},
+        "options": plan.options() | _given(result),
+        "axes": list(plan.layout.reported_axes),
+        "count": plan.layout.count,
+        "statistics": {"source": plan.source} | _statistics(result),
+        "running": _running(result),
+    }
+    if trace is not None:
+        parts["trace"] = [vars(step) for step in trace.steps]
+    return parts
+
+
+def _given(result: Result) -> dict[str, Any]:
+    return {name: values for name in ("weight", "bias") if (values := getattr(result.before, name)) is not None}
+
+
+def _statistics(result: Result) -> dict[str, Any]:
+    names = ("mean", "var", "var_unbiased", "rstd") if result.plan.kind.centers else ("mean_square", "rstd")
+    return {name: getattr(result, name) for name in names}
+
+
+def _running(result: Result) -> dict[str, Any] | None:
+    if not result.plan.track_running_stats:
+        return None
+    state = result.after
+    return {"mean": state.running_mean, "var": state.running_var, "num_batches_tracked": state.num_batches_tracked}
+
+
+def text(value: Any) -> str:
+    """Any value as JSON text; NaN and the infinities, which JSON lacks, as strings.
+
+    >>> text({"max_error": float("inf")})
+    '{"max_error": "Infinity"}'
+    """
+    return json.dumps(_plain(value), allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    """The value in JSON's own types; NaN and the infinities, which JSON lacks, as strings."""
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if hasattr(value, "tolist"):
+        return _plain(np.asarray(value, np.float64).tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value

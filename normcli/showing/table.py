@@ -1,0 +1,229 @@
+"""Sections as tables for a terminal or a pipe; the one module that imports rich.
+
+rich shortens what does not fit. Here nothing is ever shortened: widths are worked out first,
+a matrix that is too wide is printed in several panels, and the console is made wide enough.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from io import StringIO
+from typing import TYPE_CHECKING, TextIO
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from normcli.showing.panels import GUTTER, cut, places, widths
+from normcli.showing.report import Section
+
+if TYPE_CHECKING:
+    from rich.color import Color
+
+    from normcli.showing.axes import Canvas, Line
+    from normcli.showing.svg import Run
+
+_UNLIMITED = 1_000_000
+_FOLDED = 4  # columns of text; a table of more is cut between them
+_NARROWEST = 12  # to which a column of text is folded
+_READABLE = 120  # formulas are folded here even where nothing limits the width
+_MOST = 20_000  # cells that rich lays out; a million take it a minute and a gigabyte
+_ASCII = box.Box("    \n    \n -- \n" + "    \n" * 5, ascii=True)  # as box.SIMPLE_HEAD; what rich puts there has bars
+
+
+def print_sections(headline: str | None, sections: list[Section], stream: TextIO | None = None) -> None:
+    """Print the headline and the sections; a narrow terminal gets panels and folded formulas."""
+    stream = stream or sys.stdout
+    width = shutil.get_terminal_size().columns if stream.isatty() else None
+    console = _console(stream)
+    large = sum(len(section.rows) * len(section.columns) for section in sections) > _MOST
+    apart = False
+    if headline:
+        _write(console, Text("\n".join(_folded(headline, width, joint="  ")), style="bold"))
+        apart = True
+    for panel in (panel for section in sections for panel in _panels(section, width)):
+        # A title stands above its table, not in it: rich would fold it to the table's width.
+        _write(console, *([""] if apart else []), Text("\n".join(_folded(panel.title, width)), style="cyan"))
+        apart = True
+        if large and not panel.text:
+            stream.writelines(f"{line}\n" for line in _lines(panel, "-" if console.options.ascii_only else "─"))
+        else:
+            _write(console, _table(panel, _ASCII if console.options.ascii_only else box.SIMPLE_HEAD))
+
+
+def _write(console: Console, *blocks: str | Text | Table) -> None:
+    with console.capture() as capture:
+        console.print(*blocks, sep="\n")
+    console.file.write("".join(line.rstrip(" ") + "\n" for line in capture.get().splitlines()))
+
+
+def _lines(section: Section, rule: str) -> Iterator[str]:
+    """The lines of a large table of numbers as rich would lay them out, without colour, one at a time."""
+    columns = widths(section)
+    gutter = " " * GUTTER
+
+    def line(cells: list[str]) -> str:
+        return gutter.join(cell.rjust(width) for cell, width in zip(cells, columns, strict=True)).rstrip(" ")
+
+    yield line(section.columns)
+    yield rule * (sum(columns) + GUTTER * (len(columns) - 1))
+    yield from map(line, section.rows)
+
+
+@contextmanager
+def progress_bar(what: str) -> Iterator[Callable[[float], None]]:
+    """A bar on standard error that goes when it is done; it is told how much is done, from 0 to 1."""
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn  # rarely needed
+
+    console = Console(file=sys.stderr, markup=False, highlight=False, emoji=False)
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task(what, total=1.0)
+        yield lambda fraction: progress.update(task, completed=fraction)
+
+
+def print_picture(
+    headline: str | None, draw: Callable[[Canvas], list[Line]], words: list[str], stream: TextIO | None = None
+) -> None:
+    """Print a picture between its headline and its words; ``draw`` is told what there is to draw on."""
+    from normcli.showing.axes import Canvas
+
+    stream = stream or sys.stdout
+    width = shutil.get_terminal_size().columns if stream.isatty() else _READABLE
+    console = _console(stream)
+    utf8 = (stream.encoding or "").lower().replace("-", "") == "utf8"
+    canvas = Canvas(width=width, colour=console.color_system is not None, utf8=utf8)
+    above = [Text("\n".join(_folded(headline, width)), style="bold"), Text()] if headline else []
+    picture = [Text.assemble(*((text, style or "") for text, style in line)) for line in draw(canvas)]
+    below = [Text("\n".join(_folded(sentence, width))) for sentence in words]
+    blocks = [*above, *picture, *([Text()] if words else []), *below]
+    with console.capture() as capture:
+        console.print(*blocks, sep="\n")
+    stream.write("".join(line.rstrip(" ") + "\n" for line in capture.get().splitlines()))
+
+
+class Screen(StringIO):
+    """A terminal that keeps what is printed on it, in colour whatever the environment says."""
+
+    encoding = "utf-8"
+
+    def isatty(self) -> bool:
+        """It is a terminal."""
+        return True
+
+    def runs(self) -> list[list[Run]]:
+        """What was printed, line by line."""
+        from rich.ansi import AnsiDecoder
+
+        return [_runs(line) for line in AnsiDecoder().decode(self.getvalue())]
+
+
+def _runs(line: Text) -> list[Run]:
+    from rich.style import Style
+
+    from normcli.showing.svg import Run
+
+    found: list[Run] = []
+    column = 0
+    for segment in line.render(Console(color_system="truecolor"), end=""):
+        style = segment.style or Style()
+        found.append(
+            Run(
+                column=column,
+                text=segment.text,
+                ink=_hexadecimal(style.color),
+                paper=_hexadecimal(style.bgcolor),
+                bold=bool(style.bold),
+                dim=bool(style.dim),
+            )
+        )
+        column += len(segment.text)
+    return found
+
+
+def _hexadecimal(colour: Color | None) -> str | None:
+    return None if colour is None or colour.is_default else colour.get_truecolor().hex
+
+
+def _console(stream: TextIO) -> Console:
+    if isinstance(stream, Screen):
+        return Console(file=stream, width=_UNLIMITED, markup=False, highlight=False, emoji=False, legacy_windows=False,
+                       color_system="truecolor", force_terminal=True, no_color=False)  # fmt: skip
+    return Console(
+        file=stream,
+        width=_UNLIMITED,  # widths are settled here, and rich must not think again
+        markup=False,
+        highlight=False,
+        emoji=False,
+        legacy_windows=False,
+        # Without this rich would still set bold and dim under NO_COLOR and on a dumb terminal.
+        color_system=None if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" else "auto",
+    )
+
+
+def _table(section: Section, drawn: box.Box) -> Table:
+    table = Table(
+        box=drawn,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, GUTTER - 1, 0, 0),  # the box draws a blank between columns as well
+    )
+    for index, head in enumerate(section.columns):
+        numbers_last = section.part == "trace" and index == len(section.columns) - 1
+        words = index < section.labels and any(c.isalpha() for row in section.rows for c in row[index])
+        flush_left = words or (section.text and not numbers_last)
+        table.add_column(
+            Text(head),
+            justify="left" if flush_left else "right",
+            style="dim" if index < section.labels else "",
+            no_wrap=True,
+        )
+    for row in section.rows:
+        table.add_row(*(Text(cell) for cell in row))
+    return table
+
+
+def _panels(section: Section, width: int | None) -> list[Section]:
+    """The section as it fits: formulas folded at blanks, or a matrix cut between columns."""
+    if section.text and len(section.columns) <= _FOLDED:
+        return [_with_folded_text(section, width or _READABLE)]
+    return [section] if width is None else cut(section, width)
+
+
+def _with_folded_text(section: Section, width: int) -> Section:
+    """Fold the widest columns at blanks, never inside a number, until the table fits if it can."""
+    columns = widths(section)
+    excess = sum(columns) + GUTTER * (len(columns) - 1) - width
+    for column in sorted(range(len(columns)), key=columns.__getitem__, reverse=True):
+        if excess <= 0:
+            break
+        longest_word = max(places(word) for row in section.rows for word in row[column].split(" "))
+        least = max(len(section.columns[column]), longest_word, _NARROWEST)
+        narrowed = max(columns[column] - excess, min(columns[column], least))
+        excess -= columns[column] - narrowed
+        columns[column] = narrowed
+    rows = [["\n".join(_folded(cell, columns[column])) for column, cell in enumerate(row)] for row in section.rows]
+    return replace(section, rows=rows)
+
+
+def _folded(text: str, width: int | None, joint: str = " ") -> list[str]:
+    """The text in lines of at most ``width``, broken at ``joint`` only."""
+    terms = text.split(", ")
+    if width is not None and joint == " " and all(len(term) < width for term in terms):
+        terms = [*(f"{term}," for term in terms[:-1]), terms[-1]]  # whole terms of a list, where they fit
+    else:
+        terms = text.split(joint)
+    lines = [""]
+    for term in terms:
+        longer = f"{lines[-1]}{joint}{term}" if lines[-1] else term
+        if width is not None and lines[-1] and places(longer) > width:
+            lines.append(term)
+        else:
+            lines[-1] = longer
+    return lines

@@ -1,0 +1,162 @@
+"""Is this answer right? If not, which slip gives exactly these numbers?
+
+The verdict is the first of these that holds. The answer is right for the numbers as they stand. A
+slip reproduces every cell, and rounded inputs do not plausibly explain what is left. The answer is
+right if the input was rounded where it was printed. A slip reproduces every cell if it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from normcli.arithmetic.result import QUANTITIES, Result, State
+from normcli.calculate import run
+from normcli.dtypes import DTYPES
+from normcli.errors import InputError
+from normcli.planning.plan import Plan
+from normcli.teaching.diagnosis import Search, transposed
+from normcli.teaching.judgement import Question
+from normcli.teaching.printed import Printed
+from normcli.teaching.slips import Reference, right
+from normcli.teaching.verdict import Check, Compared
+from normcli.words import count, either
+
+_ASSUMES = {"plausible": "rounded_input", "rounded": "rounded_input", "cut": "truncated_answer"}
+
+
+def check(
+    x: Printed,
+    settled: Plan,
+    state: State,
+    expected: Mapping[str, Printed],
+    *,
+    parameters: Mapping[str, Printed] | None = None,
+    decimals: int | None = None,
+    input_decimals: int | None = None,
+) -> Check:
+    """Compare an answer with the exact result, and look for the slip where it is wrong.
+
+    ``expected`` holds any of a Result's quantities, each in its shape; ``state`` is the layer's
+    before this input, and ``parameters`` says with which decimals its numbers were written (exact
+    where it is silent). ``decimals`` and ``input_decimals`` override what is written: EXACT there
+    takes the numbers as they stand. Raises InputError for a quantity that this calculation does
+    not have or an answer of another shape.
+
+    >>> from normcli.planning.plan import plan
+    >>> x = Printed.exactly(np.array([[1.0, 2.0, 4.0]]))
+    >>> answer = Printed(np.array([[-0.8729, -0.2182, 1.0911]]), np.full((1, 3), 4))
+    >>> check(x, plan("layer", (1, 3), "float64", {}), State(), {"output": answer}).keys
+    [('ddof1',)]
+    """
+    given = parameters or {}
+    exact = _exact(x, settled, state)
+    found = {name: np.asarray(getattr(exact, name)) for name in QUANTITIES if getattr(exact, name) is not None}
+    question = Question(
+        work=replace(right(Reference(x.values), settled, state), answers=expected),
+        exact=found,
+        answers={name: answer.rounded_to(decimals) for name, answer in expected.items()},
+        x=x.rounded_to(input_decimals),
+        parameters={name: values.rounded_to(input_decimals) for name, values in given.items()},
+        dtype=settled.dtype,
+    )
+    return _of_another_shape(question) or _judged(question)
+
+
+def check_result(
+    x: Printed,
+    result: Result,
+    expected: Mapping[str, Printed],
+    *,
+    parameters: Mapping[str, Printed] | None = None,
+    decimals: int | None = None,
+    input_decimals: int | None = None,
+) -> Check:
+    """Check an answer for a calculation that was done; ``x`` is what it was given."""
+    return check(
+        x,
+        result.plan,
+        result.before,
+        expected,
+        parameters=parameters,
+        decimals=decimals,
+        input_decimals=input_decimals,
+    )
+
+
+def _exact(x: Printed, settled: Plan, state: State) -> Result:
+    """The reference's result in float64, whatever the input's dtype: an answer may show more digits than that holds."""
+    return run(x.values, replace(settled, dtype="float64"), state, steps=True)
+
+
+def _of_another_shape(question: Question) -> Check | None:
+    """The verdict on an answer whose axes are in another order; InputError for one of any other shape."""
+    for name, answer in question.answers.items():
+        if name not in question.exact:
+            raise InputError(f"{name} is not computed here; an answer can be given for {either(question.exact)}")
+        shape = question.exact[name].shape
+        if answer.values.shape != shape:
+            if found := transposed(replace(question, answers={name: answer})):
+                return found
+            raise InputError(f"the answer for {name} has shape {answer.values.shape}; {name} has shape {shape}")
+    return None
+
+
+@np.errstate(all="ignore")  # what a slip makes of numbers near the largest does not fit, and that is all
+def _judged(question: Question) -> Check:
+    right = question.right
+    rounded = ["rounded" if question.was_rounded else "plausible"] if question.may_be_rounded else []
+    binary = ["computed"] if question.is_binary else []
+    for manner in ("printed", *binary, *(rounded if question.was_rounded else ()), "cut", *rounded):
+        if right.fits(manner) and not (manner == "cut" and right.fits("computed")):
+            return _compared(question, manner)
+    search = Search(question, _compared(question, "rounded" if question.was_rounded else "printed"))
+    if found := search.single(["printed"], late=False):
+        return found
+    if right.fits("computed"):
+        return _compared(question, "computed")
+    search.found = _compared(question, "rounded" if question.was_rounded else "computed")
+    if found := search.single(["printed", "cut", "computed"]) or search.pen() or search.pair(["printed", "computed"]):
+        return found
+    if not question.may_be_rounded:
+        return search.unexplained()
+    if right.fits("rounded"):
+        return _compared(question, "rounded")
+    return search.single(["rounded"]) or search.pair(["rounded"]) or search.unexplained()
+
+
+def _compared(question: Question, manner: str) -> Check:
+    """Every expected quantity beside the exact one, held to what that manner allows."""
+    judged = question.right.judged(manner)
+    compared = tuple(
+        Compared(
+            name=name,
+            yours=question.answers[name].values,
+            exact=question.exact[name],
+            difference=question.right.differences[name],
+            allowed=one.allowed,
+            own=one.reading.own,
+            wrong=one.wrong,
+            digits=one.reading.words,
+        )
+        for name, one in judged.items()
+    )
+    found = Check(quantities=compared)
+    if not found.ok or manner == "printed":
+        return found
+    if manner == "computed":
+        dtype = max((one.reading.dtype for one in judged.values()), key=lambda dtype: DTYPES[dtype].unit)
+        return replace(found, assumes=f"{dtype}_arithmetic", assumption=f"it was computed in {dtype}")
+    return replace(found, assumes=_ASSUMES[manner], assumption=_assumption(question, manner))
+
+
+def _assumption(question: Question, manner: str) -> str:
+    if manner == "cut":
+        return "the digits were cut off, not rounded"
+    if question.x.half_units.any():
+        return f"the input was rounded to {count(max(0, question.x.most_decimals), 'decimal')}"
+    named = [name for name, given in question.parameters.items() if given.half_units.any()]
+    decimals = count(max(0, *(question.parameters[name].most_decimals for name in named)), "decimal")
+    return f"{' and '.join(named)} {'was' if len(named) == 1 else 'were'} rounded to {decimals}"

@@ -1,0 +1,400 @@
+"""The same calculation another way, and how far apart the two answers are.
+
+The ruler is the NumPy reference in float64, rounded once to the compared dtype; differences are
+told in absolute and relative terms and in units in the last place (ULP) of that dtype. A gap whose
+cause is known is named.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from normcli.arithmetic.result import Result, State
+from normcli.arithmetic.run import BACKENDS
+from normcli.calculate import STATE_ARRAYS, run
+from normcli.digits import short
+from normcli.dtypes import DTYPES, FLOAT_DTYPES
+from normcli.errors import InputError
+from normcli.floats import as_float_array, rounded, ulp
+from normcli.planning.conventions import CONVENTIONS
+from normcli.planning.layout import number_of
+from normcli.planning.plan import Plan, plan
+from normcli.showing.report import Section
+from normcli.words import either
+
+Floats = NDArray[np.float64]
+
+
+# Gaps that rounding alone can explain need no other cause.
+_ROUNDING_ULPS = 1.0
+_CELLS = 5  # of the worst ones, that are listed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """How far one quantity is off: the largest differences, and the place of the largest absolute one."""
+
+    max_abs: float
+    max_rel: float  # over the cells where the reference is not 0
+    max_ulp: float
+    beyond_one_ulp: int
+    at: tuple[int, ...]
+    reference: float
+    other: float
+    cells: tuple[tuple[tuple[int, ...], float, float, float], ...] = ()  # the worst in ULP: at, reference, other, ulp
+
+
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """An option in which a convention differs, and what changing it alone does here."""
+
+    name: str
+    here: Any
+    there: Any
+    output: float  # largest change of the output
+    running: float  # largest change of a running statistic
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """One other way to calculate, and its differences; ``causes`` are pairs of a stable key and a sentence."""
+
+    name: str
+    backend: str
+    device: str
+    dtype: str
+    convention: str
+    size: int
+    output: Difference
+    running: Mapping[str, Difference]
+    options: tuple[Option, ...]
+    causes: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Way:
+    """A parsed SPEC: where and how the calculation is repeated; None means as in the main one."""
+
+    backend: str | None = None
+    device: str | None = None
+    dtype: str | None = None
+    convention: str | None = None
+
+
+def parse(spec: str) -> Way:
+    """A SPEC: ``backend[:device[:dtype]]``, empty parts as in the main calculation, or a convention's name.
+
+    >>> parse("torch:cuda:1:float16"), parse("numpy::float32").dtype, parse("keras").convention
+    (Way(backend='torch', device='cuda:1', dtype='float16', convention=None), 'float32', 'keras')
+    """
+    backend, *rest = spec.strip().split(":")
+    if backend in CONVENTIONS and backend not in BACKENDS and not rest:
+        return Way(convention=backend)
+    if backend and backend not in BACKENDS:
+        known = [*BACKENDS, *(name for name in CONVENTIONS if name not in BACKENDS)]
+        raise InputError(f"--versus {spec!r}: {backend!r} is neither a backend nor a convention; use {either(known)}")
+    dtype = rest.pop() if rest and (rest[-1] in FLOAT_DTYPES or (len(rest) > 1 and not rest[-1].isdigit())) else None
+    if dtype and dtype not in FLOAT_DTYPES:
+        raise InputError(f"--versus {spec!r}: dtype {dtype!r} is not known; use {either(FLOAT_DTYPES)}")
+    return Way(backend=backend or None, device=":".join(rest) or None, dtype=dtype or None)
+
+
+def compare(x: NDArray[Any], given: Mapping[str, Any], result: Result, spec: str) -> Comparison:
+    """Repeat a calculation as SPEC says and measure the difference to ``result``.
+
+    ``x`` is the tensor as it entered the calculation, ``given`` the options that were given for it.
+    Raises InputError for a SPEC that means nothing or cannot compute this, UnavailableError for a
+    missing library or device.
+
+    >>> from normcli.calculate import normalize
+    >>> x = np.array([[1.0, 2], [3, 6]])
+    >>> compared = compare(x, {}, normalize(x, "batch"), "keras")
+    >>> [option.name for option in compared.options], compared.causes[-1][0]
+    (['eps', 'momentum', 'running_ddof'], 'running_ddof')
+    """
+    way = parse(spec)
+    x, main = as_float_array(x), result.plan
+    dtype = way.dtype or main.dtype
+    settled = _replanned(main, given, way, dtype)
+    cast = as_float_array(x, dtype)
+    backend = way.backend or result.backend
+    device = way.device or (result.device if backend == result.backend == "torch" else None)
+    state = _state_in(result.before, dtype if backend == "torch" else None)
+    other = run(cast, settled, state, backend=backend, device=device)
+    if result.backend == "numpy":
+        ruler = _ruler(x, main, _state_in(result.before, dtype if dtype == main.dtype else None))
+    else:
+        ruler = result
+    output = _difference(np.asarray(ruler.output, np.float64), np.asarray(other.output, np.float64), dtype)
+    running = {
+        name: _difference(getattr(ruler.after, name), getattr(other.after, name), "float64")
+        for name in ("running_mean", "running_var")
+        if getattr(ruler.after, name) is not None and getattr(other.after, name) is not None
+    }
+    options = tuple(_differing_options(x, result, settled)) if way.convention else ()
+    return Comparison(
+        name=spec.strip(),
+        backend=other.backend,
+        device=other.device,
+        dtype=dtype,
+        convention=settled.convention.name,
+        size=int(np.asarray(result.output).size),
+        output=output,
+        running=running,
+        options=options,
+        causes=tuple(_causes(x, cast, result, other, output, options)),
+    )
+
+
+def sections(comparisons: list[Comparison]) -> list[Section]:
+    """The differences as a table, one row for each quantity, and the causes in words."""
+    rows = [row for comparison in comparisons for row in _rows(comparison)]
+    table = Section(
+        part="versus",
+        title="versus",
+        columns=["versus", "quantity", "max abs", "max rel", "max ulp", "> 1 ulp", "at", "reference", "there"],
+        rows=rows,
+        labels=2,
+    )
+    words = [
+        [comparison.name, text]
+        for comparison in comparisons
+        for text in [*(_option_text(option, comparison) for option in comparison.options),
+                     *(text for key, text in comparison.causes if key not in _MEANINGS)]
+    ]  # fmt: skip
+    cells = [
+        [comparison.name, _place(at), f"{reference:.9g}", f"{other:.9g}", f"{units:.3g}"]
+        for comparison in comparisons
+        for at, reference, other, units in comparison.output.cells
+    ]
+    heads = ["versus", "at", "reference", "there", "ulp"]
+    worst = Section(part="versus", title="output cells that differ by more than 1 ulp, the worst first", columns=heads,
+                    rows=cells)  # fmt: skip
+    causes = Section(part="versus", title="why", columns=["versus", "cause"], rows=words, labels=1, text=True)
+    return [table, *([worst] if cells else []), *([causes] if words else [])]
+
+
+def documents(comparisons: list[Comparison]) -> list[dict[str, Any]]:
+    """The JSON key ``versus``: a dict for each comparison."""
+    return [
+        {
+            "name": comparison.name,
+            "backend": comparison.backend,
+            "device": comparison.device,
+            "dtype": comparison.dtype,
+            "convention": comparison.convention,
+            **_plain(comparison.output),
+            "running": {name: _plain(difference) for name, difference in comparison.running.items()} or None,
+            "options": [vars(option) for option in comparison.options],
+            "causes": [{"key": key, "text": text} for key, text in comparison.causes],
+        }
+        for comparison in comparisons
+    ]
+
+
+def _plain(difference: Difference) -> dict[str, Any]:
+    cells = [
+        {"at": list(at), "reference": reference, "other": other, "ulp": units}
+        for at, reference, other, units in difference.cells
+    ]
+    return vars(difference) | {"at": list(difference.at), "cells": cells}
+
+
+def _replanned(main: Plan, given: Mapping[str, Any], way: Way, dtype: str) -> Plan:
+    """The plan of the other way: the options given still win, and the tensor's layout stays what it is."""
+    if way.convention is None:
+        return replace(main, dtype=dtype, eps=_eps(main, given, dtype))
+    kept = {"channel_axis": main.layout.channel_axis} if main.layout.channel_axis is not None else {}
+    options = dict(given) | {"convention": way.convention, "mode": main.mode} | kept
+    options |= {"track_running_stats": main.track_running_stats} if main.kind.has_running_stats else {}
+    options.pop("dtype", None)
+    known = {name: value for name, value in options.items() if name in main.kind.options}
+    return plan(main.kind.name, main.shape, dtype, known)
+
+
+def _eps(main: Plan, given: Mapping[str, Any], dtype: str) -> float:
+    """eps as the options give it: machine epsilon, the default of rms, changes with the dtype."""
+    if given.get("eps") is not None or main.convention.eps[main.kind.name] is not None:
+        return main.eps
+    return plan(main.kind.name, main.shape, dtype, {"convention": main.convention.name}).eps
+
+
+def _state_in(state: State, dtype: str | None) -> State:
+    """The state with its numbers rounded to a dtype, as a layer of that dtype holds them."""
+    if dtype is None:
+        return state
+    cast: dict[str, Any] = {
+        name: as_float_array(value, dtype) for name in STATE_ARRAYS if (value := getattr(state, name)) is not None
+    }
+    return replace(state, **cast)
+
+
+def _ruler(x: NDArray[Any], main: Plan, state: State) -> Result:
+    """The main calculation in float64, from exactly the numbers that entered it."""
+    return run(as_float_array(x, "float64"), replace(main, dtype="float64"), state)
+
+
+def _difference(reference: Floats, other: Floats, dtype: str) -> Difference:
+    reference, other = np.atleast_1d(np.asarray(reference, np.float64)), np.atleast_1d(np.asarray(other, np.float64))
+    with np.errstate(all="ignore"):
+        here = rounded(reference, dtype).astype(np.float64)
+        same = (here == other) | (np.isnan(here) & np.isnan(other))
+        gap = np.where(same, 0.0, np.abs(other - here))
+        gap = np.where(np.isnan(gap), np.inf, gap)
+        relative = np.where(same | (here == 0), 0.0, gap / np.abs(here))
+        units = gap / ulp(
+            np.where((here == 0) | ~np.isfinite(here), np.where(np.isfinite(other), other, 0), here), dtype
+        )
+    worst = np.unravel_index(int(np.argmax(gap)), gap.shape)
+    beyond = int(np.count_nonzero(units > 1))
+    ranked = np.argsort(-np.nan_to_num(units, nan=np.inf), axis=None, kind="stable")[: min(beyond, _CELLS)]
+    return Difference(
+        max_abs=float(gap.max()),
+        max_rel=float(np.where(np.isnan(relative), np.inf, relative).max()),
+        max_ulp=float(units.max()),
+        beyond_one_ulp=beyond,
+        at=tuple(int(i) for i in worst),
+        reference=float(here[worst]),
+        other=float(other[worst]),
+        cells=tuple(
+            (place, float(here[place]), float(other[place]), float(units[place]))
+            for place in (tuple(int(i) for i in np.unravel_index(flat, gap.shape)) for flat in ranked)
+        ),
+    )
+
+
+def _differing_options(x: NDArray[Any], result: Result, other: Plan) -> Iterator[Option]:
+    """Each option in which the conventions differ, and the effect of changing that one alone."""
+    main = result.plan
+    names = {"eps": "eps", "affine": "affine"}
+    names |= {"momentum": "momentum", "running_ddof": "running_ddof"} if main.kind.has_running_stats else {}
+    changes = {name: {name: getattr(other, name)} for name in names if getattr(other, name) != getattr(main, name)}
+    if other.layout != main.layout:
+        changes["group_layout"] = {"layout": other.layout}
+    for name, change in changes.items():
+        alone = run(x, replace(main, **change), result.before)
+        yield Option(
+            name=name,
+            here=_grouping(main) if name == "group_layout" else getattr(main, name),
+            there=_grouping(other) if name == "group_layout" else getattr(other, name),
+            output=_gap(result.output, alone.output),
+            running=max(_gap(result.running_mean, alone.running_mean), _gap(result.running_var, alone.running_var)),
+        )
+
+
+def _grouping(settled: Plan) -> str:
+    return "interleaved" if settled.convention.interleaved_groups else "consecutive"
+
+
+def _gap(a: Any, b: Any) -> float:
+    if a is None or b is None:
+        return 0.0
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    with np.errstate(all="ignore"):  # of infinities and NaN
+        gap = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0.0, np.abs(a - b))
+    return float(gap.max())
+
+
+def _causes(
+    x: NDArray[Any],
+    cast: NDArray[Any],
+    result: Result,
+    other: Result,
+    output: Difference,
+    options: tuple[Option, ...],
+) -> Iterator[tuple[str, str]]:
+    plan, dtype = other.plan, other.plan.dtype
+    if not np.array_equal(np.asarray(x, np.float64), np.asarray(cast, np.float64), equal_nan=True):
+        yield "input_rounded", f"The input was rounded to {dtype} first."
+    for option in options:
+        if option.output or option.running:
+            yield option.name, _MEANINGS[option.name]
+    mean, var = _statistics_at(result, output.at)
+    computing = "float32" if dtype in ("float16", "bfloat16") else dtype
+    vanished = output.max_ulp > _ROUNDING_ULPS and var > _largest(computing)
+    if vanished or (math.isfinite(output.reference) and not math.isfinite(output.other)):
+        yield "overflow", f"A number on the way left the range of {computing}, which ends at {_largest(computing):.4g}."
+        return
+    if other.backend == "numpy" or output.max_ulp <= _ROUNDING_ULPS or options:
+        return
+    spread = math.sqrt(max(var, 0.0) + plan.eps)
+    unit = DTYPES[computing].unit
+    folded = abs(mean) / spread if spread else math.inf
+    if (
+        plan.kind.name in ("batch", "instance")
+        and other.device == "cpu"
+        and output.max_abs <= 16 * unit * max(folded, 1)
+    ):
+        yield (
+            "folded",
+            "Folded scale and shift: on the CPU torch computes x * scale + (bias - mean * scale), two terms that "
+            f"cancel; at this place |mean| * scale is {folded:.3g}, and so large is what their rounding acts on.",
+        )
+    elif plan.kind.centers and mean * mean > 100 * var:
+        lost = math.log10(abs(mean) / math.sqrt(var)) if var else math.inf
+        digits = f"{lost:.1f}" if math.isfinite(lost) else "all"
+        yield (
+            "cancellation",
+            f"Cancellation: |mean| / std is large in this group, so {digits} digits of x - mean are lost.",
+        )
+    if 0 < var < plan.eps:
+        yield (
+            "eps_dominates",
+            f"eps ({short(plan.eps)}) is larger than the variance here ({short(var)}) and decides the result.",
+        )
+
+
+_MEANINGS = {
+    "eps": "Another eps under the root.",
+    "momentum": "Another weight of the new batch in the running statistics.",
+    "running_ddof": "Biased against unbiased running variance: one divides by n, the other by n - 1.",
+    "affine": "Weight and bias are used by one and not by the other.",
+    "group_layout": "Channels are grouped interleaved (c mod G) by one, consecutively by the other.",
+}
+
+
+def _statistics_at(result: Result, at: tuple[int, ...]) -> tuple[float, float]:
+    """mean and var of the group of statistics that an element belongs to (0 and mean square for rms)."""
+    layout = result.plan.layout
+    place = np.unravel_index(number_of(at, result.plan.shape), layout.view)
+    base = [0 if axis in layout.axes else int(i) for axis, i in enumerate(place)]
+    group = number_of(base, layout.stats_view)
+    mean, var = (result.mean, result.var) if result.plan.kind.centers else (0.0, result.mean_square)
+    return float(np.broadcast_to(mean, layout.stats_shape).ravel()[group]), float(np.ravel(np.asarray(var))[group])
+
+
+def _largest(dtype: str) -> float:
+    return {"float16": 65504.0, "bfloat16": 3.3895e38, "float32": 3.4028e38, "float64": 1.7977e308}[dtype]
+
+
+def _rows(comparison: Comparison) -> Iterator[list[str]]:
+    for name, difference in {"output": comparison.output, **comparison.running}.items():
+        beyond = f"{difference.beyond_one_ulp} of {comparison.size}" if name == "output" else ""
+        yield [
+            comparison.name,
+            name,
+            f"{difference.max_abs:.3g}",
+            f"{difference.max_rel:.3g}",
+            f"{difference.max_ulp:.3g}" if name == "output" else "",
+            beyond,
+            _place(difference.at) if difference.max_abs else "",
+            f"{difference.reference:.9g}",
+            f"{difference.other:.9g}",
+        ]
+
+
+def _place(index: tuple[int, ...]) -> str:
+    return f"({', '.join(str(i) for i in index)})"
+
+
+def _option_text(option: Option, comparison: Comparison) -> str:
+    changes = {"output": option.output, "running statistics": option.running}
+    effects = [f"{what} by {size:.3g}" for what, size in changes.items() if size]
+    effect = f"moves the {' and the '.join(effects)}. {_MEANINGS[option.name]}" if effects else "no effect here."
+    return f"{option.name} is {option.here} here, {option.there} in {comparison.convention}: {effect}"
