@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from normcli.arithmetic.reference import normalize_stored
 from normcli.arithmetic.result import Result, State
 from normcli.arithmetic.run import backend as backend_named
 from normcli.errors import InputError
@@ -132,13 +131,10 @@ def run(
 
 def run_stored(
     x: Stored, settled: Plan, state: State, *, out: Stored | NDArray[Any] | None, threads: int | None = None
-) -> Result | None:
-    """Run a planned calculation on a tensor that stays in its file; without ``out`` for its statistics alone.
-
-    None where the tensor has to be in memory for it.
-    """
+) -> Result:
+    """Run a planned calculation on a tensor that stays in its file; without ``out`` for its statistics alone."""
     _check(settled, state, threads)
-    return normalize_stored(x, settled, state, out=out, threads=threads)
+    return backend_named("numpy").normalize(x, settled, state, out=out, threads=threads)
 
 
 def _check(settled: Plan, state: State, threads: int | None) -> None:

@@ -38,7 +38,7 @@ LAYOUTS: dict[str, tuple[str, tuple[int, ...], dict[str, Any]]] = {
     "rms": ("rms", (500, 100), {}),
     "rms long": ("rms", (3, 20000), {}),
 }
-TINY = {"BLOCK": 257, "SLAB": 3001, "_LEAST_SLAB": 3001, "_BLOCK_SPAN": 5, "_SLAB_SPAN": 31}
+TINY = {"SLAB": 3001, "_LEAST_SLAB": 3001, "_SLAB_SPAN": 31}
 COMPILED = pytest.param(
     "compiled", marks=pytest.mark.skipif(loops.compiled() is None, reason="installed without a C compiler")
 )
@@ -47,6 +47,7 @@ COMPILED = pytest.param(
 @pytest.fixture(params=[COMPILED, "NumPy"])
 def arithmetic(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Which of the two does the arithmetic."""
+    monkeypatch.setattr(reference, "SMALL", 0)
     if request.param == "NumPy":
         monkeypatch.setattr(loops, "compiled", lambda: None)
     return str(request.param)
@@ -57,7 +58,10 @@ def cut(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None
     """Slabs, blocks and tiles of the usual size, or so small that every way to merge them is taken."""
     for name, size in (TINY if request.param == "tiny" else {}).items():
         monkeypatch.setattr(slabs, name, size)
-    monkeypatch.setattr(loops, "TILE", 257 if request.param == "tiny" else loops.TILE)
+    if request.param == "tiny":
+        monkeypatch.setattr(loops, "TILE", 257)
+        monkeypatch.setattr(reference, "_SINGLE_BLOCK", 257)
+        monkeypatch.setattr(reference, "_SPAN", 5)
 
 
 def both(
@@ -66,8 +70,8 @@ def both(
     """The kernel's result, and that of double-double arithmetic in float64 on the same numbers."""
     settled = plan(kind, x.shape, str(x.dtype), options)
     state = initial_state(settled, options)
-    fast = reference._large(x, settled, state, out=out, threads=threads)
-    exact = reference._small(x.astype(np.float64), replace(settled, dtype="float64"), state, out=None, steps=False)
+    fast = reference.normalize(x, settled, state, out=out, threads=threads)
+    exact = reference.by_lines(x.astype(np.float64), replace(settled, dtype="float64"), state)
     return fast, exact
 
 
@@ -174,7 +178,7 @@ def test_float64_that_c_cannot_take_keeps_its_digits(arranged: Any, where: str) 
     out = arranged(np.zeros(x.shape)) if where == "out" else None
     fast = normcli.normalize(arranged(x) if where == "x" else x, "batch", out=out)
     settled = plan("batch", x.shape, "float64", {})
-    exact = reference._small(x, settled, initial_state(settled, {}), out=None, steps=False)
+    exact = reference.by_lines(x, settled, initial_state(settled, {}))
     assert worst(fast, exact) <= 1.0
 
 
@@ -191,7 +195,7 @@ def test_what_is_not_finite_is_what_the_reference_says(
     settled = plan(kind, x.shape, dtype, given)
     state = initial_state(settled, given)
     fast = normcli.normalize(x, kind, **given).output
-    exact = reference._small(x, settled, state, out=None, steps=False).output
+    exact = reference.by_lines(x, settled, state).output
     np.testing.assert_array_equal(np.where(np.isfinite(fast), 0, fast), np.where(np.isfinite(exact), 0, exact))
 
 
@@ -261,7 +265,7 @@ def test_an_element_close_to_the_mean_keeps_its_digits() -> None:
 
 def test_large_tensors_take_this_path(monkeypatch: pytest.MonkeyPatch) -> None:
     called = []
-    monkeypatch.setattr(slabs, "normalize", lambda *a, **k: called.append(a) or (_ for _ in ()).throw(KeyError))
+    monkeypatch.setattr(slabs, "work_through", lambda *a, **k: called.append(a) or (_ for _ in ()).throw(KeyError))
     with pytest.raises(KeyError):
         normcli.normalize(np.ones((300, 300), np.float32), "layer")
     assert normcli.normalize(np.ones((30, 300), np.float32), "layer").output.any() == np.False_

@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import signal
 import subprocess
 import sys
 import threading
+import time
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ import pytest
 from typer.testing import CliRunner
 
 import normcli
-from normcli.arithmetic import loops, slabs
+from normcli.arithmetic import loops, slabs, threads
 from normcli.arithmetic.result import Result
 from normcli.calculate import initial_state, run_stored
 from normcli.commands import commands
@@ -235,16 +237,19 @@ def test_numbers_beyond_the_range_of_squares_are_taken_into_memory(tmp_path: Pat
 
 
 def test_a_helper_thread_does_not_outlive_an_interruption() -> None:
-    before, raised = threading.active_count(), threading.Event()
+    before = threading.active_count()
+    interrupted = signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    def step(region: Any) -> None:
-        if threading.current_thread() is threading.main_thread():
-            raised.set()
-            raise KeyboardInterrupt
-        raised.wait(10)
+    def step(item: int) -> None:
+        if item == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.01)
 
-    with pytest.raises(KeyboardInterrupt):
-        slabs._parallel(step, [(slice(i, i + 1),) for i in range(100)], 3)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            threads.parallel(step, range(1000), 3)
+    finally:
+        signal.signal(signal.SIGINT, interrupted)
     assert threading.active_count() == before
 
 

@@ -1,9 +1,14 @@
-"""The compiled inner loops of ``normcli.arithmetic.slabs``, called with a description of each slab.
+"""The family's lines in compiled loops, slab by slab, called with a description of each.
 
 ``loops.c`` is compiled when the package is installed where there is a C compiler; without it,
-``compiled()`` is None (``why_not()`` says why), ``normcli.arithmetic.slabs`` does the same in NumPy, and float64
-tensors stay with double-double arithmetic. Threads work at the same time: ctypes lets go of the
-interpreter's lock.
+``compiled()`` is None (``why_not()`` says why), and the lines are interpreted, more slowly. What keeps each
+output within 0.5001 units in the last place for tensors of 24 bits or fewer, in float64:
+
+- sums of a tile's values lose nothing that matters, and the sums of tiles are added as pairs;
+- the mean is a pair, high + low, and an element's deviation is (x - high) - low.
+
+Nothing overflows on the way: the square of the largest float32 is far inside float64's range. float64
+tensors have pairs throughout. Threads work at the same time: ctypes lets go of the interpreter's lock.
 """
 
 from __future__ import annotations
@@ -11,19 +16,37 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import math
+import threading
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from normcli.arithmetic import slabs
+from normcli.arithmetic.order import (
+    Axes,
+    Elements,
+    Region,
+    axes_of,
+    in_order,
+    placed,
+    shape_of,
+    stats_region,
+    stats_shape,
+)
 from normcli.arithmetic.result import State
-from normcli.arithmetic.slabs import MOST_DIMENSIONS, Axes, Elements, Partial, Region, Work, stats_region
+from normcli.arithmetic.slabs import Partial, Statistics, mean_of
 from normcli.dtypes import FLOAT_DTYPES
 from normcli.files.stored import Stored
+from normcli.formula.extents import needed
+from normcli.formula.family import CENTERED, DDOF_1, EVAL, RMS
+from normcli.formula.language import Lines, lines, parsed
+from normcli.formula.rewrite import replaced
+from normcli.planning.layout import Layout
 from normcli.planning.plan import Plan
 
+MOST_DIMENSIONS = 16  # as loops.c has it; a tensor has fewer once dimensions of one purpose are merged
 TILE = 2**16  # elements of a tile: in single precision a quarter of a megabyte, which a second-level cache holds
 _STATISTICS = ("mean", "mean_low", "var", "rstd", "var_low", "rstd_low")
 _SUMS = ("sum", "sum_low", "squares", "squares_low")
@@ -75,26 +98,67 @@ def _found() -> tuple[ctypes.CDLL | None, str | None]:
 _SLAB = [ctypes.sizeof(Slab), *(getattr(Slab, field[0]).offset for field in Slab._fields_)]
 
 
-class CompiledWork(Work):
-    """``normcli.arithmetic.slabs.Work`` with its three steps on a slab in C."""
+_BODIES = {needed(replaced(lines(CENTERED), change), ["normalized"]): True for change in ({}, DDOF_1, EVAL)} | {
+    needed(lines(RMS), ["normalized"]): False
+}  # whether a mean is subtracted
+_ENDS = {parsed(f"normalized{end}") for end in ("", " * weight", " + bias", " * weight + bias")}
+
+
+@cache
+def centers(program: Lines) -> bool | None:
+    """Whether these lines subtract a mean, if they are what the loops compute; None where they are not."""
+    end = next((line.value for line in program if line.name == "output"), None)
+    return _BODIES.get(needed(program, ["normalized"])) if end in _ENDS else None
+
+
+def takes(layout: Layout, x: NDArray[Any], output: NDArray[Any]) -> bool:
+    """Whether the loops can take these arrays as they lie; copies in C order they always can."""
+    axes = axes_of(layout, x.strides)
+    merged, *_ = axes.merged(*(in_order(array, layout, axes) for array in (x, output)))
+    return x.flags.aligned and output.flags.aligned and len(merged.shape) <= MOST_DIMENSIONS
+
+
+class Work:
+    """One calculation: its parameters in float64, and the statistics as they come in.
+
+    ``axes`` are those of ``x`` and ``output``; ``given`` holds the statistics that are not the
+    tensor's own, as arrays of the shape ``axes.stats``, by the names of ``Statistics``.
+    """
 
     def __init__(
-        self, library: ctypes.CDLL, plan: Plan, state: State, axes: Axes, x: Elements, output: Elements | None
+        self,
+        library: ctypes.CDLL,
+        plan: Plan,
+        state: State,
+        axes: Axes,
+        x: Elements,
+        output: Elements | None,
+        given: Mapping[str, NDArray[np.float64]],
     ) -> None:
-        super().__init__(plan, state, axes, x, output)
-        self._library = library
+        self._library, self.plan, self.needs_statistics = library, plan, not given
+        weight, bias = (None if values is None else placed(values, axes) for values in (state.weight, state.bias))
+        present = [elements for elements in (x, output) if elements is not None]
+        self.axes, self.x, self.output = axes, x, output = (*axes.merged(*present), None)[:3]
+        self.weight, self.bias = (
+            None if values is None else values.reshape(axes.channels) for values in (weight, bias)
+        )
+        self._own = threading.local()
+        self.statistics = Statistics.empty(axes.stats, plan.dtype)
+        for name, values in given.items():
+            if (room := getattr(self.statistics, name)) is not None:
+                room[...] = values.reshape(axes.stats)
         n = plan.layout.count
         self._base = Slab(
-            rank=len(self.axes.shape),
+            rank=len(axes.shape),
             dtype=FLOAT_DTYPES.index(plan.dtype),
             x_dtype=FLOAT_DTYPES.index(plan.dtype),
-            centers=plan.kind.centers,
+            centers=bool(centers(plan.lines)),
             n=n,
             divisor=n - plan.ddof,
             eps=plan.eps,
-            whole_row=self.axes.shape[-1],
+            whole_row=axes.shape[-1],
         )
-        stats, params = _strides(self.axes.stats, self.axes.averaged), _strides(self.axes.channels)
+        stats, params = _strides(axes.stats, axes.averaged), _strides(axes.channels)
         if self.weight is None and self.bias is None:
             params = [0] * len(params)
         self._base.stat_stride[: self._base.rank], self._base.param_stride[: self._base.rank] = stats, params
@@ -106,7 +170,7 @@ class CompiledWork(Work):
 
     def whole(self, slab: Region) -> None:
         """Work through a slab that holds whole groups (or needs no statistics of its own)."""
-        if self.plan.source == "running":
+        if not self.needs_statistics:
             self.emit(slab)
             return
         x, y = self._taken(slab), self._room(slab)
@@ -117,13 +181,13 @@ class CompiledWork(Work):
         """Sums, and squares about their mean, of a slab that is a part of longer groups."""
         x = self._taken(slab)
         described = self._described(slab, x, None, cut_averaged=True)
-        shape = slabs.stats_shape(self.axes, slabs.shape_of(slab))
+        shape = stats_shape(self.axes, shape_of(slab))
         arrays = {name: np.zeros(shape) for name in ("mean", "mean_low", "var", "var_low", *_SUMS)}
         for name, values in arrays.items():
             setattr(described, name, _address(values))
         described.stat_stride[: described.rank] = _strides(shape, self.axes.averaged)
         self._library.normcli_moments(described)
-        n = math.prod(slabs.shape_of(slab)) // math.prod(shape)
+        n = math.prod(shape_of(slab)) // math.prod(shape)
         high, low, squares, squares_low = (arrays[name] for name in _SUMS)
         return Partial(n=n, high=high, low=low, squares=squares, squares_low=squares_low)
 
@@ -131,7 +195,7 @@ class CompiledWork(Work):
         """The statistics of whole groups, from their sums."""
         at = stats_region(self.axes, group)
         kept = self.statistics
-        kept.mean[at], kept.mean_low[at] = slabs.mean_of(partial.high, partial.low, self.plan.layout.count)
+        kept.mean[at], kept.mean_low[at] = mean_of(partial.high, partial.low, self.plan.layout.count)
         kept.var[at] = partial.squares
         if kept.var_low is not None:
             kept.var_low[at] = partial.squares_low
@@ -160,7 +224,7 @@ class CompiledWork(Work):
             self.output[slab] = y
 
     def _buffer(self, name: str, slab: Region) -> NDArray[Any]:
-        shape = slabs.shape_of(slab)
+        shape = shape_of(slab)
         size = math.prod(shape)
         held: NDArray[Any] | None = getattr(self._own, name, None)
         if held is None or held.size < size:
@@ -171,7 +235,7 @@ class CompiledWork(Work):
     def _described(self, slab: Region, x: NDArray[Any] | None, y: NDArray[Any] | None, *, cut_averaged: bool) -> Slab:
         """A slab as loops.c is told of it, cut along the longest dimension that is averaged over, or is not."""
         described = Slab.from_buffer_copy(self._base)
-        shape = slabs.shape_of(slab)
+        shape = shape_of(slab)
         described.shape[: len(shape)] = shape
         for name, (start, strides) in self._starts.items():
             setattr(

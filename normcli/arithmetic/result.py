@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,7 @@ class State:
     num_batches_tracked: int = 0
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Result:
     """The outcome of one normalization.
 
@@ -44,19 +45,22 @@ class Result:
     """
 
     plan: Plan = field(repr=False)
-    mean: Any = None
-    mean_square: Any = None
-    centered: Any = None
-    var: Any = None
-    var_unbiased: Any = None
-    rstd: Any = None
-    normalized: Any = None
+    named: Mapping[str, Any] = field(default_factory=dict, repr=False)
     output: Any = None
     before: State = field(default_factory=State, repr=False)
     after: State = field(default_factory=State, repr=False)
     backend: str = "numpy"
     device: str = "cpu"
     warnings: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        parts = {**self.named, "output": self.output, "backend": self.backend, "device": self.device}
+        return f"Result({', '.join(f'{name}={value!r}' for name, value in parts.items())})"
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in (*QUANTITIES, "centered"):
+            raise AttributeError(f"a Result has no {name}")
+        return self.named.get(name)
 
     @property
     def running_mean(self) -> Any:

@@ -67,7 +67,7 @@ def normalize(
         out[...] = output
     return Result(
         plan=plan,
-        **values,
+        named=values,
         output=output if out is None else out,
         before=state,
         after=after,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -47,12 +47,13 @@ class Outcome:
     written: bool = False  # whether the output is in its file already
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Files:
     """The files that are open: outputs on their way to their places, and what is read while it is shown."""
 
     written: ExitStack
     held: ExitStack
+    slow: bool = False  # whether it has been said that a tensor takes long
 
 
 def calculate(kind: Kind, inputs: list[str], options: dict[str, Any], show: Show) -> int:
@@ -281,13 +282,13 @@ def _outcomes(kind: Kind, inputs: list[str], options: dict[str, Any], show: Show
     if filled := _filled(kind, given, show):
         given = filled.options
     state: State | None = None
-    index, slow = 0, False
+    index = 0
     for text in inputs:
         streamed = _streamed(kind, text, given, show, state, index, files)
         batches = [] if streamed else _batches(kind, text, given, show)
         _refuse_overwriting(show, index + len(batches))
-        if not slow and (slow := any(_is_slow(x, show) for x in batches)):
-            hint(_SLOW)
+        for x in batches:
+            _hint_if_slow(x, show, files)
         for outcome in [streamed] if streamed else (_outcome(kind, x, given, show, state) for x in batches):
             if state is None:
                 outcome = replace(outcome, result=said(outcome.result, *assumed(outcome.result.plan, given)))
@@ -323,14 +324,16 @@ _SLOW = (
 )
 
 
-def _is_slow(x: NDArray[Any], show: Show) -> bool:
-    """Whether a tensor takes long only because nothing was compiled."""
+def _hint_if_slow(x: NDArray[Any] | Stored, show: Show, files: Files) -> None:
+    """Say once that a tensor takes long only because nothing was compiled."""
     elsewhere = show.backend == "torch" or show.device is not None or show.steps
-    if x.dtype != np.float64 or x.size <= SMALL or elsewhere:
-        return False
+    if files.slow or x.dtype.newbyteorder("=") != np.float64 or x.size <= SMALL or elsewhere:
+        return
     from normcli.arithmetic import loops
 
-    return loops.compiled() is None
+    if loops.compiled() is None:
+        files.slow = True
+        hint(_SLOW)
 
 
 def _streamed(
@@ -350,7 +353,7 @@ def _streamed(
     x = opened(text)
     if x is None:
         return None
-    with ExitStack() as own, suppress(_MustBeInMemory):
+    with ExitStack() as own:
         own.callback(x.close)
         if x.size <= SMALL:
             return None
@@ -364,17 +367,11 @@ def _streamed(
         elif path or show.only not in ("statistics", "running"):
             with room_for(x.name, x.size * x.dtype.itemsize):
                 out = np.empty(x.shape, native, order="F" if x.fortran_order else "C")
+        _hint_if_slow(x, show, files)
         with _progress(x):
             result = run_stored(x, settled, state, out=out, threads=show.threads)
-        if result is None:
-            raise _MustBeInMemory
         files.written.push(own.pop_all())
         return Outcome(result=result, written=to_file)
-    return None
-
-
-class _MustBeInMemory(Exception):  # noqa: N818  # nothing is wrong: what has been written is dropped
-    """The numbers of a file cannot be worked on slab by slab."""
 
 
 @contextmanager

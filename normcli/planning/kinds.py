@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from normcli.formula.family import CENTERED, RMS
+from normcli.formula.language import Lines, lines
+
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
@@ -13,7 +16,13 @@ class Kind:
     name: str
     title: str
     options: tuple[str, ...]
+    text: str = CENTERED  # its lines
     centers: bool = True  # whether a mean is subtracted; RMSNorm divides by the root mean square alone
+
+    @property
+    def program(self) -> Lines:
+        """Its lines, whatever the options."""
+        return lines(self.text)
 
     @property
     def has_running_stats(self) -> bool:
@@ -40,6 +49,6 @@ KINDS: Mapping[str, Kind] = {
         Kind(name="instance", title="InstanceNorm", options=_RUNNING),
         Kind(name="layer", title="LayerNorm", options=(*_CENTERED, "normalized_shape")),
         Kind(name="group", title="GroupNorm", options=(*_CENTERED, "groups", "channel_axis")),
-        Kind(name="rms", title="RMSNorm", options=(*_SHARED, "normalized_shape"), centers=False),
+        Kind(name="rms", title="RMSNorm", options=(*_SHARED, "normalized_shape"), text=RMS, centers=False),
     )
 }

@@ -11,10 +11,14 @@ import math
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache, cached_property
 from typing import Any
 
 from normcli.dtypes import DTYPES, FLOAT_DTYPES
 from normcli.errors import InputError
+from normcli.formula.family import DDOF_1, EVAL, NO_AFFINE, running
+from normcli.formula.language import Lines, lines
+from normcli.formula.rewrite import replaced
 from normcli.planning.conventions import CONVENTIONS, Convention
 from normcli.planning.kinds import KINDS, Kind
 from normcli.planning.layout import Layout, Shape, layout_of
@@ -57,6 +61,27 @@ class Plan:
         """The shape of weight and bias: (C), or normalized_shape."""
         return self.normalized_shape or (math.prod(self.layout.channels_view),)
 
+    @cached_property
+    def lines(self) -> Lines:
+        """The lines that are computed, as the options have them."""
+        changes: dict[str, str] = {}
+        if self.source == "running":
+            changes |= EVAL
+        elif self.ddof:
+            changes |= DDOF_1
+        if not self.affine:
+            changes |= NO_AFFINE
+        return _lines(self.kind.text, tuple(changes.items()), self.source == "running" or self.layout.count == 1)
+
+    @cached_property
+    def running_lines(self) -> Lines:
+        """The lines of the running statistics' update; none where there is no update."""
+        if not self.updates_running:
+            return ()
+        unbiased = "var_unbiased" if self.ddof else "var * n / (n - 1)"
+        several = math.prod(self.layout.stats_shape) > math.prod(self.weight_shape)
+        return running(unbiased if self.running_ddof else "var", over_samples=several)
+
     def new_weight(self, batches: int) -> float:
         """The weight of the new batch in the running update, after ``batches`` earlier ones."""
         return 1 / (batches + 1) if self.momentum is None else self.momentum
@@ -79,6 +104,12 @@ class Plan:
             "normalized_shape": list(self.normalized_shape or ()),
         }
         return {name: value for name, value in resolved.items() if name in self.kind.options}
+
+
+@cache
+def _lines(text: str, changes: tuple[tuple[str, str], ...], without_unbiased: bool) -> Lines:
+    found = replaced(lines(text), dict(changes))
+    return tuple(line for line in found if line.name != "var_unbiased" or not without_unbiased)
 
 
 def plan(kind: str, shape: Shape, dtype: str, given: Mapping[str, Any]) -> Plan:

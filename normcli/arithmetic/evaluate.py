@@ -1,0 +1,160 @@
+"""The lines over any type of number: values of names in a group of statistics, and in each of its blocks.
+
+A number type is an object with a few functions (``Numbers``); + - * / are Python's operators on its values. A group
+of statistics that is long comes in blocks: what belongs to an element is worked out anew in each
+reading of them and never held whole, and all sums that one reading can serve are taken in it.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import reduce
+from typing import Any, Protocol
+
+from normcli.formula.extents import elementwise, readings
+from normcli.formula.language import REDUCTIONS, Call, Lines, Name, Node, Number
+
+Given = Mapping[str, Any]
+_OPERATORS: Mapping[str, Callable[..., Any]] = {
+    "+": operator.add,
+    "*": operator.mul,
+    "/": operator.truediv,
+    "abs": abs,
+}
+
+
+class Numbers(Protocol):
+    """A number type: what it takes besides + - * / on its values."""
+
+    def number(self, value: float) -> Any:
+        """A constant, or a number of the plan."""
+        ...
+
+    def sum(self, value: Any, axes: tuple[int, ...]) -> Any:
+        """The sum over axes, which stay with length 1."""
+        ...
+
+    def sqrt(self, value: Any) -> Any:
+        """The square root."""
+        ...
+
+
+def worked_out(node: Node, numbers: Numbers, value_of: Callable[[Name | Call], Any]) -> Any:
+    """An expression's value; ``value_of`` knows the names and the reductions.
+
+    >>> from normcli.arithmetic.numbers import PAIRS
+    >>> from normcli.formula.language import parsed
+    >>> worked_out(parsed("1 / (3 + x)^2"), PAIRS, lambda name: PAIRS.number(5)).hi.tolist()
+    0.015625
+    """
+    if isinstance(node, Number):
+        return numbers.number(node.value)
+    if not isinstance(node, Call) or node.function in REDUCTIONS:
+        return value_of(node)
+    if node.function == "^":
+        return _power(worked_out(node.parts[0], numbers, value_of), node.parts[1])
+    values = [worked_out(part, numbers, value_of) for part in node.parts]
+    if node.function == "-":
+        return values[0] - values[1] if len(values) > 1 else -values[0]
+    if node.function == "sqrt":
+        return numbers.sqrt(values[0])
+    return _OPERATORS[node.function](*values)
+
+
+def _power(base: Any, exponent: Node) -> Any:
+    assert isinstance(exponent, Number) and exponent.value == int(exponent.value) > 0
+    return reduce(operator.mul, [base] * int(exponent.value))
+
+
+class Group:
+    """The values of names in some groups of statistics, each worked out when it is asked for.
+
+    ``given`` holds what the groups have as a whole, ``blocks`` gives for each block of their elements
+    what is given there (x, and what broadcasts to it); ``axes`` are the dimensions that each kind of
+    reduction takes. ``at_once`` is how a function is called for all blocks, ``map`` or its like.
+    """
+
+    def __init__(
+        self,
+        lines: Lines,
+        numbers: Numbers,
+        given: Given,
+        blocks: Sequence[Callable[[], Given]],
+        axes: Mapping[str | None, tuple[int, ...]],
+        at_once: Callable[..., Iterable[Any]] = map,
+    ) -> None:
+        self.lines, self.numbers, self._axes, self._at_once = lines, numbers, axes, at_once
+        self._values = {line.name: line.value for line in lines}
+        self._known: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        self._elementwise = elementwise(lines)
+        self._reduced: dict[Call, Any] = {}
+        self._blocks = blocks
+        self._kept = Block(self, blocks[0]()) if len(blocks) == 1 else None
+
+    def __getitem__(self, name: str) -> Any:
+        """The value of a name; KeyError for what is neither given nor a line."""
+        if name not in self._known:
+            self._known[name] = self.value(self._values[name])
+        return self._known[name]
+
+    def value(self, node: Node) -> Any:
+        """The value of an expression that belongs to the groups as a whole."""
+        return worked_out(node, self.numbers, self.named)
+
+    def named(self, node: Name | Call) -> Any:
+        """The value of a name or of a reduction."""
+        return self[node.name] if isinstance(node, Name) else self.reduced(node)
+
+    def reduced(self, node: Call) -> Any:
+        """The value of a reduction, from a reading of the elements that serves others too."""
+        if node not in self._reduced:
+            together = next((nodes for nodes in readings(self.lines) if node in nodes), (node,))
+            found = self._at_once(lambda block: [block.partial(one) for one in together], self.blocks())
+            for one, *partials in zip(together, *found, strict=True):
+                total = reduce(operator.add, partials)
+                self._reduced[one] = total / self[one.axes or "n"] if one.function == "mean" else total
+        return self._reduced[node]
+
+    def axes(self, node: Call) -> tuple[int, ...]:
+        """The dimensions that a reduction takes."""
+        return self._axes[node.axes]
+
+    def blocks(self) -> Iterator[Block]:
+        """The blocks, one after the other; a single one stays."""
+        return (Block(self, given()) for given in self._blocks) if self._kept is None else iter([self._kept])
+
+    def is_elementwise(self, name: str) -> bool:
+        """Whether a name has a value for each element."""
+        return name in self._elementwise and name in self._values
+
+    def line(self, name: str) -> Node:
+        """The expression of a name."""
+        return self._values[name]
+
+
+class Block:
+    """The values of names in one block of elements."""
+
+    def __init__(self, group: Group, given: Given) -> None:
+        self._group = group
+        self._known: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+
+    def __getitem__(self, name: str) -> Any:
+        """The value of a name for each element of the block."""
+        if name in self._known:
+            return self._known[name]
+        if not self._group.is_elementwise(name):
+            return self._group[name]
+        self._known[name] = self._value(self._group.line(name))
+        return self._known[name]
+
+    def _value(self, node: Node) -> Any:
+        return worked_out(node, self._group.numbers, self._named)
+
+    def _named(self, node: Name | Call) -> Any:
+        return self[node.name] if isinstance(node, Name) else self._group.reduced(node)
+
+    def partial(self, node: Call) -> Any:
+        """What a block adds to a reduction."""
+        return self._group.numbers.sum(self._value(node.parts[0]), self._group.axes(node))

@@ -1,0 +1,102 @@
+"""Large tensors through the compiled loops, in the order in which the elements lie in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from normcli.arithmetic import loops, slabs
+from normcli.arithmetic.evaluate import Group
+from normcli.arithmetic.numbers import PAIRS, SINGLES
+from normcli.arithmetic.order import Elements, axes_of, in_order, placed
+from normcli.arithmetic.outcome import constants, outcome
+from normcli.arithmetic.pair import Pair
+from normcli.arithmetic.result import Result, State
+from normcli.arithmetic.warned import blocks, surely_finite
+from normcli.files.stored import Stored
+from normcli.planning.plan import Plan
+
+_LEAST_VAR = 2.0**-900  # below, squares of float64 numbers come close to the end of its range
+_MOST = 2.0**480  # up to here, no sum of their squares comes close to the other end
+
+
+def normalize(x: Elements, plan: Plan, state: State, *, out: Elements | None, threads: int | None) -> Result | None:
+    """The Result; None where the loops are not there or not for these lines, or numbers left float64's range."""
+    if loops.compiled() is None or loops.centers(plan.lines) is None:
+        return None
+    if isinstance(x, Stored):
+        return _normalized(x, plan, state, out, threads)
+    assert out is None or isinstance(out, np.ndarray)
+    read = (x, state.weight, state.bias, state.running_mean, state.running_var)
+    apart = out is not None and not any(np.may_share_memory(out, values) for values in read if values is not None)
+    output = out if out is not None and apart else np.empty_like(x)
+    if not loops.takes(plan.layout, x, output):
+        x, output = np.require(x, requirements=("C", "A")), np.empty(x.shape, x.dtype)
+    result = _normalized(x, plan, state, output, threads)
+    if result is None or out is None or output is out:
+        return result
+    out[...] = output
+    return replace(result, output=out)
+
+
+def _normalized(x: Elements, plan: Plan, state: State, output: Elements | None, threads: int | None) -> Result | None:
+    library, layout = loops.compiled(), plan.layout
+    assert library is not None
+    axes = axes_of(layout, x.strides)
+    values = in_order(x, layout, axes)
+    results = None if output is None else in_order(output, layout, axes)
+    given: dict[str, NDArray[np.float64]] = {}
+    numbers: dict[str, Any] = {name: PAIRS.number(value) for name, value in constants(plan, state).items()}
+    if plan.source == "running":
+        running = {
+            name: Pair(np.broadcast_to(placed(getattr(state, name), axes), axes.stats))
+            for name in ("running_mean", "running_var")
+        }
+        group = Group(plan.lines, PAIRS, numbers | running, [dict], {})
+        for name in ("mean", "var", "rstd"):
+            with np.errstate(all="ignore"):
+                given[name], given[f"{name}_low"] = group[name].hi, np.broadcast_to(group[name].lo, axes.stats)
+    work = loops.Work(library, plan, state, axes, values, results, given)
+    slabs.work_through(work, threads)
+    found = work.statistics.reshaped(axes.stats)
+    spread = "var" if loops.centers(plan.lines) else "mean_square"
+    parts: dict[str, tuple[Any, Any]] = {"mean": (found.mean, found.mean_low)} if spread == "var" else {}
+    parts |= {spread: (found.var, found.var_low), "rstd": (found.rstd, found.rstd_low)}
+    statistics: dict[str, Any] = {
+        name: _joined(*(axes.planned(part).reshape(layout.stats_view) for part in pair if part is not None), plan=plan)
+        for name, pair in parts.items()
+    }
+    if plan.dtype == "float64" and _out_of_range(values, results, statistics, state, plan):
+        return None
+    if any(line.name == "var_unbiased" for line in plan.lines):
+        # The loops give the variance that is divided by n, from which the kind's own lines have the other.
+        group = Group(plan.kind.program, SINGLES, numbers | statistics, [dict], {})
+        statistics["var_unbiased"] = group["var_unbiased"]
+    undefined = int(np.count_nonzero(np.isinf(found.rstd)))
+    return outcome(x, output, plan, state, statistics, {}, undefined)
+
+
+def _joined(high: NDArray[np.float64], low: NDArray[np.float64] | None = None, *, plan: Plan) -> Any:
+    """A statistic as a pair, or, of tensors of fewer bits than float64, in float64."""
+    return high if plan.dtype != "float64" else Pair(high, 0.0 if low is None else low)
+
+
+def _out_of_range(
+    x: Elements, output: Elements | None, statistics: Mapping[str, Pair], state: State, plan: Plan
+) -> bool:
+    """Whether finite float64 numbers have left float64's range on the way, or come close to its lower end."""
+    var, rstd = statistics["var" if "var" in statistics else "mean_square"], statistics["rstd"]
+    if plan.source == "batch" and ((var.hi < _LEAST_VAR) & ((var.hi != 0) | (plan.eps == 0))).any():
+        return True
+    if not all(np.isfinite(part.hi).all() for part in statistics.values()):
+        return any(np.abs(block[np.isfinite(block)]).max(initial=0) > _MOST for block in blocks(x))
+    if output is None or surely_finite(state, plan, rstd.hi):
+        return False
+    return any(
+        (np.isfinite(block) & ~np.isfinite(result)).any()
+        for block, result in zip(blocks(x), blocks(output), strict=True)
+    )

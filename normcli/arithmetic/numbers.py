@@ -1,0 +1,86 @@
+"""The number types that the lines are worked out in: how a number and an array become one, and sums and roots.
+
+``PAIRS`` are the reference's own; ``WIDES`` take their place where a number is so far out that pairs would leave
+float64's range; ``SINGLES`` are float64 with pairs for the statistics, which is enough for tensors of 24
+bits or fewer.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from normcli.arithmetic.pair import Pair
+from normcli.arithmetic.wide import Wide
+
+_FAR = 2.0**300  # beyond it, and below its reciprocal, products leave float64's range
+
+
+class Pairs:
+    """About 106 bits."""
+
+    def number(self, value: float) -> Any:
+        """One number."""
+        return Pair(np.float64(value))
+
+    def array(self, values: NDArray[Any]) -> Any:
+        """An array of any floating dtype."""
+        return Pair(values.astype(np.float64))
+
+    def statistic(self, values: NDArray[Any]) -> Any:
+        """An array with one number for each group of statistics."""
+        return self.array(values)
+
+    def sum(self, value: Any, axes: tuple[int, ...]) -> Any:
+        """The sum over axes, which stay with length 1."""
+        return value.sum(axes)
+
+    def sqrt(self, value: Any) -> Any:
+        """The square root."""
+        return value.sqrt()
+
+
+class Wides(Pairs):
+    """About 106 bits, and any exponent."""
+
+    def number(self, value: float) -> Any:
+        """One number."""
+        return Wide(Pair(np.float64(value)))
+
+    def array(self, values: NDArray[Any]) -> Any:
+        """An array of any floating dtype."""
+        return Wide(Pair(values.astype(np.float64)))
+
+
+class Singles(Pairs):
+    """float64 for the elements, pairs for what is one number for each group."""
+
+    def array(self, values: NDArray[Any]) -> Any:
+        """An array of any floating dtype."""
+        return values.astype(np.float64)
+
+    def statistic(self, values: NDArray[Any]) -> Any:
+        """An array with one number for each group of statistics."""
+        return Pair(values)
+
+    def sum(self, value: Any, axes: tuple[int, ...]) -> Any:
+        """The sum over axes, which stay with length 1: of 24 bits nothing that matters is lost."""
+        is_array = isinstance(value, np.ndarray)
+        return Pair(np.add.reduce(value, axis=axes, keepdims=True)) if is_array else value.sum(axes)
+
+
+PAIRS, WIDES, SINGLES = Pairs(), Wides(), Singles()
+
+
+def is_far(values: NDArray[Any]) -> bool:
+    """Whether a number is so far out that products of such numbers leave float64's range.
+
+    >>> is_far(np.array([1.0, 0.0])), is_far(np.array([1e-200, 1.0])), is_far(np.array([np.inf]))
+    (False, True, False)
+    """
+    if values.dtype != np.float64:
+        return False  # the others end long before
+    size = np.abs(values)
+    return bool(((size > _FAR) & (size < np.inf)).any() or ((size < 1 / _FAR) & (size > 0)).any())

@@ -1,0 +1,64 @@
+"""From the statistics of all groups to the Result: the running update, shapes, and what is to be said."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from normcli.arithmetic.evaluate import Group
+from normcli.arithmetic.numbers import SINGLES
+from normcli.arithmetic.order import Elements
+from normcli.arithmetic.pair import Floats, Pair
+from normcli.arithmetic.result import Result, State
+from normcli.arithmetic.warned import warnings
+from normcli.planning.plan import Plan
+
+
+def constants(plan: Plan, state: State) -> dict[str, float]:
+    """The numbers of the lines that the plan knows."""
+    layout = plan.layout
+    samples = math.prod(layout.stats_view) // math.prod(plan.weight_shape)
+    m = plan.new_weight(state.num_batches_tracked) if plan.updates_running else 0.0
+    return {"eps": plan.eps, "n": layout.count, "N": samples, "m": m}
+
+
+def outcome(
+    x: Elements,
+    output: Elements | None,
+    plan: Plan,
+    state: State,
+    statistics: Mapping[str, Any],
+    elements: Mapping[str, Any],
+    undefined: int,
+) -> Result:
+    """The Result of a calculation whose ``statistics`` have the shape ``plan.layout.stats_view``."""
+    with np.errstate(all="ignore"):
+        named = {name: as_floats(value).reshape(plan.layout.stats_shape) for name, value in statistics.items()}
+        after = _updated(plan, state, statistics) if plan.updates_running else state
+        said = tuple(warnings(x, output, state, plan, named.get("rstd"), undefined))
+    found = named | dict(elements)
+    ordered = {line.name: found[line.name] for line in plan.lines if line.name in found}
+    return Result(plan=plan, named=ordered, output=output, before=state, after=after, warnings=said)
+
+
+def _updated(plan: Plan, state: State, statistics: Mapping[str, Any]) -> State:
+    """The state after this batch."""
+    layout, lines = plan.layout, plan.running_lines
+    given: dict[str, Any] = {name: SINGLES.number(value) for name, value in constants(plan, state).items()}
+    for name in ("running_mean", "running_var"):
+        given[name] = Pair(np.asarray(getattr(state, name), np.float64).reshape(layout.channels_view))
+    samples = tuple(axis for axis in range(len(layout.view)) if axis not in layout.channels)
+    group = Group(lines, SINGLES, given | dict(statistics), [dict], {"samples": samples})
+    shown = [line for line in lines if line.role == "shown"]
+    after = {line.name: as_floats(group.value(line.value)).reshape(plan.weight_shape) for line in shown}
+    return replace(state, **after, num_batches_tracked=state.num_batches_tracked + 1)
+
+
+def as_floats(value: Any) -> Floats:
+    """A number type's value in float64."""
+    found: Floats = value if isinstance(value, np.ndarray) else value.hi
+    return found

@@ -1,0 +1,62 @@
+"""What is to be said of a calculation's numbers, in words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from normcli.arithmetic.order import Elements, Floats, regions_of
+from normcli.arithmetic.result import State
+from normcli.planning.plan import Plan
+from normcli.words import count
+
+
+def warnings(
+    x: Elements, output: Elements | None, state: State, plan: Plan, rstd: Floats | None, undefined: int
+) -> Iterator[str]:
+    """The sentences; ``undefined`` groups of statistics were divided by 0."""
+    zero = 0
+    if plan.source == "running":
+        assert state.running_var is not None
+        spread = np.asarray(state.running_var, np.float64) + plan.eps
+        if negative := int(np.count_nonzero(spread < 0)):
+            yield f"running_var is negative in {count(negative, 'channel')}: the output there is NaN"
+        zero = int(np.count_nonzero(spread == 0))
+        if zero:
+            yield f"running_var + eps is 0 in {count(zero, 'channel')}: the output there is infinite, or 0 at the mean"
+    elif plan.layout.count == 1 and plan.kind.centers:
+        yield "each group of statistics has 1 value, so every normalized value is 0"
+    if plan.source == "batch" and undefined:
+        what = "variance" if plan.kind.centers else "mean square"
+        yield f"{count(undefined, 'group')} of statistics with {what} 0 and eps 0: normalized is 0 by definition"
+    if surely_finite(state, plan, rstd) or (output is not None and all(np.isfinite(y).all() for y in blocks(output))):
+        return
+    nan, infinite = (sum(int(np.count_nonzero(test(block))) for block in blocks(x)) for test in (np.isnan, np.isinf))
+    if nan or infinite:
+        yield f"the input holds {nan} NaN and {count(infinite, 'infinity', 'infinities')}"
+        return
+    overflow = 0 if output is None or zero else sum(int(np.count_nonzero(np.isinf(y))) for y in blocks(output))
+    if overflow:
+        yield f"{count(overflow, 'output value')} beyond the range of {plan.dtype} became infinite"
+
+
+def surely_finite(state: State, plan: Plan, rstd: Floats | None) -> bool:
+    """Whether no output can be infinite or NaN: |normalized| is at most the root of n where there is an rstd."""
+    if rstd is None or plan.source == "running" or not np.isfinite(rstd).all():
+        return False
+    weight, bias = (0.0 if values is None else float(np.abs(values).max()) for values in (state.weight, state.bias))
+    bound = math.sqrt(plan.layout.count) * (weight if state.weight is not None else 1.0) + bias
+    return bound < 6e4  # float16, which ends at 65504, has the shortest range
+
+
+def blocks(elements: Elements) -> Iterator[NDArray[Any]]:
+    """The elements in pieces that fit in memory, in the order of their dimensions."""
+    if isinstance(elements, np.ndarray):
+        yield elements
+        return
+    for region in regions_of(elements.shape, 2**20):
+        yield elements[region]

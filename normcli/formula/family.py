@@ -1,0 +1,53 @@
+"""The lines of the family, and what options change in them.
+
+The formula is that of Ioffe and Szegedy (2015, arXiv:1502.03167, algorithm 1) over different axes; RMSNorm
+(Zhang and Sennrich 2019, arXiv:1910.07467) leaves the mean out. ``n`` elements share a statistic, ``N`` samples
+share a channel's running statistics, ``m`` is the weight of the new batch.
+"""
+
+from __future__ import annotations
+
+from normcli.formula.language import Lines, lines
+
+CENTERED = """
+    mean = sum(x) / n
+    centered = x - mean
+    var = sum(centered^2) / n
+    beside var_unbiased = var * n / (n - 1)
+    rstd = 1 / sqrt(var + eps)
+    normalized = centered * rstd
+    output = normalized * weight + bias
+"""
+RMS = """
+    mean_square = sum(x^2) / n
+    rstd = 1 / sqrt(mean_square + eps)
+    normalized = x * rstd
+    output = normalized * weight
+"""
+RUNNING = """
+    running_mean = (1 - m) * running_mean + m * batch_mean
+    running_var = (1 - m) * running_var + m * batch_var
+"""
+
+# What options make of the lines: a value alone replaces that of the line, a whole line the line.
+DDOF_1 = {
+    "var": "beside var = var_unbiased * (n - 1) / n",
+    "var_unbiased": "var_unbiased = sum(centered^2) / (n - 1)",
+    "rstd": "1 / sqrt(var_unbiased + eps)",
+}
+EVAL = {"mean": "running_mean", "var": "running_var"}
+NO_AFFINE = {"output": "normalized"}
+
+
+def running(var: str, *, over_samples: bool) -> Lines:
+    """The lines of the running update, which takes ``var`` of the batch.
+
+    Over several samples the statistics are averaged first, as torch's InstanceNorm does
+    (aten/src/ATen/native/Normalization.cpp, instance_norm).
+
+    >>> [line.name for line in running("var", over_samples=False)]
+    ['batch_mean', 'batch_var', 'running_mean', 'running_var']
+    """
+    taken = {"batch_mean": "mean", "batch_var": var}
+    where = [f"where {n} = sum({v}, samples) / N" if over_samples else f"where {n} = {v}" for n, v in taken.items()]
+    return lines("\n".join(where) + RUNNING)
