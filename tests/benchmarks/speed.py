@@ -17,8 +17,8 @@ import torch
 from torch.nn import functional
 
 import normcli
-from normcli.arithmetic import reference as reference
-from normcli.arithmetic.slabs import cores
+from normcli.arithmetic import reference
+from normcli.arithmetic.threads import cores
 from normcli.calculate import initial_state
 from normcli.floats import as_float_array, ulp
 from normcli.planning.plan import plan
@@ -111,9 +111,8 @@ def error(x: np.ndarray[Any, Any], output: np.ndarray[Any, Any], kind: str, give
         kept = max(1, 2**20 * len(x) // x.size)
         x, output = x[-kept:], output[-kept:]
     settled = plan(kind, x.shape, str(x.dtype), given)
-    exact = reference._small(
-        x.astype(np.float64), replace(settled, dtype="float64"), initial_state(settled, given), out=None, steps=False
-    ).output
+    wide = replace(settled, dtype="float64")
+    exact = reference.by_lines(x.astype(np.float64), wide, initial_state(settled, given)).output
     return float((np.abs(output.astype(np.float64) - exact) / ulp(exact, str(x.dtype))).max())
 
 
