@@ -20,7 +20,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 import normcli as package
-from normcli.showing import latex
+from normcli.formula import tex
+from normcli.formula.language import Call, Number
+from normcli.formula.spelled import TERMS, Text
 from normcli.showing.formats import Report, comma_separated, markdown, python
 from normcli.showing.report import Rows, sections
 
@@ -349,23 +351,6 @@ def test_latex_is_balanced(normcli: Run, case: str) -> None:
     assert text.isascii()
 
 
-@pytest.mark.parametrize(
-    ("text", "tex"),
-    [
-        ("1 - (-2)", "1 - (-2)"),
-        ("2e-07^2", r"(2 \times 10^{-7})^{2}"),
-        ("(1 - m) * old + m * sum(var)/N, m = 1 / 3",
-         r"(1 - m) \cdot \mathrm{old} + \frac{m \, \sum \sigma^2}{N},\; m = \frac{1}{3}"),
-        ("(1 + 2 + ... + 9) / 9", r"\frac{1 + 2 + \cdots + 9}{9}"),
-        ("nan - inf", r"\mathrm{NaN} - \infty"),
-        ("-1 * 0.5", r"-1 \cdot 0.5"),
-        ("nan * nan", r"\mathrm{NaN} \cdot \mathrm{NaN}"),
-    ],
-)  # fmt: skip
-def test_expressions_as_formulas(text: str, tex: str) -> None:
-    assert latex.formula(text) == tex
-
-
 def test_a_long_sum_is_written_once(normcli: Run) -> None:
     """A sum that needs the long form and still fits one line stood there twice."""
     done = normcli("layer", "[[5.1,3.5,1.4,0.2]]", "--element", "0,2", "--format", "latex")
@@ -376,14 +361,9 @@ def test_a_long_sum_is_written_once(normcli: Run) -> None:
 @pytest.mark.parametrize("count", range(3, 40))
 def test_no_term_of_a_sum_is_lost_or_doubled(count: int) -> None:
     terms = [f"{i}.25" for i in range(count)]
-    written = " ".join(latex.lines(f"({' + '.join(terms)}) / {count}"))
+    total = Call(TERMS, tuple(map(Text, terms)))
+    written = " ".join(tex.lines(Call("/", (total, Number(count)))))
     assert [word for word in written.replace("{", " ").replace("}", " ").split() if ".25" in word] == terms
-
-
-@pytest.mark.parametrize("text", ["(1 + 2", "1 +", "2 ^ ^ 3", "a ? b", ")"])
-def test_what_is_no_expression_is_refused(text: str) -> None:
-    with pytest.raises(ValueError):
-        latex.parsed(text)
 
 
 def test_large_tables_are_written_row_by_row() -> None:

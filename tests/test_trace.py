@@ -15,7 +15,9 @@ from conftest import Run
 
 import normcli
 from normcli.floats import rounded
-from normcli.showing import latex
+from normcli.formula import tex
+from normcli.formula.language import Call, Number
+from normcli.formula.spelled import ABOUT, PARENTHESES, Text
 from normcli.showing.report import sections
 from normcli.teaching.trace import trace
 
@@ -132,7 +134,7 @@ def test_every_line_is_true_to_its_last_digit(seed: int, precision: int) -> None
         found = trace(result, x, element, precision, full=True)
         printed = [row[-1] for row in sections(result, found, precision, full=True)[0].rows]
         assert [*untrue(found, precision, printed)] == []
-        assert all(latex.lines(step.substituted) for step in found.steps)
+        assert all(tex.lines(step.filled) for step in found.steps)
 
 
 def lines(done: Any) -> dict[str, tuple[str, Any]]:
@@ -173,9 +175,13 @@ def test_what_another_library_rounded_is_marked_where_it_shows() -> None:
 
 
 def test_marks_and_dtypes_in_latex() -> None:
-    assert latex.formula("(~-0.5)^2 + ~2.5^2") == r"({\sim}-0.5)^{2} + {\sim}2.5^{2}"
-    assert latex.formula("float16(~0.5 * 3)") == r"\mathrm{float16}({\sim}0.5 \cdot 3)"
-    assert latex.formula("~(1 / 3)") == r"{\sim}(\frac{1}{3})"
+    half, more = Text("~-0.5"), Text("~2.5")
+    squares = Call("+", (Call("^", (half, Number(2))), Call("^", (more, Number(2)))))
+    assert tex.formula(squares) == r"({\sim}-0.5)^{2} + {\sim}2.5^{2}"
+    product = Call("float16", (Call("*", (Text("~0.5"), Text("3"))),))
+    assert tex.formula(product) == r"\mathrm{float16}({\sim}0.5 \cdot 3)"
+    third = Call("/", (Text("1"), Text("3")))
+    assert tex.formula(Call(ABOUT, (Call(PARENTHESES, (third,)),))) == r"{\sim}(\frac{1}{3})"
 
 
 def test_a_value_that_is_not_finite_stands_as_it_is() -> None:

@@ -21,6 +21,7 @@ _OPERATORS: Mapping[str, Callable[..., Any]] = {
     "*": operator.mul,
     "/": operator.truediv,
     "abs": abs,
+    "terms": lambda *terms: reduce(operator.add, terms),
 }
 
 

@@ -1,44 +1,127 @@
-"""Lines as text, as a person would write them."""
+"""Lines as text, as a person would write them, and with numbers in the place of names.
+
+A tree with numbers filled in holds, besides what formulas have, texts of numbers, sums written out
+(``terms``), lists, and ``about`` for what is rounded. Where parentheses go is settled here for every
+way of writing: a negative number has them unless it comes first in its parentheses, in sums always.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from normcli.formula.language import Call, Node, Number
+from normcli.formula.language import REDUCTIONS, Call, Name, Node, Number
 
-_BINDS = {"+": 1, "-": 1, "*": 2, "/": 2, "^": 3}
+TERMS, LIST, ABOUT, PARENTHESES = "terms", "list", "about", "()"
+CLOSE = "close"  # the axes of an operator that is written without blanks around it
+GAP = Name("...")
+_BINDS: Mapping[str, int] = {LIST: -1, "=": 0, "+": 1, "-": 1, "*": 2, "/": 2, "^": 3}
 _TIGHTEST = 4
 
 
-def spelled(node: Node, shown: Callable[[Node], Node] = lambda node: node) -> str:
+class Text(str):
+    """A number as it is written, in the place of a name."""
+
+    __slots__ = ()
+
+
+def inlined(node: Node, name: str, value: Node) -> Node:
+    """An expression with another one in the place of a name, written without blanks.
+
+    >>> from normcli.formula.language import parsed
+    >>> spelled(inlined(parsed("m * batch"), "batch", parsed("sum(mean) / N")))
+    'm * sum(mean)/N'
+    """
+    if node == Name(name):
+        return _close(value)
+    if not isinstance(node, Call):
+        return node
+    parts = [inlined(part, name, value) for part in node.parts]
+    if node.function == "*" and node.parts[1] == Name(name):
+        return _times(parts[0], parts[1])
+    return Call(node.function, tuple(parts), node.axes)
+
+
+def _close(node: Node) -> Node:
+    if not isinstance(node, Call):
+        return node
+    axes = node.axes if node.function in REDUCTIONS else CLOSE
+    return Call(node.function, tuple(map(_close, node.parts)), axes)
+
+
+def _times(left: Node, right: Node) -> Node:
+    """A product with what is itself a product or a quotient, as it reads without parentheses."""
+    if isinstance(right, Call) and right.function in ("*", "/"):
+        return Call(right.function, (_times(left, right.parts[0]), right.parts[1]), right.axes)
+    return Call("*", (left, right))
+
+
+def spelled(node: Any) -> str:
     """An expression as text that reads back to it.
 
     >>> from normcli.formula.language import parsed
     >>> spelled(parsed("(1-m)*old + m*mean")), spelled(parsed("x-(a-b)")), spelled(parsed("-(x^2)"))
     ('(1 - m) * old + m * mean', 'x - (a - b)', '-x^2')
+    >>> spelled(Call("-", (Text("-6"), Text("-3")))), spelled(Call("^", (Text("-2"), Number(2))))
+    ('-6 - (-3)', '(-2)^2')
     """
-    return _spelled(node)[0]
+    return _written(parenthesized(node))
 
 
-def _spelled(node: Node) -> tuple[str, int]:
-    """The text, and how tightly its last operation binds."""
+def _written(node: Any) -> str:
+    if isinstance(node, Text):
+        return node
     if isinstance(node, Number):
-        return f"{node.value:g}" if float(node.value).is_integer() else repr(node.value), _TIGHTEST
+        return f"{node.value:g}" if float(node.value).is_integer() else repr(node.value)
+    if isinstance(node, Name):
+        return node.name
+    parts = [_written(part) for part in node.parts]
+    if node.function == PARENTHESES:
+        return f"({parts[0]})"
+    if node.function == ABOUT:
+        return f"~{parts[0]}"
+    if node.function == LIST:
+        return ", ".join(parts)
+    if node.function == TERMS:
+        return " + ".join(parts)
+    if node.function not in _BINDS:
+        return f"{node.function}({parts[0]})"
+    if len(parts) == 1:
+        return f"-{parts[0]}"
+    return (node.function if node.function == "^" or node.axes == CLOSE else f" {node.function} ").join(parts)
+
+
+def parenthesized(node: Any, *, first: bool = True) -> Any:
+    """The tree with its parentheses in it; ``first`` says whether it comes first between some."""
+    if isinstance(node, Text):
+        negative = node.removeprefix("~").startswith("-") and not first
+        return Call(PARENTHESES, (node,)) if negative else node  # type: ignore[arg-type]
     if not isinstance(node, Call):
-        return node.name, _TIGHTEST
-    binds = _BINDS.get(node.function)
-    if binds is None:
-        parts = [_spelled(part)[0] for part in node.parts] + ([node.axes] if node.axes else [])
-        return f"{node.function}({', '.join(parts)})", _TIGHTEST
+        return node
+    if node.function == TERMS:
+        inside = Call(TERMS, tuple(parenthesized(part, first=False) for part in node.parts))
+        return Call(PARENTHESES, (inside,))
+    if node.function not in _BINDS or node.function in (LIST, "="):
+        return Call(node.function, tuple(parenthesized(part) for part in node.parts), node.axes)
+    binds = _BINDS[node.function]
     if len(node.parts) == 1:
-        return f"-{_within(node.parts[0], 2)}", 1
-    left, right = node.parts
-    tighter = binds + (node.function in "-/^")
-    around = "" if node.function == "^" else " "
-    first = _within(left, binds + (node.function == "^"))
-    return f"{first}{around}{node.function}{around}{_within(right, tighter)}", binds
+        inner = _within(node.parts[0], 3, first=False)
+        return Call("-", (inner,)) if first else Call(PARENTHESES, (Call("-", (inner,)),))
+    power = node.function == "^"
+    left = _within(node.parts[0], binds + power, first=first and not power)
+    right = _within(node.parts[1], binds + 1, first=False)
+    return Call(node.function, (left, right), node.axes)
 
 
-def _within(node: Node, binds: int) -> str:
-    text, own = _spelled(node)
-    return text if own >= binds else f"({text})"
+def _within(node: Any, binds: int, *, first: bool) -> Any:
+    own = _BINDS.get(node.function, _TIGHTEST) if isinstance(node, Call) else _TIGHTEST
+    if own >= binds:
+        return parenthesized(node, first=first)
+    return Call(PARENTHESES, (parenthesized(node),))
+
+
+def mapped(node: Any, leaf: Callable[[Any], Any]) -> Any:
+    """The tree with each of its leaves changed."""
+    if not isinstance(node, Call):
+        return leaf(node)
+    return Call(node.function, tuple(mapped(part, leaf) for part in node.parts), node.axes)

@@ -17,6 +17,7 @@ class Kind:
     title: str
     options: tuple[str, ...]
     text: str = CENTERED  # its lines
+    group_words: tuple[str, ...] = ()  # what the indices of a group of statistics count; rows where there are none
     centers: bool = True  # whether a mean is subtracted; RMSNorm divides by the root mean square alone
 
     @property
@@ -45,10 +46,15 @@ _RUNNING = (
 KINDS: Mapping[str, Kind] = {
     kind.name: kind
     for kind in (
-        Kind(name="batch", title="BatchNorm", options=_RUNNING),
-        Kind(name="instance", title="InstanceNorm", options=_RUNNING),
+        Kind(name="batch", title="BatchNorm", options=_RUNNING, group_words=("channel",)),
+        Kind(name="instance", title="InstanceNorm", options=_RUNNING, group_words=("sample", "channel")),
         Kind(name="layer", title="LayerNorm", options=(*_CENTERED, "normalized_shape")),
-        Kind(name="group", title="GroupNorm", options=(*_CENTERED, "groups", "channel_axis")),
+        Kind(
+            name="group",
+            title="GroupNorm",
+            options=(*_CENTERED, "groups", "channel_axis"),
+            group_words=("sample", "group"),
+        ),
         Kind(name="rms", title="RMSNorm", options=(*_SHARED, "normalized_shape"), text=RMS, centers=False),
     )
 }

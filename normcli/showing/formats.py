@@ -19,7 +19,7 @@ import numpy as np
 from normcli.arithmetic.result import Result
 from normcli.digits import aligned
 from normcli.errors import InputError
-from normcli.showing import latex as tex
+from normcli.formula import tex
 from normcli.showing.panels import cut
 from normcli.showing.report import Section
 from normcli.teaching.trace import Step, Trace
@@ -139,8 +139,8 @@ def _sides(step: Step, precision: int, *, full: bool) -> Iterator[tuple[str, lis
     )
     shown = shown if full or len(shown) <= 8 else [*shown[:3], _GAP, *shown[-3:]]
     value = tex.values(shown) if len(shown) > 1 else [tex.number(shown[0])]
-    yield "=", [tex.formula(step.formula)]
-    if (substituted := tex.lines(step.substituted)) != value:
+    yield "=", [tex.formula(step.tree)]
+    if (substituted := tex.lines(step.filled)) != value:
         yield "=", substituted
     yield "=" if exact else r"\approx", value
 

@@ -60,7 +60,8 @@ def _parts(result: Result, trace: Trace | None) -> dict[str, Any]:
         "running": _running(result),
     }
     if trace is not None:
-        parts["trace"] = [vars(step) for step in trace.steps]
+        names = ("step", "formula", "substituted", "value")
+        parts["trace"] = [{name: getattr(step, name) for name in names} for step in trace.steps]
     return parts
 
 

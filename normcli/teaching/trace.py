@@ -1,14 +1,15 @@
 """The calculation of one group of statistics, step by step, as a person would write it down.
 
-Each line is true to the last digit printed: what its numbers give, worked out exactly, rounds to its
-value. A computed number stands with so many decimals as the value; where the line does not come out
-with these, with as many more digits as it takes, and ``~`` before it if there would be still more.
+Each line is the line that was computed, with its numbers filled in, and true to the last digit printed: what
+its numbers give, worked out exactly, rounds to its value. A computed number stands with so many decimals as
+the value; where the line does not come out with these, with as many more digits as it takes, and ``~``
+before it if there would be still more.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Context, Decimal, localcontext
 from functools import cached_property, partial
@@ -17,10 +18,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from normcli.arithmetic.evaluate import Group, worked_out
 from normcli.arithmetic.result import Result
-from normcli.digits import computed, decimal, factor, notation, short, significant, written
+from normcli.digits import computed, decimal, notation, short, significant, written
 from normcli.errors import InputError
 from normcli.floats import rounded
+from normcli.formula.extents import elementwise
+from normcli.formula.language import REDUCTIONS, Call, Line, Name, Node, Number, names_in, substituted
+from normcli.formula.spelled import ABOUT, GAP, LIST, PARENTHESES, TERMS, Text, inlined, mapped, spelled
 from normcli.planning.layout import number_of
 from normcli.planning.plan import Plan
 from normcli.words import count
@@ -35,16 +40,30 @@ _FLOAT_UNIT = Decimal("1e-15")  # of a float64 number: a few of its units in the
 _SAME = Decimal("1e-14")  # within which the exact statistic is that of a float64 one
 _LEAST = Decimal("1e-307")  # below, float64 has fewer digits, or none: the square of a small number is 0
 _EXACT = Context(prec=1500)  # holds any sum of float64 numbers and of their squares to the last digit
+_BEYOND = Context(prec=400)  # for a thousand of them, each divided by n or multiplied
 
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One line of a trace; ``step`` is a field name of Result, ``value`` a number or one for each element."""
+    """One line of a trace; ``step`` is a field name of Result, ``value`` a number or one for each element.
+
+    ``tree`` is the formula, ``filled`` the same with numbers in the place of names.
+    """
 
     step: str
-    formula: str
-    substituted: str
+    tree: Node
+    filled: Any
     value: float | list[float]
+
+    @property
+    def formula(self) -> str:
+        """The formula as text."""
+        return spelled(self.tree)
+
+    @property
+    def substituted(self) -> str:
+        """The formula as text with its numbers filled in."""
+        return spelled(self.filled)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,106 +84,116 @@ def trace(
 
     >>> from normcli.calculate import normalize
     >>> x = np.array([[1.0, 2, 4, 1], [6, 3, 2, 4], [2, 4, 6, 1]])
-    >>> trace(normalize(x, "batch", steps=True), x, (1, 0)).steps[0]
-    Step(step='mean', formula='sum(x) / n', substituted='(1 + 6 + 2) / 3', value=3.0)
+    >>> first = trace(normalize(x, "batch", steps=True), x, (1, 0)).steps[0]
+    >>> first.step, first.formula, first.substituted, first.value
+    ('mean', 'sum(x) / n', '(1 + 6 + 2) / 3', 3.0)
     """
     if element is not None:
         element = _counted_from_start(element, result.plan)
-    group = _Group(result, x, element)
-    most = group.plan.layout.count if full else _SHOWN if element is None else _MOST
-    writer = _Writer(precision, most)
-    statistics = _centered_statistics if result.plan.kind.centers else _mean_square
-    steps = [*statistics(group, writer), *_output(group, writer)]
-    if result.plan.updates_running:
-        steps += _running(group, writer)
-    return Trace(title=group.title, steps=steps)
+    group = _Traced(result, x, element)
+    writer = _Writer(group, precision, group.n if full else _SHOWN if element is None else _MOST)
+    return Trace(title=group.title, steps=[*writer.steps()])
 
 
-class _Group:
+class _Traced:
     """The numbers of one group of statistics, and which of its elements are traced."""
 
     def __init__(self, result: Result, x: NDArray[Any], element: tuple[int, ...] | None) -> None:
         self.result, self.plan, layout = result, result.plan, result.plan.layout
+        self.n = layout.count
         flat = 0 if element is None else number_of(element, self.plan.shape)
         at = np.unravel_index(flat, layout.view)
         averaged = [axis in layout.axes for axis in range(len(layout.view))]
         self._region = tuple(slice(None) if inside else int(i) for i, inside in zip(at, averaged, strict=True))
         base = [0 if inside else int(i) for i, inside in zip(at, averaged, strict=True)]
-        self._place = np.unravel_index(number_of(base, layout.stats_view), layout.stats_shape or (1,))
+        place = np.unravel_index(number_of(base, layout.stats_view), layout.stats_shape or (1,))
+        self._place = tuple(map(int, place))
         sizes = [layout.view[axis] for axis in layout.axes]
         picked = number_of((int(at[axis]) for axis in layout.axes), sizes)
         self.one = element is not None
-        self.running = self.plan.source == "running"
-        self.traced = range(picked, picked + 1) if self.one else range(layout.count)
-        self.x = self.members(x)
+        self.traced = range(picked, picked + 1) if self.one else range(self.n)
         self.title = f"element {_index(element)}" if element is not None else self._name()
+        self._given = {"x": x} | {
+            name: np.full(self.plan.weight_shape, default) if value is None else value
+            for name, value, default in (("weight", result.before.weight, 1.0), ("bias", result.before.bias, 0.0))
+        }
+        self._members: dict[str, NDArray[np.float64]] = {}
 
-    def members(self, values: Any) -> NDArray[np.float64]:
-        """The group's elements of an array of the tensor's shape, in order."""
-        return np.asarray(values, np.float64).reshape(self.plan.layout.view)[self._region].ravel()
+    def is_each(self, name: str) -> bool:
+        """Whether a name has a number for each element."""
+        return name in self._given or name in elementwise(self.plan.lines)
 
-    def picked(self, values: Any) -> NDArray[np.float64]:
-        """The traced elements among the group's."""
-        return self.members(values)[self.traced.start : self.traced.stop]
+    def is_given(self, name: str) -> bool:
+        """Whether a name of one number for each element was typed, not computed."""
+        return name in self._given
 
-    def parameter(self, values: Any) -> NDArray[np.float64]:
-        """The weight or bias of each traced element."""
-        layout = self.plan.layout
-        spread = np.broadcast_to(np.asarray(values, np.float64).reshape(layout.channels_view), layout.view)
-        return spread[self._region].ravel()[self.traced.start : self.traced.stop]
+    def members(self, name: str) -> NDArray[np.float64]:
+        """The group's numbers of a name that has one for each element, in order."""
+        if name not in self._members:
+            values = self._given[name] if name in self._given else getattr(self.result, name)
+            layout, array = self.plan.layout, np.asarray(values, np.float64)
+            shape = layout.channels_view if name in ("weight", "bias") else layout.view
+            self._members[name] = np.broadcast_to(array.reshape(shape), layout.view)[self._region].ravel()
+        return self._members[name]
 
     def statistic(self, name: str) -> float:
+        """A number of the group as a whole."""
         values = np.asarray(getattr(self.result, name))
-        return float(values[tuple(int(i) for i in self._place)] if values.ndim else values)
+        return float(values[self._place] if values.ndim else values)
 
     def per_sample(self, name: str) -> list[float]:
         """A statistic of this group's channel, for each sample: one number, but for instance norm."""
         values = np.asarray(getattr(self.result, name))
-        return [float(value) for value in values[..., self.channel].ravel()]
+        return [float(value) for value in values[..., self._place[-1]].ravel()]
 
-    @property
-    def channel(self) -> int:
-        return int(self._place[-1])
-
-    def value(self, values: NDArray[np.float64]) -> float | list[float]:
-        """What a step reports: a number for a traced element, else one for each element."""
-        return float(values[0]) if self.one else values.tolist()
+    def running(self, name: str) -> tuple[float, float]:
+        """A running statistic of this group's channel, before and after."""
+        old, new = (getattr(state, name)[self._place[-1]] for state in (self.result.before, self.result.after))
+        return float(old), float(new)
 
     @cached_property
-    def exact(self) -> dict[str, Decimal]:
-        """The statistics beyond float64's digits; none where they are not finite, or the group is too long."""
-        given = [self.statistic(name) for name in ("mean", "var")] if self.running else []
-        n = len(self.x)
-        if n > _LARGEST or not np.isfinite([*self.x, *given]).all():
-            return {}
-        x = [Decimal(value) for value in self.x.tolist()]
-        total = sum(x, Decimal(0)) if self.plan.kind.centers else Decimal(0)
-        squares = sum((v * v for v in x), Decimal(0))
-        mean, var = map(Decimal, given) if given else (total / n, (squares - total * total / n) / n)
-        found = {"mean": mean, "var": var, "mean_square": var, "var_unbiased": var * n / max(1, n - 1)}
-        divided = found["var_unbiased"] if self.plan.ddof and not given else var
-        if (spread := divided + Decimal(self.plan.eps)) > 0:
-            found["rstd"] = 1 / spread.sqrt()
-        return found
+    def _exact(self) -> Group | None:
+        """The lines over decimal numbers; None where the numbers are not finite, or the group is too long."""
+        given = [self.running(name)[0] for name in ("running_mean", "running_var") if self.plan.source == "running"]
+        x = self.members("x")
+        if self.n > _LARGEST or not np.isfinite([*x, *given]).all():
+            return None
+        numbers = {"n": Decimal(self.n), "eps": Decimal(self.plan.eps)}
+        numbers |= dict(zip(("running_mean", "running_var"), map(Decimal, given), strict=False))
+        block = {"x": np.array([Decimal(value) for value in x.tolist()], object)}
+        return Group(self.plan.lines, _Decimals(), numbers, [lambda: block], {None: (0,)})
 
-    def deviation(self, place: int) -> Decimal | None:
-        """The exact x - mean of an element (x itself for rms)."""
-        return Decimal(float(self.x[place])) - self.exact["mean"] if self.exact else None
-
-    def normalized(self, place: int) -> Decimal | None:
-        deviation = self.deviation(place)
-        return deviation * self.exact["rstd"] if deviation is not None and "rstd" in self.exact else None
+    def exact(self, name: str, place: int | None = None) -> Decimal | None:
+        """The value of a name beyond float64's digits, where there is one."""
+        if self._exact is None:
+            return None
+        try:
+            with localcontext(_BEYOND):
+                [block] = self._exact.blocks()
+                found = self._exact[name] if place is None else block[name][place]
+        except (ArithmeticError, KeyError):  # a quotient by 0; a line that these numbers do not have
+            return None
+        return Decimal(found)
 
     def _name(self) -> str:
-        place = [int(i) for i in self._place]
-        words = {
-            "batch": ["channel"],
-            "instance": ["sample", "channel"],
-            "group": ["sample", "group"],
-        }.get(self.plan.kind.name)
+        words = self.plan.kind.group_words
         if words:
-            return ", ".join(f"{word} {i}" for word, i in zip(words, place, strict=True))
-        return f"row {_index(tuple(place))}" if self.plan.layout.stats_shape else "the whole tensor"
+            return ", ".join(f"{word} {i}" for word, i in zip(words, self._place, strict=True))
+        return f"row {_index(self._place)}" if self.plan.layout.stats_shape else "the whole tensor"
+
+
+class _Decimals:
+    """Decimal numbers, one or in an array."""
+
+    def number(self, value: float) -> Decimal:
+        return Decimal(value)
+
+    def sum(self, value: Any, axes: tuple[int, ...]) -> Any:
+        with localcontext(_EXACT):
+            return np.add.reduce(value, axis=axes)
+
+    def sqrt(self, value: Decimal) -> Decimal:
+        return value.sqrt()
 
 
 @dataclass(frozen=True)
@@ -208,17 +237,29 @@ class _Number:
 
 
 @dataclass(frozen=True)
-class _Line:
-    """An expression: its numbers, how it is written and worked out (None: some are left out), its value as printed."""
+class _Expression:
+    """A line's expression with numbers at its leaves, and its value as printed."""
 
-    numbers: Sequence[_Number]
-    write: Callable[..., str]
-    work_out: Callable[..., Decimal] | None
+    tree: Any
     value: str
 
-    def text(self, digits: int, dtype: str | None = None) -> str:
-        text = self.write(*(number.marked(digits) for number in self.numbers))
-        return f"{dtype}({text})" if dtype else text
+    @cached_property
+    def numbers(self) -> list[_Number]:
+        return [*_leaves(self.tree)]
+
+    @cached_property
+    def whole(self) -> bool:
+        """Whether no terms are left out."""
+        return all(number is not _LEFT_OUT for number in self.numbers)
+
+    def text(self, digits: int, dtype: str | None = None) -> Any:
+        """The tree with the numbers written."""
+        tree = mapped(self.tree, lambda leaf: leaf if isinstance(leaf, Number) else _text(leaf, digits))
+        return Call(dtype, (tree,)) if dtype else tree
+
+    def marked(self) -> Any:
+        """The tree, marked as a whole."""
+        return Call(ABOUT, (Call(PARENTHESES, (self.text(0),)),))
 
     def holds(self, digits: int, dtype: str | None = None) -> bool:
         """Whether the numbers as written give the value as printed; of what is not finite nothing is asked.
@@ -226,11 +267,13 @@ class _Line:
         Halfway between two values either is right, as near as float64 can tell, unless numbers came to lie
         there by being rounded.
         """
+        if not self.whole:
+            return True
         texts = [number.written(digits) for number in self.numbers]
-        if self.work_out is None or not all(math.isfinite(float(text)) for text in [*texts, self.value]):
+        if not all(math.isfinite(float(text)) for text in [*texts, self.value]):
             return True
         try:
-            found = self.work_out(*map(Decimal, texts))
+            found = worked_out(self.tree, _Decimals(), lambda number: Decimal(number.written(digits)))  # type: ignore[union-attr]
         except ArithmeticError:  # what it is divided by was rounded to 0
             return False
         if dtype:
@@ -240,232 +283,180 @@ class _Line:
             return False
         off, unit = abs(found - value) * 2, Decimal(1).scaleb(int(value.as_tuple().exponent))
         as_meant = all(number.is_read_back(text) for number, text in zip(self.numbers, texts, strict=True))
-        return off < unit or (as_meant and off <= unit + abs(value) * _FLOAT_UNIT)
+        return bool(off < unit or (as_meant and off <= unit + abs(value) * _FLOAT_UNIT))
 
 
-@dataclass(frozen=True)
+_LEFT_OUT = _Number(0.0, "...")
+
+
+def _text(number: _Number, digits: int) -> Any:
+    return GAP if number is _LEFT_OUT else Text(number.marked(digits))
+
+
+def _leaves(tree: Any) -> Iterator[_Number]:
+    if isinstance(tree, Call):
+        for part in tree.parts:
+            yield from _leaves(part)
+    elif isinstance(tree, _Number):
+        yield tree
+
+
 class _Writer:
     """How lines are written: with ``precision`` decimals, and of a long list ``most`` terms."""
 
-    precision: int
-    most: int
+    def __init__(self, group: _Traced, precision: int, most: int) -> None:
+        self.group, self.precision, self.most = group, precision, most
+        self._notations: dict[tuple[str, range], str] = {}
 
-    def number(self, value: float) -> str:
+    def steps(self) -> Iterator[Step]:
+        """The lines of the group, and of its channel's running statistics."""
+        plan = self.group.plan
+        for line in plan.lines:
+            if line.role == "shown":
+                yield self._each(line) if self.group.is_each(line.name) else self._statistic(line)
+        where = {line.name: line.value for line in plan.running_lines if line.role == "where"}
+        for line in plan.running_lines:
+            if line.role == "shown":
+                yield self._running(line, where)
+
+    def _statistic(self, line: Line) -> Step:
+        """A number of the group as a whole."""
+        value = self.group.statistic(line.name)
+        return self._step(line.name, line.value, [self._filled(line.value, self._of_group)], [value], value)
+
+    def _each(self, line: Line) -> Step:
+        """One number for each traced element."""
+        group, traced = self.group, self.group.traced
+        values = group.members(line.name)[traced.start : traced.stop]
+        places = [traced[i] for i in self._shown(len(values))]
+        trees = [self._filled(line.value, self._of_element(place, traced)) for place in places]
+        dtype = group.plan.dtype if line.name == "output" and group.plan.dtype != "float64" else None
+        value = float(values[0]) if group.one else values.tolist()
+        return self._step(line.name, line.value, trees, values.tolist(), value, dtype)
+
+    def _running(self, line: Line, where: dict[str, Node]) -> Step:
+        """A running statistic: the old one and the batch's, by their shares."""
+        plan, batches = self.group.plan, self.group.result.before.num_batches_tracked
+        old, value = self.group.running(line.name)
+        m = plan.new_weight(batches)
+        known: dict[Node, Any] = {
+            Name(line.name): _Number(old, self._number(old), lambda: None),
+            Name("m"): _Number(m, f"{m:.10g}", lambda: None),
+            Call("-", (Number(1), Name("m"))): _Number(1 - m, f"{1 - m:.10g}", lambda: None),
+        }
+        tree, filled = substituted(line.value, {Name(line.name): Name("old")}), substituted(line.value, known)
+        for name in names_in(line.value) & where.keys():
+            tree, filled = inlined(tree, name, where[name]), inlined(filled, name, self._taken(where[name]))
+        if plan.momentum is None:  # the formula says what m is
+            tree = Call(LIST, (tree, Call("=", (Name("m"), Call("/", (Number(1), Number(batches + 1)))))))
+        return self._step(line.name, tree, [filled], [value], value)
+
+    def _taken(self, node: Node) -> Any:
+        """What the running statistics take of the batch: its number, or the terms of a sum over samples."""
+        if isinstance(node, Call) and isinstance(reduced := node.parts[0], Call) and reduced.function in REDUCTIONS:
+            values = self.group.per_sample(self._named(reduced.parts[0]))
+            one = notation(values, self.precision)
+            terms = [_Number(values[i], computed(values[i], one), lambda: None) for i in self._shown(len(values))]
+            parts: tuple[Any, ...] = (_terms(terms, len(values)), self._of_group("N"))
+            return Call(node.function, parts)
+        name = self._named(node)
+        value = self.group.per_sample(name)[0]
+        return _Number(value, self._number(value), lambda: self.group.exact(name))
+
+    def _named(self, node: Node) -> str:
+        """The line that an expression is the value of."""
+        program = self.group.plan.kind.program
+        return node.name if isinstance(node, Name) else next(line.name for line in program if line.value == node)
+
+    def _filled(self, node: Node, number_of: Callable[[str], _Number]) -> Any:
+        """An expression with numbers in the place of names, and sums written out."""
+        if isinstance(node, Number):
+            return _Number(node.value, written(node.value))
+        if isinstance(node, Name):
+            return number_of(node.name)
+        if node.function == "^":
+            return Call("^", (self._filled(node.parts[0], number_of), node.parts[1]))
+        if node.function in REDUCTIONS:
+            n = self.group.n
+            return _terms([self._filled(node.parts[0], self._of_element(i, range(n))) for i in self._shown(n)], n)
+        return Call(node.function, tuple(self._filled(part, number_of) for part in node.parts), node.axes)
+
+    def _of_group(self, name: str) -> _Number:
+        """A number that belongs to the group as a whole."""
+        group = self.group
+        if name in ("n", "N"):
+            number = group.n if name == "n" else len(group.per_sample("mean"))
+            return _Number(number, str(number))
+        if name == "eps":
+            return _Number(group.plan.eps, short(group.plan.eps))
+        if name.startswith("running"):
+            value = group.running(name)[0]
+            return _Number(value, self._number(value), lambda: None)
+        value = group.statistic(name)
+        return _Number(value, self._number(value), lambda: group.exact(name))
+
+    def _of_element(self, place: int, among: range) -> Callable[[str], _Number]:
+        """The numbers of one element; computed ones stand in one notation with those of the others."""
+
+        def number(name: str) -> _Number:
+            if not self.group.is_each(name):
+                return self._of_group(name)
+            value = float(self.group.members(name)[place])
+            if self.group.is_given(name):
+                return _Number(value, written(value))
+            return _Number(value, computed(value, self._notation(name, among)), partial(self.group.exact, name, place))
+
+        return number
+
+    def _notation(self, name: str, among: range) -> str:
+        if (name, among) not in self._notations:
+            values = self.group.members(name)[among.start : among.stop].tolist()
+            self._notations[name, among] = notation(values, self.precision)
+        return self._notations[name, among]
+
+    def _number(self, value: float) -> str:
         return computed(value, notation([value], self.precision))
 
-    def shown(self, size: int) -> list[int]:
+    def _shown(self, size: int) -> list[int]:
         """The places of a list that are written out."""
         return [*range(size)] if size <= self.most else [0, 1, 2, size - 3, size - 2, size - 1]
 
-    def given(self, values: NDArray[np.float64]) -> list[_Number]:
-        """The numbers of a list that are written out, as they were given."""
-        return [_Number(value, written(value)) for value in values[self.shown(len(values))].tolist()]
+    def _step(
+        self, name: str, tree: Node, trees: list[Any], values: list[float], value: Any, dtype: str | None = None
+    ) -> Step:
+        """A step whose ``trees`` stand for the values that are written out."""
+        one = notation(values, self.precision)
+        printed = _printed if isinstance(value, list) else decimal
+        shown = [printed(values[i], one) for i in self._shown(len(values))]
+        lines = [_Expression(filled, text) for filled, text in zip(trees, shown, strict=True)]
+        return Step(step=name, tree=tree, filled=self._true(lines, len(values), dtype), value=value)
 
-    def computed(
-        self, values: NDArray[np.float64], exact: Callable[[int], Decimal | None], places: range | None = None
-    ) -> list[_Number]:
-        """The same of computed ones, in one notation; ``exact`` is asked for the element at a place."""
-        one = notation(values.tolist(), self.precision)
-        at = range(len(values)) if places is None else places
-        return [_Number(float(values[i]), computed(float(values[i]), one), partial(exact, at[i]))
-                for i in self.shown(len(values))]  # fmt: skip
-
-    def statistic(self, group: _Group, name: str) -> _Number:
-        value = group.statistic(name)
-        return _Number(value, self.number(value), lambda: group.exact.get(name))
-
-    def line(self, value: float, numbers: Sequence[_Number], write: Callable[..., str], work_out: Any) -> str:
-        """One expression."""
-        return self._true([_Line(numbers, write, work_out, decimal(value, notation([value], self.precision)))], 1)
-
-    def sum(
-        self, value: float, numbers: list[_Number], size: int, divisor: int, power: int = 1, below: str = ""
-    ) -> str:
-        """The sum of a list's numbers, or of their squares, divided."""
-        squared = "^2" if power == 2 else ""
-
-        def write(*texts: str) -> str:
-            terms = _gapped([f"{factor(text)}{squared}" for text in texts], size)
-            return f"({' + '.join(terms)}) / {below or divisor}"
-
-        def work_out(*values: Decimal) -> Decimal:
-            return sum((v**power for v in values), Decimal(0)) / divisor
-
-        return self.line(value, numbers, write, work_out if len(numbers) == size else None)
-
-    def list(
-        self,
-        values: NDArray[np.float64],
-        columns: Sequence[Sequence[_Number]],
-        write: Callable[..., str],
-        work_out: Any,
-        dtype: str | None = None,
-    ) -> str:
-        """One expression for each number of a list."""
-        one = notation(values.tolist(), self.precision)
-        printed = [_printed(float(values[i]), one) for i in self.shown(len(values))]
-        lines = [_Line(row, write, work_out, value) for value, *row in zip(printed, *columns, strict=True)]
-        return self._true(lines, len(values), dtype)
-
-    def mixed(
-        self,
-        value: float,
-        numbers: Sequence[_Number],
-        batch: NDArray[np.float64],
-        exact: Callable[[int], Decimal | None],
-    ) -> str:
-        """A running statistic: the old one and the mean of the batch's, by their shares."""
-        samples = len(batch)
-
-        def write(kept: str, share: str, old: str, *texts: str) -> str:
-            terms = " + ".join(_gapped([factor(text) for text in texts], samples))
-            return f"{kept} * {factor(old)} + {share} * " + (f"({terms})/{samples}" if samples > 1 else terms)
-
-        def work_out(kept: Decimal, share: Decimal, old: Decimal, *values: Decimal) -> Decimal:
-            return kept * old + share * sum(values) / samples
-
-        terms = self.computed(batch, exact)
-        return self.line(value, [*numbers, *terms], write, work_out if len(terms) == samples else None)
-
-    def _true(self, lines: Sequence[_Line], size: int, dtype: str | None = None) -> str:
+    def _true(self, lines: Sequence[_Expression], size: int, dtype: str | None) -> Any:
         """The lines with as many digits as it takes for all of them to hold; what never does is marked as a whole."""
         with localcontext(_EXACT):
             for digits in (0, *range(self.precision + 1, _MOST_DIGITS)):
                 for to in (None, dtype) if dtype else (None,):
                     if all(line.holds(digits, to) for line in lines):
-                        return ", ".join(_gapped([line.text(digits, to) for line in lines], size))
-            return ", ".join(_gapped([line.text(0) if line.holds(0) else f"~({line.text(0)})" for line in lines], size))
+                        return _list([line.text(digits, to) for line in lines], size)
+            return _list([line.text(0) if line.holds(0) else line.marked() for line in lines], size)
+
+
+def _list(trees: list[Any], size: int) -> Any:
+    return trees[0] if size == 1 else Call(LIST, tuple(_gapped(trees, GAP, size)))
+
+
+def _terms(trees: list[Any], size: int) -> Call:
+    return Call(TERMS, tuple(_gapped(trees, _LEFT_OUT, size)))
+
+
+def _gapped(trees: list[Any], gap: Any, size: int) -> list[Any]:
+    return trees if len(trees) == size else [*trees[:3], gap, *trees[3:]]
 
 
 def _printed(value: float, notation: str) -> str:
     """A value of a list as it is printed; a whole number with the decimals that it might have had."""
     text = computed(value, notation)
     return decimal(value, notation) if text.lstrip("-").isdigit() and notation.endswith("f") else text
-
-
-def _gapped(texts: list[str], size: int) -> list[str]:
-    return texts if len(texts) == size else [*texts[:3], "...", *texts[3:]]
-
-
-def _mean_square(group: _Group, writer: _Writer) -> list[Step]:
-    n, value = group.plan.layout.count, group.statistic("mean_square")
-    summed = writer.sum(value, writer.given(group.x), n, n, power=2)
-    step = Step(step="mean_square", formula="sum(x^2) / n", substituted=summed, value=value)
-    return [step, _rstd(group, writer, "mean_square")]
-
-
-def _centered_statistics(group: _Group, writer: _Writer) -> list[Step]:
-    result, n, mean, given = group.result, group.plan.layout.count, group.statistic("mean"), group.running
-    spread, below = ("var_unbiased", "(n - 1)") if group.plan.ddof and not given else ("var", "n")
-    variance = group.statistic(spread)
-    x, centered = group.x[group.traced.start : group.traced.stop], group.picked(result.centered)
-    deviations = writer.computed(group.members(result.centered), group.deviation)
-    return [
-        Step(
-            step="mean",
-            formula="running_mean" if given else "sum(x) / n",
-            substituted=writer.number(mean) if given else writer.sum(mean, writer.given(group.x), n, n),
-            value=mean,
-        ),
-        Step(
-            step="centered",
-            formula="x - mean",
-            substituted=writer.list(
-                centered,
-                [xs := writer.given(x), [writer.statistic(group, "mean")] * len(xs)],
-                lambda x, mean: f"{x} - {factor(mean)}",
-                lambda x, mean: x - mean,
-            ),
-            value=group.value(centered),
-        ),
-        Step(
-            step=spread,
-            formula="running_var" if given else f"sum(centered^2) / {below}",
-            substituted=writer.number(variance)
-            if given
-            else writer.sum(variance, deviations, n, n - group.plan.ddof, power=2, below=below.replace("n", str(n))),
-            value=variance,
-        ),
-        _rstd(group, writer, spread),
-    ]
-
-
-def _rstd(group: _Group, writer: _Writer, spread: str) -> Step:
-    eps, value = group.plan.eps, group.statistic("rstd")
-    substituted = writer.line(
-        value,
-        [writer.statistic(group, spread), _Number(eps, short(eps))],
-        lambda spread, eps: f"1 / sqrt({spread} + {eps})",
-        lambda spread, eps: 1 / (spread + eps).sqrt(),
-    )
-    return Step(step="rstd", formula=f"1 / sqrt({spread} + eps)", substituted=substituted, value=value)
-
-
-def _output(group: _Group, writer: _Writer) -> list[Step]:
-    result, plan = group.result, group.plan
-    normalized, output = group.picked(result.normalized), group.picked(result.output)
-    if plan.kind.centers:
-        source, start = "centered", writer.computed(group.picked(result.centered), group.deviation, group.traced)
-    else:
-        source, start = "x", writer.given(group.x[group.traced.start : group.traced.stop])
-    scaled = writer.list(
-        normalized,
-        [start, [writer.statistic(group, "rstd")] * len(start)],
-        lambda c, rstd: f"{c} * {rstd}",
-        lambda c, rstd: c * rstd,
-    )
-    weight, bias = (
-        writer.given(group.parameter(np.full(plan.weight_shape, default) if values is None else values))
-        for values, default in ((result.before.weight, 1.0), (result.before.bias, 0.0))
-    )
-    numbers = writer.computed(normalized, group.normalized, group.traced)
-    formula, columns, write, work_out = _affine(plan, numbers, weight, bias)
-    dtype = None if plan.dtype == "float64" else plan.dtype
-    substituted = writer.list(output, columns, write, work_out, dtype)
-    return [
-        Step(step="normalized", formula=f"{source} * rstd", substituted=scaled, value=group.value(normalized)),
-        Step(step="output", formula=formula, substituted=substituted, value=group.value(output)),
-    ]
-
-
-def _affine(plan: Plan, normalized: list[_Number], weight: list[_Number], bias: list[_Number]) -> Any:
-    """The last formula, its columns, and how a row of them is written and worked out."""
-    if not plan.affine:
-        return "normalized", [normalized], lambda y: y, lambda y: y
-    if "bias" not in plan.kind.options:
-        return "normalized * weight", [normalized, weight], lambda y, w: f"{y} * {factor(w)}", lambda y, w: y * w
-    return (
-        "normalized * weight + bias",
-        [normalized, weight, bias],
-        lambda y, w, b: f"{y} * {factor(w)} + {factor(b)}",
-        lambda y, w, b: y * w + b,
-    )
-
-
-def _running(group: _Group, writer: _Writer) -> list[Step]:
-    plan, before, after = group.plan, group.result.before, group.result.after
-    n, new = plan.layout.count, plan.new_weight(before.num_batches_tracked)
-    cumulative = f", m = 1 / {before.num_batches_tracked + 1}" if plan.momentum is None else ""
-    kept, share = (_Number(part, f"{part:.10g}", lambda: None) for part in (1 - new, new))
-    steps = []
-    for name, statistic in (("mean", "mean"), ("var", "var_unbiased" if plan.running_ddof else "var")):
-        # The formula spells out the divisor, the one thing in which frameworks differ here.
-        word = "var*n/(n-1)" if statistic == "var_unbiased" and n > 1 else name
-        batch = np.array(group.per_sample(statistic))
-        samples = len(batch)
-        old, value = (float(getattr(state, f"running_{name}")[group.channel]) for state in (before, after))
-        exact = (lambda place, name=statistic: group.exact.get(name)) if samples == 1 else lambda place: None
-        steps.append(
-            Step(
-                step=f"running_{name}",
-                formula=f"(1 - m) * old + m * {f'sum({word})/N' if samples > 1 else word}{cumulative}",
-                substituted=writer.mixed(
-                    value, [kept, share, _Number(old, writer.number(old), lambda: None)], batch, exact
-                ),
-                value=value,
-            )
-        )
-    return steps
 
 
 def _counted_from_start(element: tuple[int, ...], plan: Plan) -> tuple[int, ...]:
