@@ -62,6 +62,10 @@ class Result:
             raise AttributeError(f"a Result has no {name}")
         return self.named.get(name)
 
+    def statistics(self) -> dict[str, Any]:
+        """What there is one value of for each group of statistics, by its name, in the order of the lines."""
+        return {name: self.named[name] for name in self.plan.kind.statistics if name in self.named}
+
     @property
     def running_mean(self) -> Any:
         """The running mean after this input, shape (C), or None without running statistics."""

@@ -8,7 +8,7 @@ torch's kernels compute them).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -24,8 +24,12 @@ from normcli.words import repr_of
 
 # What a torch that is too old, or something else of that name, lacks is found out as this module is imported.
 _OUT_OF_MEMORY = torch.OutOfMemoryError
-_NORMS: dict[str, Any] = {"batch": functional.batch_norm, "instance": functional.instance_norm}
-_LAYER_NORM, _RMS_NORM, _GROUP_NORM = functional.layer_norm, functional.rms_norm, functional.group_norm
+_BATCH_NORM: Any = functional.batch_norm
+_INSTANCE_NORM: Any = functional.instance_norm
+_LAYER_NORM: Any = functional.layer_norm
+_GROUP_NORM: Any = functional.group_norm
+_RMS_NORM: Any = functional.rms_norm
+_KINDS = ("batch", "instance", "layer", "group", "rms")  # that torch has a function for
 
 
 def normalize(
@@ -90,11 +94,13 @@ def _threads(number: int | None) -> Iterator[None]:
 
 def _refuse(plan: Plan) -> None:
     """What no function of torch computes is refused by name, not done another way."""
+    if plan.kind.name not in _KINDS:
+        raise InputError(f"torch has no {plan.kind.title}; that needs the numpy backend")
     if plan.ddof:
         raise InputError("torch normalizes with the biased variance only; --ddof 1 needs the numpy backend")
     if plan.updates_running and not plan.running_ddof:
         raise InputError("torch's running variance is the unbiased one; --running-ddof 0 needs the numpy backend")
-    if plan.kind.name == "group" and plan.convention.interleaved_groups:
+    if plan.layout.is_interleaved:
         raise InputError(
             f"torch has no interleaved groups; the {plan.convention.name} convention needs the numpy backend"
         )
@@ -152,23 +158,22 @@ def _function(
     bias: torch.Tensor | None,
 ) -> torch.Tensor:
     """The one call of torch.nn.functional that the kind is; the running statistics are updated in place."""
-    shape, axis = plan.normalized_shape, plan.layout.channel_axis
-    if shape is not None:
-        if plan.kind.centers:
-            return _LAYER_NORM(x, shape, weight, bias, plan.eps)
-        return _RMS_NORM(x, shape, weight, plan.eps)
-    assert axis is not None
-    unbatched = plan.kind.name == "instance" and x.ndim == 2
-    channels_second = x.movedim(axis, 0).unsqueeze(0) if unbatched else x.movedim(axis, 1)
-    if plan.kind.name == "group":
-        assert plan.groups is not None
-        y = _GROUP_NORM(channels_second.contiguous(), plan.groups, weight, bias, plan.eps)
-    else:
-        own = plan.source == "batch"
-        momentum = plan.new_weight(state.num_batches_tracked)
-        kept = running if plan.track_running_stats else (None, None)
-        y = _NORMS[plan.kind.name](channels_second, kept[0], kept[1], weight, bias, own, momentum, plan.eps)
-    return y.squeeze(0).movedim(0, axis) if unbatched else y.movedim(1, axis)
+    axis, layout = plan.layout.channel_axis, plan.layout
+    kept = running if plan.track_running_stats else (None, None)
+    momentum = plan.new_weight(state.num_batches_tracked)
+    calls: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+        "layer": lambda x: _LAYER_NORM(x, plan.normalized_shape, weight, bias, plan.eps),
+        "rms": lambda x: _RMS_NORM(x, plan.normalized_shape, weight, plan.eps),
+        "group": lambda x: _GROUP_NORM(x.contiguous(), layout.groups, weight, bias, plan.eps),
+        "batch": lambda x: _BATCH_NORM(x, *kept, weight, bias, plan.source == "batch", momentum, plan.eps),
+        "instance": lambda x: _INSTANCE_NORM(x, *kept, weight, bias, plan.source == "batch", momentum, plan.eps),
+    }
+    call = calls[plan.kind.name]
+    if axis is None:
+        return call(x)
+    if not layout.is_batched:
+        return call(x.movedim(axis, 0).unsqueeze(0)).squeeze(0).movedim(0, axis)
+    return call(x.movedim(axis, 1)).movedim(1, axis)
 
 
 def _statistics(x: torch.Tensor, plan: Plan, running: tuple[torch.Tensor | None, ...]) -> dict[str, torch.Tensor]:

@@ -22,31 +22,7 @@ from normcli.planning.kinds import KINDS, Kind
 from normcli.words import either, flag
 
 _EXAMPLES = {
-    "batch": (
-        "normcli batch '[[1,2,4,1],[6,3,2,4],[2,4,6,1]]' --trace",
-        "normcli batch x.npy --mode eval --running-mean '[0.3,0.3]' --running-var '[1.6,1]'",
-        "normcli batch first.npy second.npy --momentum none --json",
-    ),
-    "instance": (
-        "normcli instance '[[[1,2,3],[4,6,8]]]'",
-        "normcli instance x.npy --channel-axis -1 -o y.npy",
-        "normcli instance x.npy --element 0,1,2",
-    ),
-    "layer": (
-        "normcli layer '[1,2,4,1]' --trace",
-        "normcli layer x.npy --normalized-shape 6,4,4 -o y.npy",
-        "normcli batch '[[1,2],[3,5]]' --json | normcli layer -",
-    ),
-    "group": (
-        "normcli group '[[1,2,3,4],[5,7,9,11]]' --groups 2",
-        "normcli group x.npy --groups 3 --trace",
-        "normcli group x.npy --groups 4 --only output --json",
-    ),
-    "rms": (
-        "normcli rms '[3,4]' --eps 0",
-        "normcli rms x.npy --weight w.npy --dtype float16",
-        "normcli rms '[[1,2],[3,4]]' --element 1,0",
-    ),
+    **{kind.name: kind.examples for kind in KINDS.values()},
     "check": (
         "normcli check homework.json",
         "normcli check examples/checks/*.json",
@@ -69,11 +45,7 @@ _EXAMPLES = {
     ),
 }
 _SUMMARIES = {
-    "batch": "BatchNorm: one mean for each channel.",
-    "instance": "InstanceNorm: one mean for each sample and channel.",
-    "layer": "LayerNorm: one mean over the trailing axes.",
-    "group": "GroupNorm: one mean for each group of channels.",
-    "rms": "RMSNorm: the root mean square, no mean.",
+    **{kind.name: kind.summary for kind in KINDS.values()},
     "check": "Verify worked examples; name the mistake in a wrong one.",
     "conventions": "What differs between frameworks.",
     "state": "List the normalization layers in a checkpoint.",

@@ -1,29 +1,51 @@
-"""What a kind is: a row each."""
+"""What a kind is: a row each, which everything else reads."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from normcli.formula.extents import elementwise
 from normcli.formula.family import CENTERED, RMS
 from normcli.formula.language import Lines, lines
+from normcli.planning.layout import Layout, Shape, by_channel, by_sample_and_channel, by_sample_and_group, trailing
 
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """A member of the family: its name, its layer's name and the options that mean something to it."""
+    """A normalization: its lines, the options that mean something to it, how it looks at a tensor, and words for it."""
 
     name: str
-    title: str
+    title: str  # its layer's name
+    summary: str
     options: tuple[str, ...]
-    text: str = CENTERED  # its lines
+    text: str  # its lines
+    layout: Callable[..., Layout]  # from the shape, and those of channel_axis, groups and normalized_shape it has
+    needs: str = "one axis or more"  # of a shape
+    least_rank: int = 1
+    tracks: bool = False  # whether running statistics are kept unless it is said otherwise
     group_words: tuple[str, ...] = ()  # what the indices of a group of statistics count; rows where there are none
-    centers: bool = True  # whether a mean is subtracted; RMSNorm divides by the root mean square alone
+    each: str | None = None  # what has a mean of its own, in words
+    examples: tuple[str, ...] = ()
 
     @property
     def program(self) -> Lines:
         """Its lines, whatever the options."""
         return lines(self.text)
+
+    @property
+    def statistics(self) -> tuple[str, ...]:
+        """The names of its lines that have one value for each group of statistics.
+
+        >>> KINDS["rms"].statistics
+        ('mean_square', 'rstd')
+        """
+        return tuple(line.name for line in self.program if line.name not in elementwise(self.program))
+
+    @property
+    def centers(self) -> bool:
+        """Whether a mean is subtracted; RMSNorm divides by the root mean square alone."""
+        return "mean" in self.statistics
 
     @property
     def has_running_stats(self) -> bool:
@@ -32,29 +54,114 @@ class Kind:
 
 
 _SHARED = ("eps", "weight", "affine", "convention", "dtype")
-
-
 _CENTERED = (*_SHARED, "bias", "ddof")
-
-
 _RUNNING = (
     *_CENTERED, "mode", "momentum", "decay", "track_running_stats", "running_mean", "running_var",
     "num_batches_tracked", "running_ddof", "channel_axis",
 )  # fmt: skip
 
-
-KINDS: Mapping[str, Kind] = {
+KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
-        Kind(name="batch", title="BatchNorm", options=_RUNNING, group_words=("channel",)),
-        Kind(name="instance", title="InstanceNorm", options=_RUNNING, group_words=("sample", "channel")),
-        Kind(name="layer", title="LayerNorm", options=(*_CENTERED, "normalized_shape")),
+        Kind(
+            name="batch",
+            title="BatchNorm",
+            summary="BatchNorm: one mean for each channel.",
+            options=_RUNNING,
+            text=CENTERED,
+            layout=by_channel,
+            needs="(N, C) or more",
+            least_rank=2,
+            tracks=True,
+            group_words=("channel",),
+            each="each channel",
+            examples=(
+                "normcli batch '[[1,2,4,1],[6,3,2,4],[2,4,6,1]]' --trace",
+                "normcli batch x.npy --mode eval --running-mean '[0.3,0.3]' --running-var '[1.6,1]'",
+                "normcli batch first.npy second.npy --momentum none --json",
+            ),
+        ),
+        Kind(
+            name="instance",
+            title="InstanceNorm",
+            summary="InstanceNorm: one mean for each sample and channel.",
+            options=_RUNNING,
+            text=CENTERED,
+            layout=by_sample_and_channel,
+            needs="(N, C, L), or (C, L) or more",
+            least_rank=2,
+            group_words=("sample", "channel"),
+            each="each channel of each sample",
+            examples=(
+                "normcli instance '[[[1,2,3],[4,6,8]]]'",
+                "normcli instance x.npy --channel-axis -1 -o y.npy",
+                "normcli instance x.npy --element 0,1,2",
+            ),
+        ),
+        Kind(
+            name="layer",
+            title="LayerNorm",
+            summary="LayerNorm: one mean over the trailing axes.",
+            options=(*_CENTERED, "normalized_shape"),
+            text=CENTERED,
+            layout=trailing,
+            examples=(
+                "normcli layer '[1,2,4,1]' --trace",
+                "normcli layer x.npy --normalized-shape 6,4,4 -o y.npy",
+                "normcli batch '[[1,2],[3,5]]' --json | normcli layer -",
+            ),
+        ),
         Kind(
             name="group",
             title="GroupNorm",
+            summary="GroupNorm: one mean for each group of channels.",
             options=(*_CENTERED, "groups", "channel_axis"),
+            text=CENTERED,
+            layout=by_sample_and_group,
+            needs="(N, C) or more",
+            least_rank=2,
             group_words=("sample", "group"),
+            each="each sample and group of channels",
+            examples=(
+                "normcli group '[[1,2,3,4],[5,7,9,11]]' --groups 2",
+                "normcli group x.npy --groups 3 --trace",
+                "normcli group x.npy --groups 4 --only output --json",
+            ),
         ),
-        Kind(name="rms", title="RMSNorm", options=(*_SHARED, "normalized_shape"), text=RMS, centers=False),
+        Kind(
+            name="rms",
+            title="RMSNorm",
+            summary="RMSNorm: the root mean square, no mean.",
+            options=(*_SHARED, "normalized_shape"),
+            text=RMS,
+            layout=trailing,
+            examples=(
+                "normcli rms '[3,4]' --eps 0",
+                "normcli rms x.npy --weight w.npy --dtype float16",
+                "normcli rms '[[1,2],[3,4]]' --element 1,0",
+            ),
+        ),
     )
 }
+
+
+def layout_of(
+    kind: str,
+    shape: Shape,
+    *,
+    channel_axis: int | None = None,
+    groups: int | None = None,
+    normalized_shape: Shape | None = None,
+    interleaved: bool = False,
+) -> Layout:
+    """The layout of a kind for a shape.
+
+    >>> layout_of("batch", (2, 3, 4), channel_axis=1).axes
+    (0, 2)
+    """
+    row = KINDS[kind]
+    given = {"channel_axis": channel_axis, "groups": groups, "normalized_shape": normalized_shape}
+    own: dict[str, object] = {name: value for name, value in given.items() if name in row.options}
+    if "groups" in own:
+        own["interleaved"] = interleaved
+    return row.layout(shape, **own)

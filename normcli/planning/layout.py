@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from normcli.errors import InputError
 from normcli.words import count, either
@@ -22,7 +22,7 @@ class Layout:
     ``view`` is the tensor's shape, the channel axis split in two for group norm: (groups, channels of one),
     or the other way round where groups are interleaved.
 
-    >>> layout = layout_of("group", (2, 6, 4), channel_axis=1, groups=3)
+    >>> layout = by_sample_and_group((2, 6, 4), channel_axis=1, groups=3)
     >>> layout.view, layout.axes, layout.channels, layout.count, layout.stats_shape
     ((2, 3, 2, 4), (2, 3), (1, 2), 8, (2, 3))
     """
@@ -32,7 +32,10 @@ class Layout:
     channels: Shape  # dimensions of the view that weight and bias have
     stats_shape: Shape  # one value for each group of statistics
     reported_axes: Shape  # the axes averaged over, in the input's own numbering
-    channel_axis: int | None = None  # in the input's own numbering; None for layer and rms
+    channel_axis: int | None = None  # in the input's own numbering; None where weights belong to trailing axes
+    groups: int | None = None  # of channels, where these are split
+    is_interleaved: bool = False  # whether a group takes every so-manyth channel
+    is_batched: bool = True  # whether the tensor holds samples, not one alone
 
     @property
     def count(self) -> int:
@@ -50,39 +53,56 @@ class Layout:
         return tuple(size if axis in self.channels else 1 for axis, size in enumerate(self.view))
 
 
-def layout_of(
-    kind: str,
-    shape: Shape,
-    *,
-    channel_axis: int | None = None,
-    groups: int | None = None,
-    normalized_shape: Shape | None = None,
-    interleaved: bool = False,
-) -> Layout:
-    """The layout of a kind for a shape. A new kind of the family is a new case here, never a new formula.
+def trailing(shape: Shape, *, normalized_shape: Shape) -> Layout:
+    """The trailing axes share one mean, and have a weight for each of their places.
 
-    An instance norm of two dimensions is one sample (C, L), as in torch.nn.InstanceNorm1d.
+    >>> trailing((2, 3, 4), normalized_shape=(3, 4)).stats_shape
+    (2,)
     """
-    rank = len(shape)
-    if normalized_shape is not None:  # layer, rms: the trailing axes share one mean
-        kept = rank - len(normalized_shape)
-        trailing = tuple(range(kept, rank))
-        return Layout(view=shape, axes=trailing, channels=trailing, stats_shape=shape[:kept], reported_axes=trailing)
-    assert channel_axis is not None
-    channels = shape[channel_axis]
-    if kind != "group":
-        first_spatial = {"batch": 0, "instance": rank > 2}[kind]
-        averaged = tuple(axis for axis in range(first_spatial, rank) if axis != channel_axis)
-        samples = {"batch": (), "instance": (math.prod(shape[:first_spatial]),)}[kind]
-        return Layout(
-            view=shape,
-            axes=averaged,
-            channels=(channel_axis,),
-            stats_shape=(*samples, channels),
-            reported_axes=averaged,
-            channel_axis=channel_axis,
-        )
-    assert groups is not None
+    kept = len(shape) - len(normalized_shape)
+    axes = tuple(range(kept, len(shape)))
+    return Layout(view=shape, axes=axes, channels=axes, stats_shape=shape[:kept], reported_axes=axes)
+
+
+def by_channel(shape: Shape, *, channel_axis: int) -> Layout:
+    """All elements of a channel share one mean.
+
+    >>> by_channel((2, 3, 4), channel_axis=1).axes
+    (0, 2)
+    """
+    axes = tuple(axis for axis in range(len(shape)) if axis != channel_axis)
+    return Layout(
+        view=shape,
+        axes=axes,
+        channels=(channel_axis,),
+        stats_shape=(shape[channel_axis],),
+        reported_axes=axes,
+        channel_axis=channel_axis,
+    )
+
+
+def by_sample_and_channel(shape: Shape, *, channel_axis: int) -> Layout:
+    """Each channel of each sample has a mean of its own; two dimensions are one sample, as in torch's InstanceNorm1d.
+
+    >>> by_sample_and_channel((2, 3, 4), channel_axis=1).stats_shape
+    (2, 3)
+    """
+    batched = len(shape) > 2
+    layout = by_channel(shape, channel_axis=channel_axis)
+    axes = tuple(axis for axis in layout.axes if axis or not batched)
+    samples = shape[0] if batched else 1
+    return replace(
+        layout, axes=axes, reported_axes=axes, stats_shape=(samples, shape[channel_axis]), is_batched=batched
+    )
+
+
+def by_sample_and_group(shape: Shape, *, channel_axis: int, groups: int, interleaved: bool = False) -> Layout:
+    """Each group of channels of each sample has a mean of its own; ``interleaved`` ones take every so-manyth channel.
+
+    >>> by_sample_and_group((2, 6, 4), channel_axis=1, groups=3).view
+    (2, 3, 2, 4)
+    """
+    rank, channels = len(shape), shape[channel_axis]
     if channels % groups:
         few = channels <= _MOST_LISTED
         use = (
@@ -99,6 +119,8 @@ def layout_of(
         stats_shape=(shape[0], groups),
         reported_axes=tuple(range(1, rank)),
         channel_axis=channel_axis,
+        groups=groups,
+        is_interleaved=interleaved,
     )
 
 

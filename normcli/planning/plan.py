@@ -20,8 +20,8 @@ from normcli.formula.family import DDOF_1, EVAL, NO_AFFINE, running
 from normcli.formula.language import Lines, lines
 from normcli.formula.rewrite import replaced
 from normcli.planning.conventions import CONVENTIONS, Convention
-from normcli.planning.kinds import KINDS, Kind
-from normcli.planning.layout import Layout, Shape, layout_of
+from normcli.planning.kinds import KINDS, Kind, layout_of
+from normcli.planning.layout import Layout, Shape
 from normcli.words import count, either, flag, near, printable, repr_of
 
 _MOST_AXES = 64  # NumPy's own limit
@@ -193,15 +193,12 @@ def _convention(name: str, kind: Kind) -> Convention:
 
 
 def _check_shape(kind: Kind, shape: Shape) -> None:
-    fewest = 2 if "channel_axis" in kind.options else 1
     if 0 in shape:
         raise InputError(f"the tensor has no elements (shape {shape})")
-    if len(shape) < fewest:
+    if len(shape) < kind.least_rank:
         what = "a single number" if not shape else f"shape {shape}"
-        layout = {"batch": "(N, C)", "instance": "(N, C, L), or (C, L)", "group": "(N, C)"}
-        needs = f"{layout[kind.name]} or more" if fewest == 2 else "one axis or more"
-        raise InputError(f"{kind.name} needs {needs}; the tensor is {what}")
-    if kind.name == "group" and len(shape) == _MOST_AXES:
+        raise InputError(f"{kind.name} needs {kind.needs}; the tensor is {what}")
+    if "groups" in kind.options and len(shape) == _MOST_AXES:
         raise InputError(f"group splits the channel axis in two, and {_MOST_AXES} axes are the most that an array has")
 
 
@@ -281,7 +278,7 @@ def _track_running_stats(kind: Kind, given: Mapping[str, Any]) -> bool:
     if not kind.has_running_stats:
         return False
     state = [name for name in ("running_mean", "running_var", "num_batches_tracked") if name in given]
-    track = switch(given.get("track_running_stats", kind.name == "batch" or bool(state)), "track_running_stats")
+    track = switch(given.get("track_running_stats", kind.tracks or bool(state)), "track_running_stats")
     if state and not track:
         raise InputError(f"{flag(state[0])} and --no-track-running-stats contradict each other; give one of them")
     if given.get("num_batches_tracked") is not None and _integer(given, "num_batches_tracked") < 0:

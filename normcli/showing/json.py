@@ -70,8 +70,7 @@ def _given(result: Result) -> dict[str, Any]:
 
 
 def _statistics(result: Result) -> dict[str, Any]:
-    names = ("mean", "var", "var_unbiased", "rstd") if result.plan.kind.centers else ("mean_square", "rstd")
-    return {name: getattr(result, name) for name in names}
+    return dict.fromkeys(result.plan.kind.statistics) | result.statistics()
 
 
 def _running(result: Result) -> dict[str, Any] | None:

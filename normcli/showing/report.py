@@ -131,9 +131,7 @@ def _value(value: float | list[float], precision: int, *, full: bool) -> str:
 
 def _statistics(result: Result, precision: int, most: int) -> Section:
     plan = result.plan
-    names = ["mean", "var", "var_unbiased", "rstd"] if plan.kind.centers else ["mean_square", "rstd"]
-    names = [name for name in names if getattr(result, name) is not None]
-    columns = {name: np.atleast_1d(np.asarray(getattr(result, name))) for name in names}
+    columns = {name: np.atleast_1d(np.asarray(values)) for name, values in result.statistics().items()}
     return _listed("statistics", _statistics_title(result), _group_words(plan), columns, precision, most)
 
 
@@ -160,9 +158,8 @@ def _running(result: Result, precision: int, most: int) -> Section:
 
 def _group_words(plan: Plan) -> list[str]:
     """What the axes of the statistics' shape are called."""
-    words = {"batch": ["channel"], "instance": ["sample", "channel"], "group": ["sample", "group"]}
     rank = max(1, len(plan.layout.stats_shape))
-    return words.get(plan.kind.name) or (["row"] if rank == 1 else [f"axis {axis}" for axis in range(rank)])
+    return list(plan.kind.group_words) or (["row"] if rank == 1 else [f"axis {axis}" for axis in range(rank)])
 
 
 def _listed(part: str, title: str, words: list[str], columns: dict[str, Any], precision: int, most: int) -> Section:

@@ -22,8 +22,8 @@ from normcli.calculate import initial_state, run
 from normcli.digits import short
 from normcli.floats import rounded
 from normcli.planning.conventions import CONVENTIONS
-from normcli.planning.kinds import KINDS
-from normcli.planning.layout import Layout, layout_of
+from normcli.planning.kinds import KINDS, layout_of
+from normcli.planning.layout import Layout
 from normcli.planning.plan import Plan
 from normcli.teaching.printed import Printed
 from normcli.teaching.tolerance import grouped, ungrouped
