@@ -58,9 +58,11 @@ class Result:
         return f"Result({', '.join(f'{name}={value!r}' for name, value in parts.items())})"
 
     def __getattr__(self, name: str) -> Any:
-        if name not in (*QUANTITIES, "centered"):
+        # Every kind has its own names; those of the family are None where a kind, or this result, has none.
+        named = self.__dict__.get("named", {})
+        if name not in named and name not in (*QUANTITIES, "centered"):
             raise AttributeError(f"a Result has no {name}")
-        return self.named.get(name)
+        return named.get(name)
 
     def statistics(self) -> dict[str, Any]:
         """What there is one value of for each group of statistics, by its name, in the order of the lines."""

@@ -92,7 +92,7 @@ def _tex(node: Any) -> str:
     if isinstance(node, Number):
         return number(f"{node.value:g}")
     if isinstance(node, Name):
-        return SYMBOLS.get(node.name) or escaped(node.name)
+        return SYMBOLS.get(node.name) or rf"\mathrm{{{escaped(node.name)}}}"
     if node.function in ("+", TERMS, LIST) or (node.function == "-" and len(node.parts) > 1):
         return " ".join(_terms(node))
     one, two = (*node.parts, None)[:2]
@@ -105,6 +105,7 @@ def _tex(node: Any) -> str:
         "^": lambda: f"{_based(_tex(one))}^{{{_tex(two)}}}",
         PARENTHESES: lambda: f"({_tex(one)})",
         "sqrt": lambda: rf"\sqrt{{{_tex(one)}}}",
+        "abs": lambda: rf"\lvert {_tex(one)} \rvert",
         "sum": lambda: rf"\sum {_tex(one)}",
     }
     return (
