@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from normcli.arithmetic.result import Result, State
+from normcli.arithmetic.result import STATE_ARRAYS, Result, State
 from normcli.arithmetic.run import backend as backend_named
 from normcli.errors import InputError
 from normcli.floats import as_float_array, dtype_name, is_torch
@@ -21,7 +21,6 @@ from normcli.words import repr_of
 if TYPE_CHECKING:
     from normcli.files.stored import Stored
 
-STATE_ARRAYS = ("weight", "bias", "running_mean", "running_var")
 _ALIASES = {"gamma": "weight", "beta": "bias"}
 
 

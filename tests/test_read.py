@@ -22,10 +22,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from normcli.errors import InputError
-from normcli.files import read
+from normcli.files import streams
 from normcli.files.npy import npy_bytes
-from normcli.files.read import Tensor, read_printed, read_tensor, read_tensor_text
-from normcli.files.text import EXACT
+from normcli.files.numbers import EXACT, Tensor
+from normcli.files.read import read_tensor, read_tensor_text
+from normcli.teaching.printed import read_printed
 
 NAN, INF = float("nan"), float("inf")
 IS_ROOT = getattr(os, "geteuid", int)() == 0
@@ -515,7 +516,7 @@ class TestPlaces:
     def test_a_large_text_file_is_refused_before_it_is_read(
         self, folder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(read, "MOST_TEXT", 2**20)
+        monkeypatch.setattr(streams, "MOST_TEXT", 2**20)
         (folder / "x.json").touch()
         os.truncate("x.json", 2**20 + 1)
         with (folder / "x.json").open("r+b") as stream:
@@ -524,12 +525,12 @@ class TestPlaces:
         assert str(refusal_of("x.json")) == "x.json holds more than 1 MiB of text; use NPY for tensors of this size"
 
     def test_a_large_text_pipe_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(read, "MOST_TEXT", 2**20)
+        monkeypatch.setattr(streams, "MOST_TEXT", 2**20)
 
         assert "more than 1 MiB of text" in str(refusal_of_piped("1 " * 2**20))
 
     def test_a_large_archive_in_a_pipe_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(read, "MOST_TEXT", 2**20)
+        monkeypatch.setattr(streams, "MOST_TEXT", 2**20)
 
         refusal = refusal_of("-", stdin=Pipe(b"PK\x03\x04" + bytes(2**20)))
 
@@ -702,7 +703,7 @@ class TestArchives:
         assert str(refusal_of_piped(data, key="a")) == "standard input holds two arrays named a; it has a, a"
 
     def test_a_bomb_is_refused_before_it_is_unpacked(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(read, "_LARGE_MEMBER", 2**20)
+        monkeypatch.setattr("normcli.files.npz._LARGE_MEMBER", 2**20)
         data = archive(("a.npy", npy_bytes(np.zeros(2**18))), compression=zipfile.ZIP_DEFLATED)
 
         assert str(refusal_of_piped(data)) == "standard input::a would grow from 0.0 to 2 MiB; unpack it to NPY first"

@@ -7,17 +7,21 @@ duplicate names pass and gives NumPy no bfloat16.
 
 from __future__ import annotations
 
+import io
 import json
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
 from normcli.errors import InputError, room_for
-from normcli.files.npy import read_up_to
-from normcli.files.text import json_document
+from normcli.files import npy
+from normcli.files.checkpoint import Array
+from normcli.files.json import document
+from normcli.files.streams import Source, read_up_to
 from normcli.words import quoted, shown
 
 if TYPE_CHECKING:
@@ -69,6 +73,34 @@ class Stored:
         return _READABLE[self.code][0] if self.code in _READABLE else self.code
 
 
+def arrays(source: Source, wanted: Callable[[str], bool]) -> Iterator[Array]:
+    """The arrays of a safetensors file whose names are wanted."""
+    stream, name = source.searchable(), source.name
+    size = stream.seek(0, io.SEEK_END)
+    stream.seek(0)
+    known = {key: stored for key, stored in read_header(stream, size, name).items() if wanted(key)}
+    for key in sorted(known, key=_by_numbers):  # the format's own order is that of the dtypes' sizes
+        yield _array(stream, key, known[key], f"{name}::{shown(key)}")
+
+
+def _array(stream: BinaryIO, key: str, stored: Stored, what: str) -> Array:
+    return Array(
+        name=key,
+        shape=stored.shape,
+        dtype=stored.dtype,
+        read=lambda: npy.as_floating(read_tensor(stream, stored, what)),
+    )
+
+
+def _by_numbers(name: str) -> list[list[tuple[int, str]]]:
+    """A key for sorting by the parts of a name, in which layer10 comes after layer2."""
+    pieces = [re.split(r"([0-9]+)", part) for part in name.split(".")]
+    # A number is longer than a smaller one: Python makes none of more than 4300 digits.
+    return [
+        [(len(n := piece.lstrip("0")), n) if piece.isdecimal() else (-1, piece) for piece in part] for part in pieces
+    ]
+
+
 def read_header(stream: BinaryIO, size: int, name: str) -> dict[str, Stored]:
     """What a safetensors file of ``size`` bytes holds, in the header's order; no data is read.
 
@@ -91,8 +123,8 @@ def read_header(stream: BinaryIO, size: int, name: str) -> dict[str, Stored]:
     header = read_up_to(stream, length)
     if len(header) < length:
         raise InputError(f"{name} changed while it was read: it ended within its header")
-    document = _document(header, name)
-    stored = {key: _stored(key, fields, 8 + length, name) for key, fields in document.items() if key != "__metadata__"}
+    described = _header(header, name)
+    stored = {key: _stored(key, fields, 8 + length, name) for key, fields in described.items() if key != "__metadata__"}
     _check_places(stored, 8 + length, size, name)
     return stored
 
@@ -139,14 +171,14 @@ def write(stream: BinaryIO, arrays: Mapping[str, NDArray[Any]]) -> None:
         stream.write(values.reshape(-1).view(np.uint8).data)
 
 
-def _document(header: bytes, name: str) -> dict[str, Any]:
+def _header(header: bytes, name: str) -> dict[str, Any]:
     try:
-        document = json_document(header.decode("utf-8"), f"the safetensors header of {name}")
+        found = document(header.decode("utf-8"), f"the safetensors header of {name}")
     except UnicodeDecodeError:
         raise InputError(f"{name} has a bad safetensors header: it is not UTF-8") from None
-    if not isinstance(document, dict):
+    if not isinstance(found, dict):
         raise InputError(f"{name} has a bad safetensors header: it is not a JSON object")
-    return document
+    return found
 
 
 def _stored(key: str, fields: Any, data_start: int, name: str) -> Stored:
