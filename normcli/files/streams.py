@@ -42,7 +42,7 @@ def opened(path: str, stdin: BinaryIO | None = None) -> Iterator[Source]:
     name = "standard input" if path == "-" else shown(path, 200)
     try:
         with nullcontext(_standard_input(stdin)) if path == "-" else _opened(path, name) as stream:
-            yield Source(stream, name)
+            yield Source(stream, name, None if path == "-" else path)
     except OSError as error:
         raise InputError(f"cannot read {name}: {error.strerror or error}") from None
     except MemoryError:
@@ -52,14 +52,18 @@ def opened(path: str, stdin: BinaryIO | None = None) -> Iterator[Source]:
 class Source:
     """A stream whose first bytes have been read, to tell what it holds; ``name`` stands for it in messages.
 
+    ``size`` is how many bytes it holds, None where only reading can tell; ``path`` is where to find it
+    again, None for what can be read but once.
+
     >>> source = Source(io.BytesIO(b"[1, 2]"), "x")
     >>> source.head, source.text()
     (b'[1, 2]', '[1, 2]')
     """
 
-    def __init__(self, stream: BinaryIO, name: str) -> None:
+    def __init__(self, stream: BinaryIO, name: str, path: str | None = None) -> None:
         self.stream, self.name = stream, name
         self.start, self.size = _extent(stream)
+        self.path = None if self.size is None else path
         self.head = read_up_to(stream, _HEAD)
         if not self.head:
             raise InputError(f"{name} is empty")
