@@ -684,10 +684,21 @@ class TestArchives:
     def test_a_key_chooses_an_array(self, key: str) -> None:
         assert piped(TWO, key=key).array.tolist() == [1, 1, 1]
 
-    def test_a_path_chooses_an_array(self, tmp_path: Path) -> None:
-        (tmp_path / "x.npz").write_bytes(TWO)
+    @pytest.mark.parametrize("data", [TWO, b'{"bias": [0], "weight": [1, 1, 1], "data": [2]}'], ids=["npz", "json"])
+    def test_a_path_chooses_an_array(self, data: bytes, tmp_path: Path) -> None:
+        (tmp_path / "x").write_bytes(data)
 
-        assert read_tensor(f"{tmp_path}/x.npz::weight").array.tolist() == [1, 1, 1]
+        assert read_tensor(f"{tmp_path}/x::weight").array.tolist() == [1, 1, 1]
+        assert read_printed(f"{tmp_path}/x::weight")[0].values.tolist() == [1, 1, 1]
+
+    @pytest.mark.parametrize("data", [b"[1, 2]", b"1,2", npy_bytes(np.zeros(2))], ids=["list", "csv", "npy"])
+    def test_what_has_no_names_has_none_to_choose(self, data: bytes, tmp_path: Path) -> None:
+        (tmp_path / "x").write_bytes(data)
+
+        with pytest.raises(
+            InputError, match=r"x holds one (tensor|array) without a name; there is no weight to choose"
+        ):
+            read_tensor(f"{tmp_path}/x::weight")
 
     def test_several_arrays_come_with_a_hint(self) -> None:
         assert refusal_of_piped(TWO).hint == "standard input::weight is the first"

@@ -52,7 +52,7 @@ def read_tensor(
 
     A file may hold NPY, NPZ, JSON, CSV or the text that ``print`` shows of a tensor. NPY keeps its
     floating dtype and pasted text the one it names; all else is float64, or ``dtype`` if given.
-    ``key`` names one array of an NPZ file (as does ``file.npz::name``) or of a JSON object; ``what``
+    ``key`` names one array of an NPZ file or of a JSON object (as does ``file::name``); ``what``
     stands for a literal in messages; ``keep`` keeps how the numbers of a text are written. Raises
     InputError, in one sentence, for what is no tensor, and UnavailableError for one that does not fit
     in memory.
@@ -141,10 +141,10 @@ def _read(
     if not text:
         raise InputError(f"{what} is empty")
     if place := ("-", key) if text == "-" else _file(given, text, key):
-        path, member = place
+        path, key = place
         with opened(path, stdin) as source:
             if format_ := _format(source):
-                found = _module(format_).tensors(source, key=member, dtype=dtype)
+                found = _module(format_).tensors(source, key=key, dtype=dtype)
             else:
                 name = f"{source.name} (text, not NPY)" if source.name.endswith((".npy", ".npz")) else source.name
                 found = _of_text(source.text(name), name, key, keep=keep, each=each)
