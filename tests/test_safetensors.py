@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from normcli.errors import InputError
 from normcli.files import safetensors
+from normcli.files.read import read_tensor
 from normcli.files.streams import Source, opened
 
 ARRAYS = {
@@ -111,6 +112,26 @@ def test_only_what_is_asked_for_is_read(tmp_path: Path) -> None:
         found = {array.name: array for array in safetensors.arrays(source, lambda name: True)}
         assert found["large"].shape == (size // 4,)
         assert found["a"].read().array.tolist() == [1.5, -2.0]
+
+
+def test_an_array_of_a_checkpoint_is_a_tensor_like_any_other(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(package.save(ARRAYS))
+    found = read_tensor(f"{tmp_path}/x::bn.weight").array
+    assert (found.dtype, found.tolist()) == (np.float32, [1.5, -0.25, 3.0])
+    assert read_tensor("-", key="bn.half", stdin=io.BytesIO(package.save(ARRAYS))).array.dtype == np.float16
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        (None, "standard input holds 7 arrays: bn.bytes, bn.empty, bn.flags, bn.half, .*; choose one"),
+        ("weight", "standard input holds no array named weight; it has bn.bytes, bn.empty"),
+        ("bn.flags", "standard input::bn.flags holds bool values; only real numbers can be normalized"),
+    ],
+)
+def test_a_checkpoint_that_gives_no_tensor_is_refused(key: str | None, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read_tensor("-", key=key, stdin=io.BytesIO(package.save(ARRAYS)))
 
 
 def test_a_file_that_shrinks_while_it_is_read_is_refused(tmp_path: Path) -> None:

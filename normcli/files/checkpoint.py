@@ -76,6 +76,25 @@ def arrays(source: Source, wanted: Callable[[str], bool]) -> Iterator[Array]:
             yield _of_value(key, value, name)
 
 
+def chosen(names: list[str], name: str, key: str | None) -> int:
+    """Which of the arrays of a file has that name, or the only one's number; InputError where that cannot be told.
+
+    >>> chosen(["weight", "bias"], "x.npz", "bias")
+    1
+    """
+    if key is None and len(names) > 1:
+        hint = f"{name}::{shown(names[0])} is the first"
+        raise InputError(f"{name} holds {len(names)} arrays: {listed(names)}; choose one", hint=hint)
+    if not names:
+        raise InputError(f"{name} holds no arrays")
+    if key is None:
+        return 0
+    if names.count(key) != 1:
+        problem = "two arrays" if key in names else "no array"
+        raise InputError(f"{name} holds {problem} named {shown(key)}; it has {listed(names)}")
+    return names.index(key)
+
+
 def check_stored(members: Iterable[Any], name: str) -> None:
     """Refuse what torch never writes: packed members, which could unpack to anything, and programs."""
     from zipfile import ZIP_STORED

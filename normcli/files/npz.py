@@ -8,10 +8,10 @@ from zipfile import ZIP_BZIP2, ZIP_DEFLATED, ZIP_LZMA, ZIP_STORED, ZipFile, ZipI
 
 from normcli.errors import InputError
 from normcli.files import npy
-from normcli.files.checkpoint import Array, check_stored, damage_of, tensors_of_torch
+from normcli.files.checkpoint import Array, check_stored, chosen, damage_of, tensors_of_torch
 from normcli.files.numbers import Tensor
 from normcli.files.streams import Source
-from normcli.words import listed, shown
+from normcli.words import shown
 
 _LARGE_MEMBER = 2**26  # bytes from which on a member that is packed tightly is taken for a bomb
 _TIGHT = 100  # times smaller than unpacked; numbers that differ do not pack to a tenth
@@ -56,23 +56,11 @@ def _is_pickled(entries: list[ZipInfo]) -> bool:
 def _chosen(archive: ZipFile, name: str, key: str | None) -> ZipInfo:
     """The entry of the archive that holds the array, refused here if it had better not be unpacked."""
     entries = [entry for entry in archive.infolist() if entry.filename.endswith(".npy")]
+    if not entries and _is_pickled(archive.infolist()):
+        raise InputError(f"{name} is a PyTorch file, a pickle, which is never loaded; save the tensor as NPY")
     names = [_name(entry) for entry in entries]
-    if not entries:
-        if _is_pickled(archive.infolist()):
-            raise InputError(f"{name} is a PyTorch file, a pickle, which is never loaded; save the tensor as NPY")
-        raise InputError(f"{name} holds no arrays")
-    if key is None and len(entries) > 1:
-        first = shown(names[0])
-        raise InputError(
-            f"{name} holds {len(entries)} arrays: {listed(names)}; choose one",
-            hint=f"{name}::{first} is the first",
-        )
-    key = names[0] if key is None else key.removesuffix(".npy")
-    if names.count(key) != 1:
-        problem = "two arrays" if key in names else "no array"
-        raise InputError(f"{name} holds {problem} named {shown(key)}; it has {listed(names)}")
-    entry = entries[names.index(key)]
-    _check_packing(entry, f"{name}::{shown(key)}")
+    entry = entries[chosen(names, name, None if key is None else key.removesuffix(".npy"))]
+    _check_packing(entry, f"{name}::{shown(_name(entry))}")
     return entry
 
 

@@ -50,9 +50,9 @@ def read_tensor(
 ) -> Tensor:
     """Read a tensor from what stands on the command line: a literal, a path, or ``-`` for standard input.
 
-    A file may hold NPY, NPZ, JSON, CSV or the text that ``print`` shows of a tensor. NPY keeps its
-    floating dtype and pasted text the one it names; all else is float64, or ``dtype`` if given.
-    ``key`` names one array of an NPZ file or of a JSON object (as does ``file::name``); ``what``
+    A file may hold NPY, NPZ, safetensors, JSON, CSV or the text that ``print`` shows of a tensor. Binary
+    files keep their floating dtype and pasted text the one it names; all else is float64, or ``dtype`` if given.
+    ``key`` names one array of a file that holds several under names (as does ``file::name``); ``what``
     stands for a literal in messages; ``keep`` keeps how the numbers of a text are written. Raises
     InputError, in one sentence, for what is no tensor, and UnavailableError for one that does not fit
     in memory.
@@ -104,8 +104,8 @@ def open_arrays(path: str, wanted: Callable[[str], bool]) -> Iterator[tuple[str,
     """
     with opened(path) as source:
         format_ = _format(source)
-        if format_ != "npz" and _is_safetensors(source):
-            format_ = "safetensors"
+        if format_ != "npz" and path.lower().endswith(".safetensors") and not _may_be_json(source.head):
+            format_ = "safetensors"  # damaged, perhaps
         yield source.name, list(_module(format_ or "checkpoint").arrays(source, wanted))
 
 
@@ -189,7 +189,9 @@ def _cast(tensor: Tensor, dtype: str | None) -> Tensor:
 
 
 def _format(source: Source) -> str | None:
-    """The format whose mark the source begins with; None for text."""
+    """The format that the source begins as; None for text."""
+    if b"\0" in source.head[:8] and source.head[8:] == b"{":  # a length and a JSON object; text holds no NUL
+        return "safetensors"
     return next((format_ for mark, format_ in _BINARY.items() if source.head.startswith(mark)), None)
 
 
@@ -197,9 +199,5 @@ def _module(format_: str) -> Any:
     return import_module(f"normcli.files.{format_}")
 
 
-def _is_safetensors(source: Source) -> bool:
-    """Whether the file begins with a length and a JSON object; text holds no NUL, which a length does."""
-    head, named = source.head, source.name.lower().endswith(".safetensors")
-    if b"\0" in head[:8]:
-        return head[8:] == b"{" or named
-    return named and not head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"{", b"["))
+def _may_be_json(head: bytes) -> bool:
+    return b"\0" not in head[:8] and head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"{", b"["))

@@ -13,18 +13,19 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
 from normcli.errors import InputError, room_for
-from normcli.files.checkpoint import Array
+from normcli.files.checkpoint import Array, chosen
 from normcli.files.json import document
 from normcli.files.npy import as_floating
 from normcli.files.numbers import Shape, Tensor
 from normcli.files.streams import Source, read_up_to
-from normcli.floats import numpy_dtype
+from normcli.floats import as_float_array, numpy_dtype
 from normcli.words import quoted, shown
 
 if TYPE_CHECKING:
@@ -38,6 +39,14 @@ _DTYPES = {
     "I16": "int16", "I8": "int8", "U64": "uint64", "U32": "uint32", "U16": "uint16", "U8": "uint8", "BOOL": "bool",
 }  # fmt: skip
 _CODES = {name: code for code, name in _DTYPES.items()}
+
+
+def tensors(source: Source, *, key: str | None, dtype: str | None) -> list[Tensor]:
+    """The array of that name as a tensor, or the only one."""
+    found = list(arrays(source, lambda name: True))
+    array = found[chosen([array.name for array in found], source.name, key)]
+    tensor = array.read()
+    return [replace(tensor, array=as_float_array(tensor.array, name=f"{source.name}::{shown(array.name)}"))]
 
 
 def arrays(source: Source, wanted: Callable[[str], bool]) -> Iterator[Array]:
