@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -16,15 +17,11 @@ if TYPE_CHECKING:
     from normcli.arithmetic.result import Result
     from normcli.calculate import normalize
 
+# NumPy is imported with the first calculation, so that `normcli --help` need not wait for it.
+_HOMES = {"Result": "normcli.arithmetic.result", "normalize": "normcli.calculate", "with_state": "normcli.layers"}
+
 
 def __getattr__(name: str) -> Any:
-    # NumPy is imported with the first calculation, so that `normcli --help` need not wait for it.
-    if name == "normalize":
-        from normcli.calculate import normalize
-
-        return normalize
-    if name == "Result":
-        from normcli.arithmetic.result import Result
-
-        return Result
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'normcli' has no attribute {name!r}")

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from normcli.arithmetic.result import Result, State
+import normcli
+from normcli.arithmetic.result import STATE_ARRAYS, Result, State
 from normcli.arithmetic.run import backend as backend_named
 from normcli.errors import InputError
 from normcli.floats import as_float_array, dtype_name, is_torch
@@ -21,7 +22,6 @@ from normcli.words import repr_of
 if TYPE_CHECKING:
     from normcli.files.stored import Stored
 
-STATE_ARRAYS = ("weight", "bias", "running_mean", "running_var")
 _ALIASES = {"gamma": "weight", "beta": "bias"}
 
 
@@ -94,8 +94,6 @@ def assumed(settled: Plan, given: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _with_state(kind: str, given: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
     """The options with the numbers of a layer in a file, and what is to be said of these."""
-    from normcli.layers import with_state  # it builds on this module
-
     path, prefix = given.pop("state", None), given.pop("prefix", None)
     if path is None:
         raise InputError("prefix names a layer of a file; give the file as state")
@@ -104,7 +102,7 @@ def _with_state(kind: str, given: dict[str, Any]) -> tuple[dict[str, Any], tuple
             raise InputError(f"{name} is {repr_of(value)}; it must be a {'file' if name == 'state' else 'name'}")
     if not isinstance(kind, str) or kind not in KINDS:
         return given, ()  # the plan says which kinds there are
-    filled = with_state(KINDS[kind], given, str(path), None if prefix is None else str(prefix))
+    filled = normcli.with_state(KINDS[kind], given, str(path), None if prefix is None else str(prefix))
     return filled.options, filled.warnings
 
 

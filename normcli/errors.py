@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
+from typing import Any
 
 from normcli.words import printable
 
@@ -42,6 +44,27 @@ def room_for(name: str, bytes_: int) -> Iterator[None]:
         yield
     except MemoryError:
         raise UnavailableError(f"{name} needs {bytes_ / 2**20:.0f} MiB of memory; they are not free") from None
+
+
+def with_torch(module: str, missing: str, hint: str | None = None, *, names: Iterable[str] = ()) -> Any:
+    """A module that needs torch, or torch itself, with the ``names`` that are used of it.
+
+    Raises UnavailableError where there is no torch (``missing`` says so), and where what goes by its
+    name is broken or something else.
+
+    >>> with_torch("json", "", names=["loads"]).__name__
+    'json'
+    """
+    try:
+        found = import_module(module)
+        for name in names:
+            getattr(found, name)
+    except Exception as error:  # a foreign module raises what it likes
+        if isinstance(error, ModuleNotFoundError) and error.name == "torch":
+            raise UnavailableError(missing, hint) from None
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UnavailableError(f"torch is installed but cannot be used: {reason}") from None
+    return found
 
 
 def complain(message: str, hint: str | None = None) -> None:

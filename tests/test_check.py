@@ -12,7 +12,7 @@ import pytest
 
 from normcli.calculate import initial_state, normalize
 from normcli.errors import InputError
-from normcli.files.text import EXACT
+from normcli.files.numbers import EXACT
 from normcli.planning.plan import plan
 from normcli.teaching.check import check, check_result
 from normcli.teaching.printed import Printed

@@ -11,7 +11,7 @@ import pytest
 
 from normcli.arithmetic.result import State
 from normcli.calculate import initial_state, normalize
-from normcli.files.text import EXACT
+from normcli.files.numbers import EXACT
 from normcli.planning.plan import Plan, plan
 from normcli.teaching.check import check
 from normcli.teaching.printed import Printed

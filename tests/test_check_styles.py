@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 
 from normcli.calculate import initial_state, normalize
-from normcli.files.read import read_printed
 from normcli.planning.plan import plan
 from normcli.teaching.check import check
-from normcli.teaching.printed import Printed
+from normcli.teaching.printed import Printed, read_printed
 from normcli.teaching.verdict import Check
 
 torch = pytest.importorskip("torch")

@@ -412,7 +412,7 @@ def modules(environment: dict[str, str], *arguments: str) -> set[str]:
     return {name.split(".")[0] for name in done.stderr.split()}
 
 
-@pytest.mark.parametrize("absent", ["torch", "rich", "pydantic", "ml_dtypes"])
+@pytest.mark.parametrize("absent", ["torch", "rich", "pydantic", "ml_dtypes", "safetensors", "zipfile"])
 def test_json_needs_neither_torch_nor_rich(environment: dict[str, str], absent: str) -> None:
     assert absent not in modules(environment, "batch", BN1D, "--json")
 

@@ -16,9 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from normcli.errors import InputError, UnavailableError
-from normcli.files.npy import MAGIC, Header, as_floating, npy_bytes, read_array, read_data, read_header, write_array
+from normcli.files.npy import MAGIC, Header, as_floating, npy_bytes, read_data, read_header, read_tensor, write_array
 
 FIELDS = "{'descr': '<f8', 'fortran_order': False, 'shape': (4,), }"
+
+
+def read_array(*arguments: Any, **named: Any) -> np.ndarray:
+    return read_tensor(*arguments, **named).array
 
 
 def raw(header: str | bytes, version: tuple[int, int] = (1, 0), data: bytes = bytes(32)) -> bytes:
@@ -95,11 +99,11 @@ def test_integers_become_float64(code: str) -> None:
     ],
 )
 def test_rounded_integers_are_named(values: list[int], warnings: tuple[str, ...]) -> None:
-    assert as_floating(np.array(values, dtype=np.int64))[1] == warnings
+    assert as_floating(np.array(values, dtype=np.int64)).warnings == warnings
 
 
 def test_the_largest_unsigned_integer_is_rounded() -> None:
-    assert as_floating(np.array([2**64 - 1, 2**63], dtype=np.uint64))[1] == (
+    assert as_floating(np.array([2**64 - 1, 2**63], dtype=np.uint64)).warnings == (
         "18446744073709551615 is rounded to float64",
     )
 

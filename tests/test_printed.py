@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from normcli.files.read import read_printed
-from normcli.files.text import EXACT
-from normcli.teaching.printed import Printed, half_step
+from normcli.files.numbers import EXACT
+from normcli.teaching.printed import Printed, half_step, read_printed
 
 HALF_UNITS = {
     "four decimals": ([0.5653, 0.0322], [4, 4], [5e-5, 5e-5]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import json
 import os
@@ -21,11 +22,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from normcli import files
 from normcli.errors import InputError
-from normcli.files import read
+from normcli.files import streams
 from normcli.files.npy import npy_bytes
-from normcli.files.read import Tensor, read_printed, read_tensor, read_tensor_text
-from normcli.files.text import EXACT
+from normcli.files.numbers import EXACT, Tensor
+from normcli.files.read import read_tensor, read_tensor_text
+from normcli.teaching.printed import read_printed
 
 NAN, INF = float("nan"), float("inf")
 IS_ROOT = getattr(os, "geteuid", int)() == 0
@@ -515,7 +518,7 @@ class TestPlaces:
     def test_a_large_text_file_is_refused_before_it_is_read(
         self, folder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(read, "MOST_TEXT", 2**20)
+        monkeypatch.setattr(streams, "MOST_TEXT", 2**20)
         (folder / "x.json").touch()
         os.truncate("x.json", 2**20 + 1)
         with (folder / "x.json").open("r+b") as stream:
@@ -524,12 +527,12 @@ class TestPlaces:
         assert str(refusal_of("x.json")) == "x.json holds more than 1 MiB of text; use NPY for tensors of this size"
 
     def test_a_large_text_pipe_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(read, "MOST_TEXT", 2**20)
+        monkeypatch.setattr(streams, "MOST_TEXT", 2**20)
 
         assert "more than 1 MiB of text" in str(refusal_of_piped("1 " * 2**20))
 
     def test_a_large_archive_in_a_pipe_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(read, "MOST_TEXT", 2**20)
+        monkeypatch.setattr(streams, "MOST_TEXT", 2**20)
 
         refusal = refusal_of("-", stdin=Pipe(b"PK\x03\x04" + bytes(2**20)))
 
@@ -667,6 +670,13 @@ REFUSED_ARCHIVES = {
 }
 
 
+@pytest.mark.parametrize(
+    ("module", "name"), [(module, name) for module, names in files._HOMES.items() for name in names]
+)
+def test_the_face_of_the_room_gives_what_its_modules_have(module: str, name: str) -> None:
+    assert getattr(files, name) is vars(importlib.import_module(f"normcli.files.{module}"))[name]
+
+
 class TestArchives:
     @pytest.mark.parametrize(
         "compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
@@ -683,10 +693,21 @@ class TestArchives:
     def test_a_key_chooses_an_array(self, key: str) -> None:
         assert piped(TWO, key=key).array.tolist() == [1, 1, 1]
 
-    def test_a_path_chooses_an_array(self, tmp_path: Path) -> None:
-        (tmp_path / "x.npz").write_bytes(TWO)
+    @pytest.mark.parametrize("data", [TWO, b'{"bias": [0], "weight": [1, 1, 1], "data": [2]}'], ids=["npz", "json"])
+    def test_a_path_chooses_an_array(self, data: bytes, tmp_path: Path) -> None:
+        (tmp_path / "x").write_bytes(data)
 
-        assert read_tensor(f"{tmp_path}/x.npz::weight").array.tolist() == [1, 1, 1]
+        assert read_tensor(f"{tmp_path}/x::weight").array.tolist() == [1, 1, 1]
+        assert read_printed(f"{tmp_path}/x::weight")[0].values.tolist() == [1, 1, 1]
+
+    @pytest.mark.parametrize("data", [b"[1, 2]", b"1,2", npy_bytes(np.zeros(2))], ids=["list", "csv", "npy"])
+    def test_what_has_no_names_has_none_to_choose(self, data: bytes, tmp_path: Path) -> None:
+        (tmp_path / "x").write_bytes(data)
+
+        with pytest.raises(
+            InputError, match=r"x holds one (tensor|array) without a name; there is no weight to choose"
+        ):
+            read_tensor(f"{tmp_path}/x::weight")
 
     def test_several_arrays_come_with_a_hint(self) -> None:
         assert refusal_of_piped(TWO).hint == "standard input::weight is the first"
@@ -702,7 +723,7 @@ class TestArchives:
         assert str(refusal_of_piped(data, key="a")) == "standard input holds two arrays named a; it has a, a"
 
     def test_a_bomb_is_refused_before_it_is_unpacked(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(read, "_LARGE_MEMBER", 2**20)
+        monkeypatch.setattr("normcli.files.npz._LARGE_MEMBER", 2**20)
         data = archive(("a.npy", npy_bytes(np.zeros(2**18))), compression=zipfile.ZIP_DEFLATED)
 
         assert str(refusal_of_piped(data)) == "standard input::a would grow from 0.0 to 2 MiB; unpack it to NPY first"

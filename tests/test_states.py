@@ -25,9 +25,10 @@ from normcli import layers
 from normcli.commands.cli import app
 from normcli.errors import InputError, UnavailableError
 from normcli.planning.kinds import KINDS
+from normcli.showing import layers as showing
 
 torch = pytest.importorskip("torch", reason="states are compared with torch's own modules")
-save_file = pytest.importorskip("safetensors.torch", reason="the format's own library is not installed").save_file
+save_file = pytest.importorskip("safetensors.torch", reason="it needs torch").save_file
 nn = torch.nn
 
 FORMATS = ("safetensors", "pt", "npz", "json")
@@ -502,7 +503,7 @@ def test_a_torch_with_known_holes_is_not_used(
     monkeypatch.setattr(torch, "__version__", version)
     monkeypatch.setattr(torch, "load", None)
     with pytest.raises(UnavailableError, match=r"2\.10 or later reads it safely"):
-        layers.summaries(str(files["pt"]))
+        showing.summaries(str(files["pt"]))
 
 
 # --- save and load --------------------------------------------------------------------------------
@@ -674,11 +675,11 @@ def test_the_list_holds_every_word_at_any_width(width: int, files: dict[str, Pat
             return True
 
     stream = Terminal()
-    _, _, found = layers.summaries(str(files["npz"]))
+    _, _, found = showing.summaries(str(files["npz"]))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COLUMNS", str(width))
         patch.setenv("NO_COLOR", "1")
-        print_sections(None, layers.sections("model.npz", found), stream)
+        print_sections(None, showing.sections("model.npz", found), stream)
     lines = stream.getvalue().splitlines()
     assert max(map(len, lines)) <= width
     assert "..." not in stream.getvalue()

@@ -25,7 +25,7 @@ from normcli.calculate import initial_state, run_stored
 from normcli.commands import commands
 from normcli.commands.cli import app
 from normcli.errors import InputError
-from normcli.files import stored
+from normcli.files import npy, stored
 from normcli.files.npy import write_array
 from normcli.planning.plan import plan
 
@@ -61,7 +61,7 @@ def saved(path: Path, x: np.ndarray[Any, Any]) -> Path:
 
 
 def from_file(path: Path, kind: str, options: dict[str, Any], out: Path | None) -> Result:
-    x = stored.opened(str(path))
+    x = npy.opened(str(path))
     assert x is not None
     settled = plan(kind, x.shape, x.dtype.newbyteorder("=").name, options)
     state = initial_state(settled, options)
@@ -70,7 +70,7 @@ def from_file(path: Path, kind: str, options: dict[str, Any], out: Path | None) 
             result = run_stored(x, settled, state, out=None)
         else:
             with out.open("x+b") as file:
-                room = stored.created(file, x)
+                room = npy.created(file, x)
                 result = run_stored(x, settled, state, out=room)
                 room.close()
     finally:
@@ -138,21 +138,21 @@ def test_statistics_alone_read_the_file_once(tmp_path: Path, monkeypatch: pytest
 )
 def test_what_is_no_whole_npy_file_is_left_to_the_reader(text: bytes, why: str, tmp_path: Path) -> None:
     (tmp_path / "x.npy").write_bytes(text)
-    assert stored.opened(str(tmp_path / "x.npy")) is None, why
+    assert npy.opened(str(tmp_path / "x.npy")) is None, why
 
 
 @pytest.mark.parametrize("dtype", ["int32", "complex64", "bool"])
 def test_other_dtypes_are_left_to_the_reader(dtype: str, tmp_path: Path) -> None:
-    assert stored.opened(str(saved(tmp_path / "x.npy", np.ones((3, 4), dtype)))) is None
+    assert npy.opened(str(saved(tmp_path / "x.npy", np.ones((3, 4), dtype)))) is None
 
 
 def test_a_folder_and_a_missing_file_are_left_to_the_reader(tmp_path: Path) -> None:
-    assert [stored.opened(str(path)) for path in (tmp_path, tmp_path / "none.npy")] == [None, None]
+    assert [npy.opened(str(path)) for path in (tmp_path, tmp_path / "none.npy")] == [None, None]
 
 
 def test_a_file_that_shrinks_is_said_to(tmp_path: Path) -> None:
     path = saved(tmp_path / "x.npy", seeded((300, 7, 100)))
-    x = stored.opened(str(path))
+    x = npy.opened(str(path))
     assert x is not None
     os.truncate(path, 100_000)
     with pytest.raises(InputError, match="changed while it was read: it is shorter"):

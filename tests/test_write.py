@@ -22,8 +22,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from normcli.errors import InputError, UnavailableError
+from normcli.files.json import json_chunks
 from normcli.files.read import read_tensor, read_tensor_text
-from normcli.files.write import json_chunks, output_format, whole_file, write_tensor
+from normcli.files.write import output_format, whole_file, write_tensor
 
 NAN, INF = float("nan"), float("inf")
 IS_ROOT = getattr(os, "geteuid", int)() == 0

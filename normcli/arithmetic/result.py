@@ -17,6 +17,8 @@ QUANTITIES = (
     "mean", "mean_square", "var", "var_unbiased", "rstd", "normalized", "output", "running_mean", "running_var",
 )  # fmt: skip
 
+STATE_ARRAYS = ("weight", "bias", "running_mean", "running_var")  # of a State
+
 
 @dataclass(frozen=True, kw_only=True)
 class State:

@@ -5,12 +5,11 @@ Which module runs is decided here and nowhere else.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from importlib import import_module
 from typing import Any, Protocol, cast
 
 from normcli.arithmetic.result import Result, State
-from normcli.errors import InputError, UnavailableError
+from normcli.errors import InputError, with_torch
 from normcli.planning.plan import Plan
 from normcli.words import either, repr_of
 
@@ -51,24 +50,3 @@ def backend(name: str) -> Backend:
         return cast(Backend, import_module(module))
     hint = "pip install 'normcli[torch]' installs it (several GB on Linux)"
     return cast(Backend, with_torch(module, f"the {name} backend needs PyTorch, which is not installed", hint))
-
-
-def with_torch(module: str, missing: str, hint: str | None = None, *, names: Iterable[str] = ()) -> Any:
-    """A module that needs torch, or torch itself, with the ``names`` that are used of it.
-
-    Raises UnavailableError where there is no torch (``missing`` says so), and where what goes by its
-    name is broken or something else.
-
-    >>> with_torch("json", "", names=["loads"]).__name__
-    'json'
-    """
-    try:
-        found = import_module(module)
-        for name in names:
-            getattr(found, name)
-    except Exception as error:  # a foreign module raises what it likes
-        if isinstance(error, ModuleNotFoundError) and error.name == "torch":
-            raise UnavailableError(missing, hint) from None
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UnavailableError(f"torch is installed but cannot be used: {reason}") from None
-    return found

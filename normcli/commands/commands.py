@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from normcli.arithmetic.reference import SMALL
-from normcli.arithmetic.result import Result, State
-from normcli.calculate import STATE_ARRAYS, assumed, initial_state, run, run_stored, said
+from normcli.arithmetic.result import STATE_ARRAYS, Result, State
+from normcli.calculate import assumed, initial_state, run, run_stored, said
 from normcli.commands.options import PARTS, Show, Source
 from normcli.errors import InputError, NormcliError, complain, hint, room_for, warn
-from normcli.files.read import read_printed, read_tensor, read_tensors
+from normcli.files.read import read_tensor, read_tensors
 from normcli.floats import as_float_array
 from normcli.planning.kinds import Kind
 from normcli.planning.plan import Plan, plan
@@ -173,7 +173,7 @@ def show_conventions(names: list[str], *, as_json: bool) -> None:
 
 def show_state(file: str, *, as_json: bool) -> None:
     """List the normalization layers in a file."""
-    from normcli import layers
+    from normcli.showing import layers
 
     name, others, found = layers.summaries(file)
     if as_json:
@@ -346,7 +346,7 @@ def _streamed(
     path = show.output.replace("{i}", str(index)) if show.output else ""
     if not show.streams or given.get("dtype") is not None:
         return None
-    from normcli.files.stored import created, opened
+    from normcli.files.npy import created, opened
     from normcli.files.write import is_replaceable, whole_file
 
     to_file = path.lower().endswith(".npy") and is_replaceable(path)
@@ -471,6 +471,8 @@ def _read(source: Source) -> NDArray[Any]:
 
 
 def _read_written(source: Source, key: str | None = None) -> Printed:
+    from normcli.teaching.printed import read_printed
+
     what = flag(source.option) if source.option else "the tensor"
     printed, warnings = read_printed(source.text, what=what, key=key)
     warn(warnings)

@@ -8,15 +8,20 @@ from __future__ import annotations
 
 import ast
 import math
+import os
 import re
+import stat
 import sys
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
 import numpy as np
 
 from normcli.errors import InputError, room_for
+from normcli.files.numbers import Tensor, rounding_warnings
+from normcli.files.stored import Stored
+from normcli.files.streams import Source, read_up_to
 from normcli.words import count, quoted, shown
 
 if TYPE_CHECKING:
@@ -60,19 +65,6 @@ class Header:
     def nbytes(self) -> int:
         """How many bytes of data the shape and the dtype ask for, as an exact integer."""
         return math.prod(self.shape) * self.dtype.itemsize
-
-
-def read_up_to(stream: BinaryIO, size: int) -> bytes:
-    """At most ``size`` bytes: fewer only at the end of the stream, though a pipe gives them piecemeal.
-
-    >>> import io
-    >>> read_up_to(io.BytesIO(b"abc"), 2)
-    b'ab'
-    """
-    pieces = bytearray()
-    while len(pieces) < size and (piece := stream.read(min(_CHUNK, size - len(pieces)))):
-        pieces += piece
-    return bytes(pieces)
 
 
 def read_header(stream: BinaryIO, name: str, *, bfloat16: bool = False) -> Header:
@@ -130,44 +122,43 @@ def read_data(stream: BinaryIO, header: Header, name: str, size: int | None = No
     return flat.reshape(header.shape, order="F" if header.fortran_order else "C")
 
 
-def read_array(stream: BinaryIO, name: str, size: int | None = None, *, bfloat16: bool = False) -> NDArray[Any]:
-    """Read NPY data as an array of a floating dtype; integers become float64 (see ``as_floating``).
+def read_tensor(stream: BinaryIO, name: str, size: int | None = None, *, bfloat16: bool = False) -> Tensor:
+    """Read NPY data as a tensor of a floating dtype; integers become float64 (see ``as_floating``).
 
     The parameters and the errors are those of ``read_header`` and ``read_data``.
 
     >>> import io
-    >>> read_array(io.BytesIO(npy_bytes(np.array([1, 2]))), "x.npy")
+    >>> read_tensor(io.BytesIO(npy_bytes(np.array([1, 2]))), "x.npy").array
     array([1., 2.])
     """
-    header = read_header(stream, name, bfloat16=bfloat16)
-    return as_floating(read_data(stream, header, name, size))[0]
+    return as_floating(read_data(stream, read_header(stream, name, bfloat16=bfloat16), name, size))
 
 
-def as_floating(array: NDArray[Any]) -> tuple[NDArray[Any], tuple[str, ...]]:
-    """The array itself if it is floating, else its integers as float64; and what was lost, in words.
+def tensors(source: Source, *, key: str | None, dtype: str | None) -> list[Tensor]:
+    """The one tensor of an NPY file or pipe, which has no name to be chosen by."""
+    if key is not None:
+        raise InputError(f"{source.name} holds one array without a name; there is no {shown(key)} to choose")
+    return [read_tensor(source.whole(), source.name, source.size, bfloat16=dtype == "bfloat16")]
 
-    >>> as_floating(np.array([1, 2**53 + 1]))
-    (array([1.00000000e+00, 9.00719925e+15]), ('9007199254740993 is rounded to float64',))
+
+def arrays(source: Source, wanted: object) -> NoReturn:
+    """Refuse an NPY file where arrays are looked for by name."""
+    raise InputError(
+        f"{source.name} holds one array without a name; a state is several: weight, bias, running_mean, ..."
+    )
+
+
+def as_floating(array: NDArray[Any]) -> Tensor:
+    """The array itself if it is floating, else its integers as float64, and what was lost, in words.
+
+    >>> as_floating(np.array([1, 2**53 + 1])).warnings
+    ('9007199254740993 is rounded to float64',)
     """
     if array.dtype.kind not in "iu":
-        return array, ()
+        return Tensor(array=array)
     floating = array.astype(np.float64)
     lost = _rounded_integers(array, floating) if array.dtype.itemsize == 8 else []
-    return floating, rounding_warnings(lost)
-
-
-def rounding_warnings(integers: list[int]) -> tuple[str, ...]:
-    """The warning that float64 does not hold these integers, if there are any.
-
-    >>> rounding_warnings([2**53 + 1, 2**54 + 1])
-    ('2 integers, such as 9007199254740993, are rounded to float64',)
-    """
-    if not integers:
-        return ()
-    first = shown(str(integers[0]), 40)
-    if len(integers) == 1:
-        return (f"{first} is rounded to float64",)
-    return (f"{len(integers)} integers, such as {first}, are rounded to float64",)
+    return Tensor(array=floating, warnings=rounding_warnings(lost))
 
 
 def write_array(stream: BinaryIO, array: NDArray[Any]) -> None:
@@ -199,6 +190,42 @@ def npy_bytes(array: NDArray[Any]) -> bytes:
     stream = BytesIO()
     write_array(stream, array)
     return stream.getvalue()
+
+
+def opened(path: str) -> Stored | None:
+    """The floating numbers of an NPY file that is there whole, left in the file; None for anything else.
+
+    What is wrong with a file is for ``normcli.files.read`` to say.
+    """
+    try:
+        file = open(path, "rb", buffering=0)  # noqa: SIM115, PTH123  # it stays open as long as its numbers are used
+    except (OSError, ValueError):
+        return None
+    try:
+        about = os.fstat(file.fileno())
+        if not stat.S_ISREG(about.st_mode) or file.read(len(MAGIC)) != MAGIC:
+            raise InputError("no NPY file")
+        file.seek(0)
+        header = read_header(file, path)
+        if header.dtype.kind != "f" or not header.shape or about.st_size != header.data_offset + header.nbytes:
+            raise InputError("not floating numbers alone")
+    except (InputError, OSError):
+        file.close()
+        return None
+    turned, name = header.fortran_order, shown(path, 200)
+    return Stored(file, header.data_offset, header.shape, header.dtype, fortran_order=turned, name=name)
+
+
+def created(file: BinaryIO, like: Stored) -> Stored:
+    """Room for an output like its input: an NPY header in a new file, the numbers still to be written.
+
+    The file is held under a descriptor of its own, until it is closed.
+    """
+    dtype = like.dtype.newbyteorder("=")
+    write_header(file, like.shape, dtype, fortran_order=like.fortran_order)
+    file.flush()
+    own = os.fdopen(os.dup(file.fileno()), "r+b", buffering=0)
+    return Stored(own, file.tell(), like.shape, dtype, fortran_order=like.fortran_order, name="the output")
 
 
 def _exactly(stream: BinaryIO, size: int, name: str) -> bytes:

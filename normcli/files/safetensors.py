@@ -1,123 +1,60 @@
-"""The safetensors format: a JSON header of names, dtypes, shapes and offsets, and then the bytes.
+"""The safetensors format, read by its own library.
 
-Read with everything checked before memory is taken, and no more of the data than is asked for. The
-format: https://github.com/huggingface/safetensors (README.md, "Format"). The package itself lets
-duplicate names pass and gives NumPy no bfloat16.
+The library takes the last of two tensors of one name for the only one, and says what breaks the
+format in words for programmers; the header is therefore looked at here first. Nothing is mapped: a
+file that shrinks under a map ends the process.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
 from normcli.errors import InputError, room_for
-from normcli.files.npy import read_up_to
-from normcli.files.text import json_document
+from normcli.files.checkpoint import Array, chosen
+from normcli.files.json import document
+from normcli.files.npy import as_floating
+from normcli.files.numbers import Shape, Tensor
+from normcli.files.streams import Source, read_up_to
+from normcli.floats import as_float_array, numpy_dtype
 from normcli.words import quoted, shown
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-Shape = tuple[int, ...]
-
 LONGEST_HEADER = 100_000_000  # bytes; the limit that the format's own library sets
 
-_CHUNK = 2**20
-
-# What each dtype is called elsewhere, and how NumPy reads it; bfloat16 is read as its upper half of a float32.
-_READABLE = {
-    "F64": ("float64", "<f8"),
-    "F32": ("float32", "<f4"),
-    "F16": ("float16", "<f2"),
-    "BF16": ("bfloat16", "<u2"),
-    "I64": ("int64", "<i8"),
-    "I32": ("int32", "<i4"),
-    "I16": ("int16", "<i2"),
-    "I8": ("int8", "|i1"),
-    "U64": ("uint64", "<u8"),
-    "U32": ("uint32", "<u4"),
-    "U16": ("uint16", "<u2"),
-    "U8": ("uint8", "|u1"),
-    "BOOL": ("bool", "|b1"),
-}
-# Further dtypes of the format and their bits: they may stand in a file, but cannot be read.
-_OTHERS = {
-    "C64": 64, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8,
-    "F6_E2M3": 6, "F6_E3M2": 6, "F4": 4,
+# What the format's dtypes are called elsewhere. It has others, which NumPy has not.
+_DTYPES = {
+    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64", "I32": "int32",
+    "I16": "int16", "I8": "int8", "U64": "uint64", "U32": "uint32", "U16": "uint16", "U8": "uint8", "BOOL": "bool",
 }  # fmt: skip
-_BITS = {code: 8 * np.dtype(stored).itemsize for code, (_, stored) in _READABLE.items()} | _OTHERS
-_CODES = {name: code for code, (name, _) in _READABLE.items()}
+_CODES = {name: code for code, name in _DTYPES.items()}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Stored:
-    """One tensor as the header describes it, and where its bytes lie in the file."""
-
-    code: str  # the format's own name of the dtype: F32, BF16, ...
-    shape: Shape
-    start: int
-    end: int
-
-    @property
-    def dtype(self) -> str:
-        """The dtype as it is called elsewhere, such as float32; the format's own name for one that cannot be read."""
-        return _READABLE[self.code][0] if self.code in _READABLE else self.code
+def tensors(source: Source, *, key: str | None, dtype: str | None) -> list[Tensor]:
+    """The array of that name as a tensor, or the only one."""
+    found = list(arrays(source, lambda name: True))
+    array = found[chosen([array.name for array in found], source.name, key)]
+    tensor = array.read()
+    return [replace(tensor, array=as_float_array(tensor.array, name=f"{source.name}::{shown(array.name)}"))]
 
 
-def read_header(stream: BinaryIO, size: int, name: str) -> dict[str, Stored]:
-    """What a safetensors file of ``size`` bytes holds, in the header's order; no data is read.
-
-    ``name`` stands for the file in messages. Raises InputError, in one sentence, for what breaks the format.
-
-    >>> import io
-    >>> stream = io.BytesIO()
-    >>> write(stream, {"bias": np.zeros(2, np.float32)})
-    >>> _ = stream.seek(0)
-    >>> read_header(stream, 80, "x.safetensors")
-    {'bias': Stored(code='F32', shape=(2,), start=72, end=80)}
-    """
-    length = int.from_bytes(read_up_to(stream, 8), "little")
-    if size < 8:
-        raise InputError(f"{name} holds {size} bytes; a safetensors file begins with the 8 of its header's length")
-    if length > LONGEST_HEADER:
-        raise InputError(f"{name} has a bad safetensors header: {length} bytes, where {LONGEST_HEADER} is the most")
-    if 8 + length > size:
-        raise InputError(f"{name} holds {size} bytes, and its safetensors header alone would take {8 + length}")
-    header = read_up_to(stream, length)
-    if len(header) < length:
-        raise InputError(f"{name} changed while it was read: it ended within its header")
-    document = _document(header, name)
-    stored = {key: _stored(key, fields, 8 + length, name) for key, fields in document.items() if key != "__metadata__"}
-    _check_places(stored, 8 + length, size, name)
-    return stored
-
-
-def read_tensor(stream: BinaryIO, stored: Stored, what: str) -> NDArray[Any]:
-    """The numbers of one tensor, in this machine's byte order; bfloat16 becomes float32, which holds it exactly.
-
-    ``what`` stands for the tensor in messages. Raises InputError for a dtype that cannot be read.
-    """
-    if stored.code not in _READABLE:
-        raise InputError(f"{what} is of dtype {stored.code}, which cannot be read; save it as F32 or BF16")
-    with room_for(what, stored.end - stored.start):
-        flat = np.empty(math.prod(stored.shape), _READABLE[stored.code][1])
-    into = flat.view(np.uint8)
-    stream.seek(stored.start)
-    filled = 0
-    while filled < len(into) and (piece := stream.read(min(_CHUNK, len(into) - filled))):
-        into[filled : filled + len(piece)] = np.frombuffer(piece, np.uint8)
-        filled += len(piece)
-    if filled < len(into):
-        raise InputError(f"{what} changed while it was read: it ended after {filled} of {len(into)} bytes")
-    if stored.code == "BF16":
-        flat = (flat.astype(np.uint32) << 16).view(np.float32)
-    native = flat.astype(flat.dtype.newbyteorder("="), copy=False)
-    return native.reshape(stored.shape)
+def arrays(source: Source, wanted: Callable[[str], bool]) -> Iterator[Array]:
+    """The arrays of a safetensors file whose names are wanted; a file is read at offsets, a pipe is held in memory."""
+    stream = source.searchable()
+    _check_header(stream, source)
+    found = {array.name: array for array in _arrays(stream, source) if wanted(array.name)}
+    yield from (found[name] for name in sorted(found, key=_by_numbers))  # the library has an order of its own
 
 
 def write(stream: BinaryIO, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -127,9 +64,9 @@ def write(stream: BinaryIO, arrays: Mapping[str, NDArray[Any]]) -> None:
     end = 0
     for key, array in arrays.items():
         values = array.astype(np.float32) if array.dtype.name == "bfloat16" else array
-        code = _CODES[values.dtype.name]
-        values = np.asarray(values, _READABLE[code][1], order="C")
-        header[key] = {"dtype": code, "shape": list(values.shape), "data_offsets": [end, end + values.nbytes]}
+        values = np.asarray(values, values.dtype.newbyteorder("<"), order="C")
+        offsets = [end, end + values.nbytes]
+        header[key] = {"dtype": _CODES[values.dtype.name], "shape": list(values.shape), "data_offsets": offsets}
         end += values.nbytes
         data.append(values)
     text = json.dumps(header, separators=(",", ":")).encode("ascii")
@@ -139,54 +76,89 @@ def write(stream: BinaryIO, arrays: Mapping[str, NDArray[Any]]) -> None:
         stream.write(values.reshape(-1).view(np.uint8).data)
 
 
-def _document(header: bytes, name: str) -> dict[str, Any]:
+def _check_header(stream: BinaryIO, source: Source) -> None:
+    """Refuse a header that is none, that has a name twice, or of which the data is cut off; no data is read."""
+    name, start = source.name, stream.tell()
+    size = stream.seek(0, io.SEEK_END) - start
+    stream.seek(start)
+    length = int.from_bytes(stream.read(8), "little")
+    if size < 8:
+        raise InputError(f"{name} holds {size} bytes; a safetensors file begins with the 8 of its header's length")
+    if length > LONGEST_HEADER:
+        raise InputError(f"{name} has a bad safetensors header: {length} bytes, where {LONGEST_HEADER} is the most")
+    if 8 + length > size:
+        raise InputError(f"{name} holds {size} bytes, and its safetensors header alone would take {8 + length}")
+    header = read_up_to(stream, length)
+    stream.seek(start)
     try:
-        document = json_document(header.decode("utf-8"), f"the safetensors header of {name}")
+        found = document(header.decode("utf-8"), f"the safetensors header of {name}")
     except UnicodeDecodeError:
         raise InputError(f"{name} has a bad safetensors header: it is not UTF-8") from None
-    if not isinstance(document, dict):
+    if not isinstance(found, dict):
         raise InputError(f"{name} has a bad safetensors header: it is not a JSON object")
-    return document
+    there, ends = size - 8 - length, []
+    for key, fields in found.items():
+        match fields:
+            case {"data_offsets": [int(begin), int(end)]} if 0 <= begin <= end:
+                ends.append((end, key))
+    if beyond := [end for end in ends if end[0] > there]:
+        end, key = min(beyond)
+        raise InputError(f"{name} holds {there} bytes of data, and {quoted(key)} would end at byte {end}")
+    if ends and (end := max(ends)[0]) < there:
+        raise InputError(f"{name} has {there - end} bytes after the end of its data")
 
 
-def _stored(key: str, fields: Any, data_start: int, name: str) -> Stored:
-    """What the header says of one tensor, each part checked by itself."""
-    what = f"{name} has a bad safetensors header: {quoted(key)}"
-    if not isinstance(fields, dict):
-        raise InputError(f"{what} is not described by a JSON object")
-    for part in ("dtype", "shape", "data_offsets"):
-        if part not in fields:
-            raise InputError(f"{what} has no {part}")
-    code, shape, offsets = fields["dtype"], fields["shape"], fields["data_offsets"]
-    if not isinstance(code, str) or code not in _BITS:
-        raise InputError(f"{what} has the unknown dtype {shown(json.dumps(code))}")
-    if not _are_sizes(shape):
-        raise InputError(f"{what} has the shape {shown(json.dumps(shape))}; it must be a list of whole numbers from 0")
-    if not _are_sizes(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
-        raise InputError(f"{what} has the data_offsets {shown(json.dumps(offsets))}; they must be [BEGIN, END]")
-    bits = math.prod(shape) * _BITS[code]
-    if bits != 8 * (offsets[1] - offsets[0]):
-        needed = f"{bits / 8:g}" if bits < 2**60 else "more than any disk's number of"
-        there = offsets[1] - offsets[0]
-        raise InputError(f"{what} needs {needed} bytes for its shape and dtype; its data_offsets hold {there}")
-    return Stored(code=code, shape=tuple(shape), start=data_start + offsets[0], end=data_start + offsets[1])
+def _arrays(stream: BinaryIO, source: Source) -> Iterator[Array]:
+    """What the library says is there."""
+    from safetensors import deserialize, safe_open
+
+    with _refused(f"{source.name} has a bad safetensors header"):
+        if source.path is None:
+            for key, stored in deserialize(stream.read()):
+                values = partial(np.frombuffer, stored["data"])
+                yield _array(key, stored["dtype"], tuple(stored["shape"]), values, source.name)
+            return
+        file = safe_open(source.path, "numpy", backend="pread")
+        for key in file.keys():  # noqa: SIM118  # it is no mapping
+            part = file.get_slice(key)
+            values = partial(_tensor, file, key)
+            yield _array(key, part.get_dtype(), tuple(part.get_shape()), values, source.name)
 
 
-def _are_sizes(value: Any) -> bool:
-    """Whether it is a list of whole numbers from 0 to 2**63, few enough to be the sizes of a tensor."""
-    return isinstance(value, list) and len(value) <= 64 and all(type(n) is int and 0 <= n < 2**63 for n in value)
+def _tensor(file: Any, key: str, dtype: Any) -> NDArray[Any]:
+    values: NDArray[Any] = file.get_tensor(key)
+    return values
 
 
-def _check_places(stored: Mapping[str, Stored], data_start: int, size: int, name: str) -> None:
-    """The tensors must lie one after the other and fill the file: no hole, no overlap, nothing left."""
-    end = data_start
-    for key, tensor in sorted(stored.items(), key=lambda item: (item[1].start, item[1].end)):
-        if tensor.start != end:
-            problem = "overlaps the tensor before it" if tensor.start < end else "leaves a hole before it"
-            raise InputError(f"{name} has a bad safetensors header: {quoted(key)} {problem}")
-        end = tensor.end
-        if end > size:
-            needed, there = end - data_start, size - data_start
-            raise InputError(f"{name} holds {there} bytes of data, and {quoted(key)} would end at byte {needed}")
-    if end < size:
-        raise InputError(f"{name} has {size - end} bytes after the end of its data")
+def _array(key: str, code: str, shape: Shape, values: Callable[[Any], NDArray[Any]], name: str) -> Array:
+    what = f"{name}::{shown(key)}"
+
+    def read() -> Tensor:
+        if code not in _DTYPES:
+            raise InputError(f"{what} is of dtype {code}, which cannot be read; save it as F32 or BF16")
+        dtype = numpy_dtype(_DTYPES[code])  # also makes bfloat16 known to NumPy, by whose names the library goes
+        with _refused(f"{what} cannot be read"), room_for(what, math.prod(shape) * dtype.itemsize):
+            array = values(dtype).reshape(shape)
+        return as_floating(array.astype(np.float32) if code == "BF16" else array)
+
+    return Array(name=key, shape=shape, dtype=_DTYPES.get(code, code), read=read)
+
+
+@contextmanager
+def _refused(what: str) -> Iterator[None]:
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except SafetensorError as error:
+        reason = re.sub(r"^(Error while deserializing( header)?: )?(invalid JSON in header: )?", "", str(error))
+        raise InputError(f"{what}: {shown(reason, 200)}") from None
+
+
+def _by_numbers(name: str) -> list[list[tuple[int, str]]]:
+    """A key for sorting by the parts of a name, in which layer10 comes after layer2."""
+    pieces = [re.split(r"([0-9]+)", part) for part in name.split(".")]
+    # A number is longer than a smaller one: Python makes none of more than 4300 digits.
+    return [
+        [(len(n := piece.lstrip("0")), n) if piece.isdecimal() else (-1, piece) for piece in part] for part in pieces
+    ]

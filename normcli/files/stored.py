@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import operator
 import os
-import stat
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from itertools import product
@@ -19,9 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from normcli.errors import InputError
-from normcli.files import npy
 from normcli.planning.layout import Shape
-from normcli.words import shown
 
 Region = tuple[slice, ...]
 
@@ -154,39 +151,3 @@ class Stored:
         with self._lock:
             self.file.seek(offset)
             return self.file.write(piece)
-
-
-def opened(path: str) -> Stored | None:
-    """The floating numbers of an NPY file that is there whole, left in the file; None for anything else.
-
-    What is wrong with a file is for ``normcli.files.read`` to say.
-    """
-    try:
-        file = open(path, "rb", buffering=0)  # noqa: SIM115, PTH123  # it stays open as long as its numbers are used
-    except (OSError, ValueError):
-        return None
-    try:
-        about = os.fstat(file.fileno())
-        if not stat.S_ISREG(about.st_mode) or file.read(len(npy.MAGIC)) != npy.MAGIC:
-            raise InputError("no NPY file")
-        file.seek(0)
-        header = npy.read_header(file, path)
-        if header.dtype.kind != "f" or not header.shape or about.st_size != header.data_offset + header.nbytes:
-            raise InputError("not floating numbers alone")
-    except (InputError, OSError):
-        file.close()
-        return None
-    turned, name = header.fortran_order, shown(path, 200)
-    return Stored(file, header.data_offset, header.shape, header.dtype, fortran_order=turned, name=name)
-
-
-def created(file: BinaryIO, like: Stored) -> Stored:
-    """Room for an output like its input: an NPY header in a new file, the numbers still to be written.
-
-    The file is held under a descriptor of its own, until it is closed.
-    """
-    dtype = like.dtype.newbyteorder("=")
-    npy.write_header(file, like.shape, dtype, fortran_order=like.fortran_order)
-    file.flush()
-    own = os.fdopen(os.dup(file.fileno()), "r+b", buffering=0)
-    return Stored(own, file.tell(), like.shape, dtype, fortran_order=like.fortran_order, name="the output")

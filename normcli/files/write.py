@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
-import re
 import signal
 import stat
 import threading
@@ -16,8 +14,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 import numpy as np
 
 from normcli.errors import InputError, UnavailableError
+from normcli.files.json import json_chunks
 from normcli.files.npy import write_array
-from normcli.files.stored import Stored
 from normcli.words import either, quoted, shown
 
 if TYPE_CHECKING:
@@ -25,38 +23,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-_BLOCK = 2**14  # elements turned into Python numbers at a time: enough to be fast, too few to be felt
-_NOT_FINITE = re.compile(r"NaN|-?Infinity")
+_ROWS = 2**14  # elements of a table turned into Python numbers at a time
 _STREAMS = {"/dev", "/dev/fd"}  # /dev/stdout may be a regular file, but one that somebody else has open
 _ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 _on_their_way: set[Path] = set()  # files that are not yet in their place
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-
-
-def json_chunks(array: Any) -> Iterator[str]:
-    """The array as JSON, in pieces that take little memory whatever its size.
-
-    Each number is the shortest text of its exact value as float64, so it reads back to the same bits
-    (float32 0.1 is 0.10000000149011612). JSON has no NaN and no infinities: they are the strings
-    "NaN", "Infinity" and "-Infinity".
-
-    >>> "".join(json_chunks(np.array([[1, 0.1], [-0.0, np.nan]])))
-    '[[1.0, 0.1], [-0.0, "NaN"]]'
-    """
-    values = array if isinstance(array, Stored) else np.asarray(array)
-    if values.ndim == 0 or values.size <= _BLOCK:
-        yield _json(np.asarray(values))
-        return
-    row = values.size // len(values)
-    yield "["
-    if row > _BLOCK:
-        for index in range(len(values)):
-            yield ", " if index else ""
-            yield from json_chunks(values.row(index) if isinstance(values, Stored) else values[index])
-    else:
-        for start, block in _blocks(values, _BLOCK // row):
-            yield (", " if start else "") + _json(block)[1:-1]
-    yield "]"
 
 
 def check_suffix(path: str, known: Iterable[str], what: str = "the name of the file") -> None:
@@ -216,22 +187,18 @@ def _mode(target: Path) -> int | None:
     return stat.S_IMODE(target.stat().st_mode)
 
 
-def _blocks(values: NDArray[Any] | Stored, rows: int) -> Iterator[tuple[int, NDArray[Any]]]:
-    for start in range(0, len(values), rows):
-        stop = min(start + rows, len(values))
-        yield start, values.rows(start, stop) if isinstance(values, Stored) else values[start:stop]
+def write_npz(stream: BinaryIO, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write arrays under their names."""
+    from zipfile import ZipFile
 
-
-def _json(values: NDArray[Any]) -> str:
-    text = json.dumps(values.astype(np.float64).tolist())
-    return text if np.isfinite(values).all() else _NOT_FINITE.sub(r'"\g<0>"', text)
+    with ZipFile(stream, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                write_array(cast(BinaryIO, member), array)
 
 
 def _write_npz(stream: BinaryIO, array: NDArray[Any]) -> None:
-    from zipfile import ZipFile
-
-    with ZipFile(stream, "w") as archive, archive.open("output.npy", "w", force_zip64=True) as member:
-        write_array(cast(BinaryIO, member), array)
+    write_npz(stream, {"output": array})
 
 
 def _write_json(stream: BinaryIO, array: NDArray[Any]) -> None:
@@ -242,8 +209,9 @@ def _write_json(stream: BinaryIO, array: NDArray[Any]) -> None:
 
 def _write_csv(stream: BinaryIO, array: NDArray[Any]) -> None:
     table = np.atleast_2d(array)
-    for _, block in _blocks(table, max(1, _BLOCK // max(1, table.shape[1]))):
-        for row in block.astype(np.float64).tolist():
+    rows = max(1, _ROWS // max(1, table.shape[1]))
+    for start in range(0, len(table), rows):
+        for row in table[start : start + rows].astype(np.float64).tolist():
             stream.write(",".join(map(repr, row)).encode("ascii") + b"\n")
 
 

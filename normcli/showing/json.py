@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from normcli.arithmetic.result import Result
-from normcli.files.write import json_chunks
+from normcli.files.json import json_chunks
 
 if TYPE_CHECKING:
     from normcli.teaching.trace import Trace

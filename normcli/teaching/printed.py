@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from normcli.dtypes import DTYPES
-from normcli.files.text import EXACT
+from normcli.files.numbers import EXACT, to_float64
+from normcli.files.read import read_tensor
 from normcli.floats import rounded
 from normcli.words import count
 
@@ -209,6 +210,25 @@ class Reading:
     def outward(self, computed: Floats) -> Floats:
         """How far a number whose digits were cut off may lie further from 0 than the exact one."""
         return self.half_steps + np.minimum(computed, _SHARP * self.own)
+
+
+def read_printed(
+    given: str, *, what: str = "the tensor", key: str | None = None, stdin: BinaryIO | None = None
+) -> tuple[Printed, tuple[str, ...]]:
+    """As ``read_tensor``, but with how every number is written, and what was lost on the way, in words.
+
+    An exponent counts: 1.5e-3 has 4 decimals, 1.5e3 has -2. A number written without a decimal is
+    meant exactly, as are the numbers of binary files: they have ``EXACT`` decimals.
+
+    >>> read_printed("[[1, -0.50], [1.5e-3, 0.]]")[0].decimals.tolist()
+    [[1000, 2], [4, 1000]]
+    """
+    tensor = read_tensor(given, what=what, key=key, stdin=stdin, keep=True)
+    numbers = tensor.written
+    if numbers is None:
+        return Printed.exactly(tensor.array, tensor.array.dtype.name), tensor.warnings
+    values = to_float64(numbers, what)[0]  # a dtype that the text names has been rounded to before it was printed
+    return Printed(values, numbers.decimals(), numbers.dtype, numbers.pasted), tensor.warnings
 
 
 def half_step(values: Floats, dtype: str) -> Floats:

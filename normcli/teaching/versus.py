@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from normcli.arithmetic.result import Result, State
+from normcli.arithmetic.result import STATE_ARRAYS, Result, State
 from normcli.arithmetic.run import BACKENDS
-from normcli.calculate import STATE_ARRAYS, run
+from normcli.calculate import run
 from normcli.digits import short
 from normcli.dtypes import DTYPES, FLOAT_DTYPES
 from normcli.errors import InputError

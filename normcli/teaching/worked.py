@@ -12,13 +12,14 @@ import numpy as np
 from normcli.arithmetic.result import QUANTITIES, State
 from normcli.calculate import initial_state
 from normcli.errors import InputError
-from normcli.files.read import read_file_text, read_printed
-from normcli.files.text import EXACT, json_document, looks_like_tensor, numbers_of, to_float64
+from normcli.files.numbers import EXACT, numbers_of, to_float64
+from normcli.files.read import read_document
+from normcli.files.text import looks_like_tensor
 from normcli.floats import as_float_array
 from normcli.planning.plan import Plan, plan
 from normcli.teaching.check import check
 from normcli.teaching.judgement import PARAMETERS
-from normcli.teaching.printed import Printed
+from normcli.teaching.printed import Printed, read_printed
 from normcli.teaching.verdict import Check
 from normcli.words import either, near, quoted, shown
 
@@ -94,7 +95,7 @@ def load_example(path: str | Path) -> Example:
     Raises InputError, which names the file.
     """
     name = _name(path)
-    given = json_document(read_file_text(str(path), name), name, keep=True)
+    given = read_document(str(path))
     try:
         return _example(given, Path(path).parent)
     except InputError as error:
