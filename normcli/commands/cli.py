@@ -284,7 +284,7 @@ def axes(
     json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Draw which elements share one mean."""
-    from normcli.showing.axes import show_axes
+    from normcli.commands.axes import show_axes
 
     texts = {"groups": groups, "channel_axis": channel_axis, "normalized_shape": normalized_shape,
              "convention": convention}  # fmt: skip

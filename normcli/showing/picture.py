@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from normcli.arithmetic.result import Result
 from normcli.digits import short
-from normcli.showing.axes import Canvas, Edges, Index, Line
+from normcli.showing.canvas import Canvas, Edges, Index, Line
 
 # Paper and ink from low to high: viridis, of S. van der Walt and N. Smith, whose order is kept in grey as well.
 _HEAT = (

@@ -20,13 +20,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from normcli.showing.canvas import Canvas, Line
 from normcli.showing.panels import GUTTER, cut, places, widths
 from normcli.showing.report import Section
 
 if TYPE_CHECKING:
     from rich.color import Color
 
-    from normcli.showing.axes import Canvas, Line
     from normcli.showing.svg import Run
 
 _UNLIMITED = 1_000_000
@@ -92,8 +92,6 @@ def print_picture(
     headline: str | None, draw: Callable[[Canvas], list[Line]], words: list[str], stream: TextIO | None = None
 ) -> None:
     """Print a picture between its headline and its words; ``draw`` is told what there is to draw on."""
-    from normcli.showing.axes import Canvas
-
     stream = stream or sys.stdout
     width = shutil.get_terminal_size().columns if stream.isatty() else _READABLE
     console = _console(stream)
