@@ -7,24 +7,25 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 __all__ = ["Result", "normalize"]
 
 if TYPE_CHECKING:
+    from normcli import layers as layers
     from normcli.arithmetic.result import Result
     from normcli.calculate import normalize
 
 
+_HOMES = {"normalize": "normcli.calculate", "Result": "normcli.arithmetic.result"}
+
+
 def __getattr__(name: str) -> Any:
     # NumPy is imported with the first calculation, so that `normcli --help` need not wait for it.
-    if name == "normalize":
-        from normcli.calculate import normalize
-
-        return normalize
-    if name == "Result":
-        from normcli.arithmetic.result import Result
-
-        return Result
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    if name == "layers":
+        return import_module("normcli.layers")
     raise AttributeError(f"module 'normcli' has no attribute {name!r}")

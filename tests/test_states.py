@@ -667,7 +667,7 @@ def test_a_layer_whose_dtype_cannot_be_read_is_still_listed(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("width", [60, 80, 200])
 def test_the_list_holds_every_word_at_any_width(width: int, files: dict[str, Path]) -> None:
-    from normcli.showing.table import print_sections
+    from normcli.showing import state, table
 
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
@@ -678,7 +678,7 @@ def test_the_list_holds_every_word_at_any_width(width: int, files: dict[str, Pat
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COLUMNS", str(width))
         patch.setenv("NO_COLOR", "1")
-        print_sections(None, layers.sections("model.npz", found), stream)
+        stream.writelines(table.tables("", state.sections("model.npz", found), stream))
     lines = stream.getvalue().splitlines()
     assert max(map(len, lines)) <= width
     assert "..." not in stream.getvalue()

@@ -43,11 +43,6 @@ class Layout:
         return math.prod(self.view[axis] for axis in self.axes)
 
     @property
-    def unbatched(self) -> bool:
-        """Whether the tensor is one sample, and lacks the axis that its statistics have one place along."""
-        return len(self.stats_shape) > len(self.view) - len(self.axes)
-
-    @property
     def stats_view(self) -> Shape:
         """The view with the averaged dimensions shrunk to 1: the statistics broadcast from it."""
         return tuple(1 if axis in self.axes else size for axis, size in enumerate(self.view))

@@ -17,6 +17,7 @@ from normcli.planning.plan import Plan
 from normcli.planning.same import Same, same
 from normcli.showing.canvas import PALETTE, Index, Line, Span
 from normcli.showing.figure import Figure
+from normcli.showing.report import Report, Section
 from normcli.words import count, either, flag
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
@@ -128,6 +129,38 @@ def _index(figure: Figure, row: int, column: int, inside: tuple[Index, ...]) -> 
 # --- in words -------------------------------------------------------------------------------------
 
 
+def report(figure: Figure) -> Report:
+    """The picture, what is said about it, and both as a table and as a document."""
+    return Report(
+        headline=headline(figure),
+        words=tuple(words(figure)),
+        sections=(section(figure),),
+        picture=lambda canvas: grid(figure, canvas.width),
+        document=document(figure),
+    )
+
+
+def section(figure: Figure) -> Section:
+    """The picture as a table, a row for each line of it.
+
+    >>> from normcli.planning.plan import plan
+    >>> section(Figure(plan("group", (1, 4, 1, 2), "float32", {"groups": 2}))).rows
+    [['N 0', 'A A', 'A A', 'B B', 'B B']]
+    """
+    rows: list[Index] = [0] if figure.samples is None else figure.shown(figure.samples)
+    columns = figure.shown(figure.channels)
+    heads = [_head(figure.names[figure.channels], column) for column in columns]
+    lines: list[list[str]] = []
+    for row, label in zip(rows, _labels(figure, rows), strict=True):
+        if row is None:
+            lines.append([label, *("" for _ in columns)])
+            continue
+        for number, outer in enumerate(_down(figure)):
+            cells = ("".join(text for text, _ in _cell_line(figure, row, column, outer)) for column in columns)
+            lines.append(["" if number else label, *cells])
+    return Section(part="axes", title="groups of statistics", columns=["", *heads], rows=lines, text=True)
+
+
 def headline(figure: Figure) -> str:
     """What is drawn, and how to read it."""
     settled = figure.plan
@@ -174,11 +207,7 @@ def _means(figure: Figure) -> str:
     noun = "mean" if settled.kind.centers else "mean square"
     number = math.prod(settled.layout.stats_shape)
     kept = [name for axis, name in enumerate(figure.names) if axis not in settled.layout.reported_axes]
-    each = {
-        "batch": "each channel",
-        "instance": "each channel of each sample",
-        "group": "each sample and group of channels",
-    }.get(settled.kind.name, f"each place along {' x '.join(kept)}")
+    each = settled.kind.each or f"each place along {' x '.join(kept)}"
     per = f", one for {each}" if number > 1 else ""
     return f"{count(number, noun)}{per}, over {count(settled.layout.count, 'element')} each ({_over(figure)})."
 

@@ -44,7 +44,7 @@ class Figure:
     def samples(self) -> int | None:
         """The axis whose places are the rows; None for one unbatched sample."""
         others = [axis for axis in range(len(self.plan.shape)) if axis != self.channels]
-        return None if self.plan.layout.unbatched or not others else others[0]
+        return others[0] if self.plan.layout.is_batched and others else None
 
     @property
     def spatial(self) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ and more ink where there is only ASCII. A large tensor is drawn by its edges, an
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from textwrap import wrap
 from typing import Any
@@ -124,6 +124,11 @@ def pair(x: NDArray[Any], result: Result) -> Pair:
     if min(before.width, after.width) * _OWN_SCALE >= both.width:
         before = after = both
     return Pair(x=x, result=result, before=before, after=after)
+
+
+def drawer(x: NDArray[Any], result: Result) -> Callable[[Canvas], list[Line]]:
+    """What draws the two tensors of a calculation on a canvas."""
+    return lambda canvas: lines(pair(x, result), canvas)
 
 
 def lines(drawn: Pair, canvas: Canvas) -> list[Line]:

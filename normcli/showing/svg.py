@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
+
+from normcli.showing.report import Detail, Report
+from normcli.showing.sections import headline
+from normcli.showing.table import Screen, shown
 
 _COLUMN, _LINE, _MARGIN = 8.4, 18, 16  # at a font size of 14, in which a letter of most fonts is 0.6 wide
 _INK, _PAPER = "#1a1a1a", "#ffffff"
@@ -23,6 +27,14 @@ class Run:
     paper: str | None = None
     bold: bool = False
     dim: bool = False
+
+
+def screenshot(reports: Sequence[Report], detail: Detail) -> str:
+    """What a screen of our own shows when everything is printed on it."""
+    screen = Screen()
+    for report in reports:
+        screen.writelines(shown(report, detail, screen))
+    return svg(screen.runs(), headline(reports[0].calculated))
 
 
 def svg(lines: list[list[Run]], title: str) -> str:
