@@ -27,9 +27,6 @@ from normcli.showing.sections import checked, heading, refuse_missing, sections
 from normcli.words import printable
 
 if TYPE_CHECKING:
-    from rich.color import Color
-
-    from normcli.showing.svg import Run
     from normcli.teaching.verdict import Check
 
 _UNLIMITED = 1_000_000
@@ -158,38 +155,18 @@ class Screen(StringIO):
         """It is a terminal."""
         return True
 
-    def runs(self) -> list[list[Run]]:
-        """What was printed, line by line."""
-        from rich.ansi import AnsiDecoder
+    def svg(self, template: str) -> str:
+        """What was printed, as a picture made with a template of rich's."""
+        from rich.ansi import AnsiDecoder  # rarely needed, as is the other
+        from rich.terminal_theme import DEFAULT_TERMINAL_THEME
 
-        return [_runs(line) for line in AnsiDecoder().decode(self.getvalue())]
-
-
-def _runs(line: Text) -> list[Run]:
-    from rich.style import Style
-
-    from normcli.showing.svg import Run
-
-    found: list[Run] = []
-    column = 0
-    for segment in line.render(Console(color_system="truecolor"), end=""):
-        style = segment.style or Style()
-        found.append(
-            Run(
-                column=column,
-                text=segment.text,
-                ink=_hexadecimal(style.color),
-                paper=_hexadecimal(style.bgcolor),
-                bold=bool(style.bold),
-                dim=bool(style.dim),
-            )
-        )
-        column += len(segment.text)
-    return found
-
-
-def _hexadecimal(colour: Color | None) -> str | None:
-    return None if colour is None or colour.is_default else colour.get_truecolor().hex
+        lines = [*AnsiDecoder().decode(self.getvalue())]
+        width = max((line.cell_len for line in lines), default=1)
+        console = Console(file=StringIO(), record=True, width=width, color_system="truecolor", force_terminal=True,
+                          legacy_windows=False, no_color=False)  # fmt: skip
+        for line in [*lines, ""]:  # rich clips each line to a box, and forgets that of the last
+            console.print(line, no_wrap=True, overflow="ignore", crop=False)
+        return console.export_svg(code_format=template, theme=DEFAULT_TERMINAL_THEME, font_aspect_ratio=0.6) + "\n"
 
 
 def _console(stream: TextIO) -> Console:
