@@ -175,6 +175,11 @@ def test_a_checked_file_in_markdown_has_its_title_and_verdict(normcli: Run, plac
     assert "| output (1, 0) | -0.5 | -1.000 |" in text
 
 
+def test_a_checked_file_without_a_title_goes_by_its_name(normcli: Run, place: Path) -> None:
+    (place / "a.json").write_text('{"kind": "layer", "input": [[1, 3]], "expect": {"mean": [2]}}')
+    assert normcli("check", "a.json", "--format", "markdown").stdout == "a.json\n\nchecks\n"
+
+
 def test_state_as_csv_has_a_table_for_each_matter(normcli: Run, place: Path) -> None:
     layers, running = normcli("state", "state.npz", "--format", "csv").stdout.split("\n\n")
     assert layers.splitlines()[0] == "layer,arrays,shape and dtype,can be"

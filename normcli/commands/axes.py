@@ -12,10 +12,7 @@ from normcli import files, showing
 from normcli.commands.options import CALCULATION, ListFormat, chosen_format, integers, offered
 from normcli.errors import InputError
 from normcli.planning.kinds import KINDS
-from normcli.planning.layout import Shape
-from normcli.planning.plan import plan
 from normcli.showing.formats import LISTS, pieces
-from normcli.showing.report import Detail
 from normcli.words import either, flag
 
 _MOST_AXES = 8
@@ -60,13 +57,13 @@ def axes(
     if svg is not None:
         files.write.check_suffix(svg, [".svg"], "--svg")
     _check_shape(sizes)
-    figure = showing.figure.Figure(plan(kind, sizes, "float32", options))
+    figure = showing.figure.figure_of(kind, sizes, options)
     if svg is not None:
         files.write.write_text(svg, showing.cube.svg(figure))
-    sys.stdout.writelines(pieces(name, showing.axes.report(figure), Detail()))
+    sys.stdout.writelines(pieces(name, showing.axes.report(figure), showing.report.Detail()))
 
 
-def _check_shape(shape: Shape) -> None:
+def _check_shape(shape: tuple[int, ...]) -> None:
     """Refuse what cannot be drawn."""
     if not shape:
         raise InputError("--shape is empty; give the sizes of the tensor, such as --shape 2,6,4,4")

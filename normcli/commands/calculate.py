@@ -58,10 +58,10 @@ def calculate(kind: Kind, inputs: list[str], options: dict[str, Any], show: Show
             else:
                 reports = list(_reports(kind, inputs, options, show, files))
             if len(reports) > 1:
-                reports = [replace(report, number=number) for number, report in enumerate(reports)]
+                reports = [report._replace(number=number) for number, report in enumerate(reports)]
             texts = []
             for report in reports:
-                texts.append(pieces(str(show.format), report, show))
+                texts.append(pieces(str(show.format), report, show.detail))
                 warn(report.calculated.warnings)
             _write_files(reports, show, written)
         for text in texts:
@@ -79,7 +79,7 @@ def _write_files(reports: list[Report], show: Show, written: ExitStack) -> None:
             path = show.output.replace("{i}", str(index))
             write_tensor_to(written.enter_context(whole_file(path)), path, report.calculated.output)
     if show.svg:
-        drawn = showing.svg.screenshot(reports, show)
+        drawn = showing.svg.screenshot(reports, show.detail)
         written.enter_context(whole_file(show.svg)).write(drawn.encode())
 
 
@@ -105,7 +105,7 @@ def _reports(kind: Kind, inputs: list[str], options: dict[str, Any], show: Show,
                 _explain_momentum(result.plan, given)
             state = result.after
             index += 1
-            yield replace(report, result=result)
+            yield report._replace(result=result)
 
 
 def _batches(kind: Kind, text: str, given: Mapping[str, Any], show: Show) -> list[NDArray[Any]]:
@@ -246,7 +246,7 @@ def _checked(kind: Kind, text: str, options: dict[str, Any], show: Show) -> Repo
         decimals=show.decimals,
         input_decimals=show.input_decimals,
     )
-    return replace(report, check=found)
+    return report._replace(check=found)
 
 
 def _read(source: Source) -> NDArray[Any]:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from normcli import teaching
+from normcli import showing, teaching
 from normcli.commands.options import ListFormat, chosen_format
 from normcli.errors import InputError, NormcliError, complain
 from normcli.showing.formats import LISTS, pieces
-from normcli.showing.report import Detail, Report
 from normcli.words import count
+
+if TYPE_CHECKING:
+    from normcli.showing.report import Report
 
 
 def check(
@@ -36,7 +38,7 @@ def check(
         raise InputError("check needs a FILE, or - for standard input", "normcli check --init prints one to start from")
     if files.count("-") > 1:
         raise InputError("standard input (-) is given twice; it can be read once")
-    name, detail = chosen_format(format, json=json, known=LISTS), Detail(cells=cells)
+    name, detail = chosen_format(format, json=json, known=LISTS), showing.report.Detail(cells=cells)
     code = 0
     for report, exit_code in _reports(files):
         code = max(code, exit_code)
@@ -55,11 +57,11 @@ def _reports(files: list[str]) -> Iterator[tuple[Report, int]]:
         except NormcliError as error:
             tally["could not be read"] += 1
             complain(str(error), error.hint)
-            yield Report(document={"file": file, "error": str(error)}), error.exit_code
+            yield showing.report.Report(document={"file": file, "error": str(error)}), error.exit_code
             continue
         tally["check" if found.ok else "do not"] += 1
         yield (
-            Report(
+            showing.report.Report(
                 check=found,
                 headline=example.title,
                 file=file,
@@ -71,4 +73,4 @@ def _reports(files: list[str]) -> Iterator[tuple[Report, int]]:
         read += 1
     if len(files) > 1:
         said = ", ".join(f"{number} {what}" for what, number in tally.items() if number)
-        yield Report(words=(f"{count(len(files), 'file')}: {said}",), number=read), 0
+        yield showing.report.Report(words=(f"{count(len(files), 'file')}: {said}",), number=read), 0

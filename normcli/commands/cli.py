@@ -225,8 +225,10 @@ def _command(kind: Kind) -> Callable[..., None]:
     def command(inputs: list[str] | str, **given: Any) -> None:
         values = {row.name: row.read(given[row.name], row.name) for row in rows if given[row.name] not in (None, [])}
         shown = {row.name: values.pop(row.name) for row in PRESENTATION if row.name in values}
-        show = commands.show.Show(**shown)
-        if code := commands.calculate.calculate(kind, [inputs] if isinstance(inputs, str) else inputs, values, show):
+        sources = [inputs] if isinstance(inputs, str) else inputs
+        # calculate is named first, for it imports NumPy at once: deeper down, where the import crosses a chunk of
+        # Python's stack again and again, it takes 5 ms more.
+        if code := commands.calculate.calculate(kind, sources, values, commands.show.Show(**shown)):
             raise typer.Exit(code)
 
     command.__signature__ = inspect.Signature([source, *(row.parameter(kind) for row in rows)])  # type: ignore[attr-defined]

@@ -11,7 +11,6 @@ from normcli import showing
 from normcli.commands.options import ListFormat, chosen_format, offered
 from normcli.planning.conventions import CONVENTIONS
 from normcli.showing.formats import LISTS, pieces
-from normcli.showing.report import Detail
 
 
 def conventions(
@@ -26,4 +25,4 @@ def conventions(
 ) -> None:
     """Show what each framework's convention is, or where two of them differ."""
     name = chosen_format(format, json=json, known=LISTS)
-    sys.stdout.writelines(pieces(name, showing.conventions.report(names or []), Detail()))
+    sys.stdout.writelines(pieces(name, showing.conventions.report(names or []), showing.report.Detail()))

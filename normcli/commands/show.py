@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import normcli
 from normcli.arithmetic.run import REFERENCE, chosen
@@ -16,17 +16,21 @@ from normcli.showing.report import Detail
 from normcli.words import either, flag
 
 
-@dataclass(frozen=True, kw_only=True)
-class Show(Detail):
+class Show(NamedTuple):  # see normcli.showing.report
     """The options of PRESENTATION, with their defaults."""
 
+    only: str | None = None
+    element: tuple[int, ...] | None = None
+    precision: int = 4
+    full: bool = False
+    cells: bool = False
     key: str | None = None
     state: Source | None = None
     prefix: str | None = None
     backend: str | None = None
     device: str | None = None
     threads: int | None = None
-    expect: Mapping[str, Source] = field(default_factory=dict)
+    expect: Mapping[str, Source] = MappingProxyType({})
     decimals: int | None = None
     input_decimals: int | None = None
     versus: tuple[str, ...] = ()
@@ -37,6 +41,11 @@ class Show(Detail):
     svg: str | None = None
     output: str | None = None
     save_state: str | None = None
+
+    @property
+    def detail(self) -> Detail:
+        """How much of a report is shown."""
+        return Detail(only=self.only, element=self.element, precision=self.precision, full=self.full, cells=self.cells)
 
     @property
     def streams(self) -> bool:
@@ -57,14 +66,14 @@ class Show(Detail):
 
 def settled(inputs: list[str], options: Mapping[str, Any], show: Show) -> Show:
     """The presentation with its defaults; what cannot be shown or written is refused before anything is read."""
-    show = replace(show, format=chosen_format(show.format, json=show.json))
+    show = show._replace(format=chosen_format(show.format, json=show.json))
     if show.picture and show.format != "table":
         raise InputError(f"--picture is drawn with tables; it has no place in --format {show.format}")
     if show.only is not None and show.only not in PARTS:
         raise InputError(f"--only is {show.only!r}; use {either(PARTS)}")
     if not 0 <= show.precision <= 17:
         raise InputError(f"--precision is {show.precision}; it must be between 0 and 17")
-    show = replace(show, backend=chosen(show.backend, show.device))
+    show = show._replace(backend=chosen(show.backend, show.device))
     sources = [
         *inputs,
         *(v.text for v in [*options.values(), *show.expect.values(), show.state] if isinstance(v, Source)),

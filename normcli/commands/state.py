@@ -11,7 +11,6 @@ import normcli
 from normcli import showing
 from normcli.commands.options import ListFormat, chosen_format
 from normcli.showing.formats import LISTS, pieces
-from normcli.showing.report import Detail
 
 
 def state(
@@ -21,4 +20,4 @@ def state(
 ) -> None:
     """List the normalization layers that a checkpoint holds, and what kinds they can be."""
     name = chosen_format(format, json=json, known=LISTS)
-    sys.stdout.writelines(pieces(name, showing.state.report(*normcli.layers.summaries(file)), Detail()))
+    sys.stdout.writelines(pieces(name, showing.state.report(*normcli.layers.summaries(file)), showing.report.Detail()))

@@ -5,10 +5,36 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["axes", "check", "conventions", "cube", "figure", "formats", "picture", "state", "svg", "table", "versus"]
+__all__ = [
+    "axes",
+    "check",
+    "conventions",
+    "cube",
+    "figure",
+    "formats",
+    "picture",
+    "report",
+    "state",
+    "svg",
+    "table",
+    "versus",
+]
 
 if TYPE_CHECKING:
-    from normcli.showing import axes, check, conventions, cube, figure, formats, picture, state, svg, table, versus
+    from normcli.showing import (
+        axes,
+        check,
+        conventions,
+        cube,
+        figure,
+        formats,
+        picture,
+        report,
+        state,
+        svg,
+        table,
+        versus,
+    )
 
 
 def __getattr__(name: str) -> Any:

@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
+from typing import Any
 
 from normcli.planning.layout import Shape
-from normcli.planning.plan import Plan
+from normcli.planning.plan import Plan, plan
 from normcli.planning.same import channels_of
 from normcli.showing.canvas import Edges, Index
 
@@ -27,7 +28,6 @@ OUTER = Edges(most=2, head=1, tail=1)  # what is beyond height and width: depth,
 class Figure:
     """A plan with the roles that its axes play in the picture; ``samples`` may be missing.
 
-    >>> from normcli.planning.plan import plan
     >>> figure = Figure(plan("group", (2, 6, 4, 4), "float32", {"groups": 3}))
     >>> figure.names, figure.group((1, 2, 0, 0))
     (('N', 'C', 'H', 'W'), 4)
@@ -95,3 +95,12 @@ class Figure:
         """The groups that are seen, numbered in order: their letters and colours."""
         axes = [[place for place in self.shown(axis) if place is not None] for axis in range(len(self.plan.shape))]
         return {group: number for number, group in enumerate(sorted({self.group(index) for index in product(*axes)}))}
+
+
+def figure_of(kind: str, shape: Shape, options: Mapping[str, Any]) -> Figure:
+    """The figure of a kind and a shape.
+
+    >>> figure_of("layer", (2, 3), {}).plan.layout.count
+    3
+    """
+    return Figure(plan(kind, shape, "float32", options))

@@ -36,7 +36,7 @@ def refuse_missing(report: Report, detail: Detail) -> None:
 def heading(report: Report, detail: Detail, joint: str = "  ") -> str:
     """What stands above everything; nothing above one part alone."""
     if report.result is None or detail.only is not None:
-        return report.headline
+        return report.headline or report.file
     return headline(report.result).replace("  ", joint)
 
 
