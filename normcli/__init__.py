@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 __all__ = ["Result", "normalize"]
 
 if TYPE_CHECKING:
+    from normcli import layers as layers
     from normcli.arithmetic.result import Result
     from normcli.calculate import normalize
 
@@ -24,4 +25,6 @@ _HOMES = {"Result": "normcli.arithmetic.result", "normalize": "normcli.calculate
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
+    if name == "layers":
+        return import_module("normcli.layers")
     raise AttributeError(f"module 'normcli' has no attribute {name!r}")

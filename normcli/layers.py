@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
@@ -24,7 +24,7 @@ from normcli.files.read import open_arrays
 from normcli.files.write import check_suffix, write_npz
 from normcli.floats import as_float_array
 from normcli.planning.kinds import KINDS, Kind
-from normcli.words import either, listed, near, quoted, shown
+from normcli.words import count, either, listed, near, quoted, shown
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -203,6 +203,55 @@ def batches(array: NDArray[Any], where: str) -> int:
     if not (number >= 0 and number.is_integer()):
         raise InputError(f"{where} has a num_batches_tracked that is no whole number from 0")
     return int(number)
+
+
+# --- what a file holds ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """A normalization layer as ``normcli state`` lists it; ranges are (smallest, largest)."""
+
+    layer: Layer
+    batches: int | None = None
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # of the running statistics
+    remarks: tuple[str, ...] = ()
+
+
+def summaries(path: str) -> tuple[str, int, list[Summary]]:
+    """The file's name, the number of its other layers, and its normalization layers.
+
+    Only running statistics and weights of one axis are read.
+    """
+    with open_checkpoint(path) as file:
+        found = [_summary(layer, file.name) for layer in file.norms]
+        return file.name, len(file.layers) - len(found), found
+
+
+def _summary(layer: Layer, file: str) -> Summary:
+    seen: int | None = None
+    ranges: dict[str, tuple[float, float]] = {}
+    remarks: list[str] = []
+    for name, array in layer.arrays.items():
+        if len(array.shape) > 1:
+            continue
+        try:
+            values = numbers(array, file).array
+            if name == "num_batches_tracked":
+                seen = batches(values, shown(array.name))
+                continue
+        except InputError as error:
+            remarks.append(str(error))
+            continue
+        values = values.astype(np.float64)
+        finite = np.isfinite(values)
+        if name in RUNNING and finite.any():
+            ranges[name] = float(values[finite].min()), float(values[finite].max())
+        if name == "running_var" and (values[finite] < 0).any():
+            remarks.append(f"{name} holds {count(int((values[finite] < 0).sum()), 'negative value')}")
+        if not finite.all():
+            remarks.append(f"{name} holds {count(int((~finite).sum()), 'NaN or infinite value')}")
+    return Summary(layer=layer, batches=seen, ranges=ranges, remarks=tuple(remarks))
 
 
 # --- reading --------------------------------------------------------------------------------------

@@ -14,9 +14,10 @@ from normcli.calculate import initial_state, normalize
 from normcli.errors import InputError
 from normcli.files.numbers import EXACT
 from normcli.planning.plan import plan
+from normcli.showing.check import document, explanation, section, verdict
 from normcli.teaching.check import check, check_result
 from normcli.teaching.printed import Printed
-from normcli.teaching.verdict import Check, document, explanation, section, verdict
+from normcli.teaching.verdict import Check
 from normcli.teaching.worked import check_file, load_example
 
 BN1D = np.array([[1.0, 2, 4, 1], [6, 3, 2, 4], [2, 4, 6, 1]])

@@ -11,7 +11,8 @@ from conftest import Run
 
 import normcli
 from normcli.errors import InputError
-from normcli.planning.conventions import CONVENTIONS, table
+from normcli.planning.conventions import CONVENTIONS
+from normcli.showing.conventions import points
 
 BN1D = [[1, 2, 4, 1], [6, 3, 2, 4], [2, 4, 6, 1]]
 TORCH_VAR = [1.6, 1.0, 1.3, 1.2]
@@ -55,17 +56,17 @@ def test_the_convention_is_in_the_header_and_the_document(normcli: Run) -> None:
     "names", [[], ["torch"], ["torch", "keras"], ["mlx", "d2l", "onnx"]], ids=lambda n: "-".join(n)
 )
 def test_table_has_a_text_for_each_convention(names: list[str]) -> None:
-    assert {len(texts) for texts in table(names).values()} == {len(names) or len(CONVENTIONS)}
+    assert {len(texts) for texts in points(names).values()} == {len(names) or len(CONVENTIONS)}
 
 
 def test_two_names_show_only_what_differs() -> None:
-    assert "running variance" not in table(["torch", "mlx"])
-    assert table(["torch", "mlx"])["groups of channels"] == ["consecutive", "interleaved"]
+    assert "running variance" not in points(["torch", "mlx"])
+    assert points(["torch", "mlx"])["groups of channels"] == ["consecutive", "interleaved"]
 
 
 def test_an_unknown_convention_is_refused() -> None:
     with pytest.raises(InputError, match="convention 'caffe' is not known"):
-        table(["caffe"])
+        points(["caffe"])
 
 
 def test_command_prints_every_convention(normcli: Run) -> None:

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from conftest import Run
 
-from normcli.commands import commands
+from normcli.commands.calculate import calculate
+from normcli.commands.show import Show
 from normcli.errors import InputError
 from normcli.files import stored
 from normcli.files.write import whole_file, write_tensor
@@ -122,9 +123,9 @@ def test_a_disk_that_fails_under_the_input_is_named(tmp_path: Path, monkeypatch:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     monkeypatch.setattr(stored.Stored, "_read_at", fails)
-    show = commands.Show(output=str(tmp_path / "y.npy"))
+    show = Show(output=str(tmp_path / "y.npy"))
     with pytest.raises(InputError, match=r"^cannot read .*x\.npy: Input/output error$"):
-        commands.calculate(KINDS["layer"], [str(tmp_path / "x.npy")], {}, show)
+        calculate(KINDS["layer"], [str(tmp_path / "x.npy")], {}, show)
     assert [entry.name for entry in tmp_path.iterdir()] == ["x.npy"]
 
 

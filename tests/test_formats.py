@@ -23,8 +23,9 @@ import normcli as package
 from normcli.formula import tex
 from normcli.formula.language import Call, Number
 from normcli.formula.spelled import TERMS, Text
-from normcli.showing.formats import Report, comma_separated, markdown, python
-from normcli.showing.report import Rows, sections
+from normcli.showing.formats import pieces
+from normcli.showing.report import Detail, Report, Rows
+from normcli.showing.sections import sections
 
 BN1D = "[[1,2,4,1],[6,3,2,4],[2,4,6,1]]"
 PAIR = "[[1, 3], [2, 6]]"
@@ -368,9 +369,9 @@ def test_no_term_of_a_sum_is_lost_or_doubled(count: int) -> None:
 
 def test_large_tables_are_written_row_by_row() -> None:
     result = package.normalize(np.arange(60_000.0).reshape(300, 200), "layer")
-    _, output = sections(result, None, 4, full=True)
+    _, output = sections(Report(result=result), Detail(full=True))
     assert isinstance(output.rows, Rows)
-    lines = "".join(markdown(Report(result=result, x=None, sections=[output]))).splitlines()
+    lines = "".join(pieces("markdown", Report(sections=(output,)), Detail())).splitlines()
     assert len(lines) == 300 + len(["title", "", "heads", "rule"])
     assert all(line.count("|") == 202 for line in lines[2:])
 
@@ -378,14 +379,15 @@ def test_large_tables_are_written_row_by_row() -> None:
 @given(arrays.arrays(np.float64, arrays.array_shapes(min_dims=2, max_dims=2), elements=st.floats(-1e300, 1e300)))
 def test_csv_loses_no_digit(x: np.ndarray[Any, Any]) -> None:
     result = package.normalize(x, "layer")
-    text = "".join(comma_separated(Report(result=result, x=x, only="output")))
+    text = "".join(pieces("csv", Report(result=result), Detail(only="output")))
     found = np.array([[float(cell) for cell in row] for row in csv.reader(io.StringIO(text))])
     np.testing.assert_array_equal(found, result.output)
 
 
 def test_a_script_names_what_is_no_number() -> None:
-    result = package.normalize([[1.0, np.nan, -np.inf]], "layer")
-    assert "x = np.array([[1.0, np.nan, -np.inf]])" in "".join(python(Report(result=result, x=[[1, np.nan, -np.inf]])))
+    x = [[1.0, np.nan, -np.inf]]
+    script = pieces("python", Report(result=package.normalize(x, "layer"), x=x), Detail())
+    assert "x = np.array([[1.0, np.nan, -np.inf]])" in "".join(script)
 
 
 @pytest.mark.parametrize("name", ["markdown", "latex", "csv", "python"])

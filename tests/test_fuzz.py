@@ -7,7 +7,7 @@ from pathlib import Path
 import fuzz
 import pytest
 
-from normcli.commands import commands
+from normcli.commands import calculate
 from normcli.errors import InputError
 
 SLICES = range(0, 1000, 50)
@@ -41,7 +41,7 @@ def test_the_fuzzer_can_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wr
     def fails(*arguments: object, **options: object) -> int:
         raise error
 
-    monkeypatch.setattr(commands, "calculate", fails)
+    monkeypatch.setattr(calculate, "calculate", fails)
     made = fuzz.Case(arguments=["layer", "[1,2]"], stdin=b"")
     assert fuzz.wrong_with(made, fuzz.run(made, tmp_path)) == wrong
 

@@ -13,7 +13,7 @@ import pytest
 from conftest import Run
 
 from normcli.calculate import normalize
-from normcli.showing.axes import Canvas
+from normcli.showing.canvas import Canvas
 from normcli.showing.picture import Scale, extent, lines, pair
 
 PLAIN = Canvas(width=80, colour=False, utf8=True)

@@ -13,8 +13,10 @@ import pytest
 from conftest import Run
 
 from normcli.planning.plan import plan
-from normcli.showing.axes import LETTERS, Figure, grid, same, words
+from normcli.planning.same import same
+from normcli.showing.axes import LETTERS, grid, words
 from normcli.showing.cube import svg
+from normcli.showing.figure import Figure
 
 
 def figure(kind: str, shape: tuple[int, ...], **options: Any) -> Figure:

@@ -25,7 +25,7 @@ from normcli import layers
 from normcli.commands.cli import app
 from normcli.errors import InputError, UnavailableError
 from normcli.planning.kinds import KINDS
-from normcli.showing import layers as showing
+from normcli.showing import state
 
 torch = pytest.importorskip("torch", reason="states are compared with torch's own modules")
 save_file = pytest.importorskip("safetensors.torch", reason="it needs torch").save_file
@@ -503,7 +503,7 @@ def test_a_torch_with_known_holes_is_not_used(
     monkeypatch.setattr(torch, "__version__", version)
     monkeypatch.setattr(torch, "load", None)
     with pytest.raises(UnavailableError, match=r"2\.10 or later reads it safely"):
-        showing.summaries(str(files["pt"]))
+        layers.summaries(str(files["pt"]))
 
 
 # --- save and load --------------------------------------------------------------------------------
@@ -668,18 +668,18 @@ def test_a_layer_whose_dtype_cannot_be_read_is_still_listed(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("width", [60, 80, 200])
 def test_the_list_holds_every_word_at_any_width(width: int, files: dict[str, Path]) -> None:
-    from normcli.showing.table import print_sections
+    from normcli.showing import table
 
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
             return True
 
     stream = Terminal()
-    _, _, found = showing.summaries(str(files["npz"]))
+    _, _, found = layers.summaries(str(files["npz"]))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COLUMNS", str(width))
         patch.setenv("NO_COLOR", "1")
-        print_sections(None, showing.sections("model.npz", found), stream)
+        stream.writelines(table.tables("", state.sections("model.npz", found), stream))
     lines = stream.getvalue().splitlines()
     assert max(map(len, lines)) <= width
     assert "..." not in stream.getvalue()

@@ -22,8 +22,9 @@ import normcli
 from normcli.arithmetic import loops, slabs, threads
 from normcli.arithmetic.result import Result
 from normcli.calculate import initial_state, run_stored
-from normcli.commands import commands
+from normcli.commands import calculate
 from normcli.commands.cli import app
+from normcli.commands.show import Show
 from normcli.errors import InputError
 from normcli.files import npy, stored
 from normcli.files.npy import write_array
@@ -223,9 +224,9 @@ def test_a_failure_on_the_way_leaves_nothing(failure: Any, tmp_path: Path, monke
         raise failure
 
     monkeypatch.setattr(stored.Stored, "__setitem__", fails)
-    show = commands.Show(output=str(tmp_path / "y.npy"))
+    show = Show(output=str(tmp_path / "y.npy"))
     with pytest.raises((KeyboardInterrupt, InputError)):
-        commands.calculate(plan("layer", (2, 2), "float32", {}).kind, [str(path)], {}, show)
+        calculate.calculate(plan("layer", (2, 2), "float32", {}).kind, [str(path)], {}, show)
     assert [entry.name for entry in tmp_path.iterdir()] == ["x.npy"]
 
 
@@ -259,7 +260,7 @@ def test_a_helper_thread_does_not_outlive_an_interruption() -> None:
 def test_the_numbers_of_a_file_are_held_once(more: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     x = np.random.default_rng(3).normal(size=(2**12, 2**12)).astype(np.float32)  # 64 MiB
     path = str(saved(tmp_path / "x.npy", x))
-    monkeypatch.setattr(commands, "_render_all", lambda outcomes, show: None)  # what is printed takes longer than this
+    monkeypatch.setattr(calculate, "pieces", lambda *report: iter(()))  # what is printed takes longer than this
     CliRunner().invoke(app, ["layer", path, *more])
     tracemalloc.start()
     try:

@@ -13,7 +13,8 @@ from conftest import Run
 
 from normcli import calculate
 from normcli.showing import table
-from normcli.showing.report import Section, sections
+from normcli.showing.report import Detail, Report, Section
+from normcli.showing.sections import sections
 
 ASCII = {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "LC_ALL": "C"}
 
@@ -34,13 +35,13 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 
 def printed(parts: list[Section], stream: io.StringIO) -> str:
-    table.print_sections(None, parts, stream)
+    stream.writelines(table.tables("", parts, stream))
     return re.sub(r"\x1b\[[0-9;]*m", "", stream.getvalue())
 
 
 def wide() -> list[Section]:
     x = np.random.default_rng(3).normal(size=(2, 3, 5, 400))
-    return [*sections(calculate.normalize(x, "group", groups=3), None, 4)]
+    return sections(Report(result=calculate.normalize(x, "group", groups=3)), Detail())
 
 
 @pytest.mark.parametrize("columns", [60, 80, 200])

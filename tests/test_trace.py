@@ -18,7 +18,8 @@ from normcli.floats import rounded
 from normcli.formula import tex
 from normcli.formula.language import Call, Number
 from normcli.formula.spelled import ABOUT, PARENTHESES, Text
-from normcli.showing.report import sections
+from normcli.showing.report import Detail, Report
+from normcli.showing.sections import sections
 from normcli.teaching.trace import trace
 
 EXACT = Context(prec=1500)
@@ -132,7 +133,10 @@ def test_every_line_is_true_to_its_last_digit(seed: int, precision: int) -> None
     result = normcli.normalize(x, kind, steps=True, **options)
     for element in (None, (1, 2, 1)):
         found = trace(result, x, element, precision, full=True)
-        printed = [row[-1] for row in sections(result, found, precision, full=True)[0].rows]
+        printed = [
+            row[-1]
+            for row in sections(Report(result=result, trace=found), Detail(precision=precision, full=True))[0].rows
+        ]
         assert [*untrue(found, precision, printed)] == []
         assert all(tex.lines(step.filled) for step in found.steps)
 

@@ -12,7 +12,8 @@ from conftest import Run
 import normcli
 from normcli.errors import InputError
 from normcli.floats import ulp
-from normcli.teaching.versus import Comparison, Way, compare, documents, parse, sections
+from normcli.showing.versus import documents, sections
+from normcli.teaching.versus import Comparison, Way, compare, parse
 
 pytest.importorskip("torch", reason="comparisons with torch need torch")
 

@@ -15,6 +15,7 @@ from normcli.words import either, repr_of
 
 _MODULES = {"numpy": "normcli.arithmetic.reference", "torch": "normcli.arithmetic.torch"}
 BACKENDS = tuple(_MODULES)
+REFERENCE = "numpy"
 
 
 class Backend(Protocol):
@@ -33,6 +34,17 @@ class Backend(Protocol):
     ) -> Result:
         """Normalize ``x`` as planned, from ``state``; ``steps`` asks for centered and normalized too."""
         ...
+
+
+def chosen(name: str | None, device: str | None) -> str:
+    """The backend that is meant: the reference unless another is named, or a device, which implies torch.
+
+    >>> chosen(None, None), chosen(None, "cpu")
+    ('numpy', 'torch')
+    """
+    if name == REFERENCE and device is not None:
+        raise InputError("--backend numpy and --device contradict each other: a device implies torch")
+    return name or (REFERENCE if device is None else "torch")
 
 
 def backend(name: str) -> Backend:

@@ -1,1 +1,18 @@
 """Commands: the command line, a thin skin over the rest."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__all__ = ["axes", "calculate", "check", "conventions", "show", "state"]
+
+if TYPE_CHECKING:
+    from normcli.commands import axes, calculate, check, conventions, show, state
+
+
+def __getattr__(name: str) -> Any:
+    # A module of the room is imported when it is first asked for.
+    if name in __all__:
+        return import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,6 +1,6 @@
-"""The command line: options in, one calculation, a rendering out. No arithmetic, no formatting.
+"""The command line: the commands with their options and help, and what becomes of a failure.
 
-NumPy and rich are imported by the functions that need them: ``--help`` needs neither.
+What a command does is a module of this room, imported when it is run: ``--help`` needs neither NumPy nor rich.
 """
 
 from __future__ import annotations
@@ -14,12 +14,11 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from normcli import __version__
-from normcli.commands.options import CALCULATION, PRESENTATION, Show, integers, offered, rows_of
-from normcli.errors import InputError, NormcliError, complain
-from normcli.planning.conventions import CONVENTIONS
+from normcli import __version__, arithmetic, commands
+from normcli.commands.options import PRESENTATION, rows_of
+from normcli.errors import NormcliError, complain
 from normcli.planning.kinds import KINDS, Kind
-from normcli.words import either, flag
+from normcli.words import either
 
 _EXAMPLES = {
     **{kind.name: kind.examples for kind in KINDS.values()},
@@ -169,9 +168,7 @@ def _usage(error: typer.TyperException) -> tuple[str, int, str | None]:
 
 def _version(value: bool) -> None:
     if value:
-        from normcli.arithmetic import loops
-
-        reason = loops.why_not()
+        reason = arithmetic.loops.why_not()
         print(f"normcli {__version__} ({f'no compiled loops: {reason}' if reason else 'compiled loops'})")
         raise typer.Exit
 
@@ -203,99 +200,9 @@ def make_app(names: Collection[str] = COMMANDS) -> typer.Typer:
         if name in KINDS:
             app.command(name, help=_help(name), no_args_is_help=True)(_command(KINDS[name]))
         else:
-            app.command(name, help=_help(name), no_args_is_help=name != "conventions")(_OTHERS[name])
+            command = getattr(getattr(commands, name), name)
+            app.command(name, help=_help(name), no_args_is_help=name != "conventions")(command)
     return app
-
-
-def _figure_option(name: str) -> Any:
-    """An option of the kinds' own commands, for the picture."""
-    row = next(row for row in CALCULATION if row.name == name)
-    return typer.Option(
-        flag(name), metavar=row.metavar, help=row.help, show_default=False, autocompletion=offered(row.values)
-    )
-
-
-def check(
-    files: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="FILE...", help="Worked examples (JSON); - is standard input.", show_default=False),
-    ] = None,
-    init: Annotated[bool, typer.Option("--init", help="Print a worked example to start from.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="One JSON object for each file.")] = False,
-    cells: Annotated[bool, typer.Option("--cells", help="Show every cell, and what is allowed for it.")] = False,
-) -> None:
-    """Verify worked examples and name the mistake in those that are wrong."""
-    if init and (files or json or cells):
-        raise InputError("--init prints a worked example and checks nothing; give it alone")
-    if init:
-        from normcli.teaching.worked import TEMPLATE
-
-        sys.stdout.write(TEMPLATE)
-        return
-    if not files:
-        raise InputError("check needs a FILE, or - for standard input", "normcli check --init prints one to start from")
-    from normcli.commands.commands import check_files
-
-    _exit(check_files(files, as_json=json, cells=cells))
-
-
-def conventions(
-    names: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="NAME...", help="Only these.", show_default=False, autocompletion=offered(lambda: CONVENTIONS)
-        ),
-    ] = None,
-    json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
-) -> None:
-    """Show what each framework's convention is, or where two of them differ."""
-    from normcli.commands.commands import show_conventions
-
-    show_conventions(names or [], as_json=json)
-
-
-def state(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="JSON, NPZ, safetensors, or .pt.", show_default=False)],
-    json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
-) -> None:
-    """List the normalization layers that a checkpoint holds, and what kinds they can be."""
-    from normcli.commands.commands import show_state
-
-    show_state(file, as_json=json)
-
-
-def axes(
-    kind: Annotated[
-        str,
-        typer.Argument(
-            metavar="KIND", help=f"{either(KINDS)}.", show_default=False, autocompletion=offered(lambda: KINDS)
-        ),
-    ],
-    shape: Annotated[
-        str, typer.Option("--shape", metavar="N,N,...", help="The tensor's sizes (required).", show_default=False)
-    ],
-    groups: Annotated[str | None, _figure_option("groups")] = None,
-    channel_axis: Annotated[str | None, _figure_option("channel_axis")] = None,
-    normalized_shape: Annotated[str | None, _figure_option("normalized_shape")] = None,
-    convention: Annotated[str | None, _figure_option("convention")] = None,
-    svg: Annotated[
-        str | None, typer.Option("--svg", metavar="FILE", help="Draw it into a file too.", show_default=False)
-    ] = None,
-    json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
-) -> None:
-    """Draw which elements share one mean."""
-    from normcli.showing.axes import show_axes
-
-    texts = {"groups": groups, "channel_axis": channel_axis, "normalized_shape": normalized_shape,
-             "convention": convention}  # fmt: skip
-    rows = {row.name: row for row in CALCULATION}
-    options = {name: rows[name].read(text, name) for name, text in texts.items() if text is not None}
-    show_axes(kind, integers(shape, "shape"), options, as_json=json, svg=svg)
-
-
-def _exit(code: int) -> None:
-    if code:
-        raise typer.Exit(code)
 
 
 def _help(kind: str) -> str:
@@ -317,17 +224,16 @@ def _command(kind: Kind) -> Callable[..., None]:
 
     def command(inputs: list[str] | str, **given: Any) -> None:
         values = {row.name: row.read(given[row.name], row.name) for row in rows if given[row.name] not in (None, [])}
-        show = Show(**{row.name: values.pop(row.name) for row in PRESENTATION if row.name in values})
-        from normcli.commands.commands import calculate
-
-        _exit(calculate(kind, [inputs] if isinstance(inputs, str) else inputs, values, show))
+        shown = {row.name: values.pop(row.name) for row in PRESENTATION if row.name in values}
+        sources = [inputs] if isinstance(inputs, str) else inputs
+        # calculate is named first, for it imports NumPy at once: deeper down, where the import crosses a chunk of
+        # Python's stack again and again, it takes 5 ms more.
+        if code := commands.calculate.calculate(kind, sources, values, commands.show.Show(**shown)):
+            raise typer.Exit(code)
 
     command.__signature__ = inspect.Signature([source, *(row.parameter(kind) for row in rows)])  # type: ignore[attr-defined]
     command.__annotations__ = {}
     return command
-
-
-_OTHERS: dict[str, Callable[..., None]] = {"check": check, "conventions": conventions, "state": state, "axes": axes}
 
 
 def __getattr__(name: str) -> Any:

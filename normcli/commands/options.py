@@ -8,8 +8,8 @@ belong to a kind is refused by name.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
@@ -19,9 +19,10 @@ from normcli.dtypes import FLOAT_DTYPES
 from normcli.errors import InputError
 from normcli.planning.conventions import CONVENTIONS, TORCH
 from normcli.planning.kinds import Kind
-from normcli.words import either, flag
+from normcli.showing.formats import FORMATS, LISTS
+from normcli.words import either, flag, near
 
-EXACT = 1000  # as normcli.files.text has it, which imports NumPy
+EXACT = 1000  # as normcli.files.numbers has it, which imports NumPy
 
 
 def number(text: str, option: str) -> float:
@@ -179,10 +180,20 @@ def offered(values: Callable[[], Iterable[str]] | None) -> Callable[[str], list[
     return complete
 
 
-def _formats() -> Iterable[str]:
-    from normcli.commands.commands import FORMATS  # only on a Tab: it imports NumPy
+def chosen_format(given: str | None, *, json: bool, known: Collection[str] = FORMATS) -> str:
+    """The format that is asked for by its name or by --json; a table where none is.
 
-    return FORMATS
+    >>> chosen_format(None, json=True), chosen_format(None, json=False)
+    ('json', 'table')
+    """
+    if json and given not in (None, "json"):
+        raise InputError(f"--json and --format {given} contradict each other; give one of them")
+    name = "json" if json else given or "table"
+    if name not in known:
+        meant = near(name.lower(), known)
+        hint = f"did you mean {meant}?" if meant else None
+        raise InputError(f"--format is {name!r}; use {either(known)}", hint=hint)
+    return name
 
 
 def _specs() -> list[str]:
@@ -195,7 +206,7 @@ def _defaults(kind: Kind) -> dict[str, str]:
     return {
         "eps": "machine epsilon" if eps is None else f"{eps:g}",
         "affine": "on" if TORCH.affine.get(kind.name, True) else "off",
-        "tracking": "on" if kind.name == "batch" else "off",
+        "tracking": "on" if kind.tracks else "off",
     }
 
 
@@ -268,7 +279,7 @@ PRESENTATION = (
     Row("trace", mark, "", "Show every step: formula, numbers filled in, value."),
     Row("element", integers, "I,J,...", "Trace this output element, every number written out."),
     Row("picture", mark, "", "Show input and output as heat maps, and histograms of both."),
-    Row("format", word, "NAME", "table, json, markdown, latex, csv or python [table].", values=_formats),
+    Row("format", word, "NAME", f"{either(FORMATS)} [table].", values=lambda: FORMATS),
     Row("json", mark, "", "Short for --format json."),
     Row("only", word, "PART", "Print only output, statistics, running or trace.", values=lambda: PARTS),
     Row("full", mark, "", "Show every element of a large tensor, not its edges."),
@@ -292,41 +303,14 @@ def rows_of(kind: Kind) -> list[Row]:
 
 PARTS: tuple[str, ...] = ("output", "statistics", "running", "trace")
 
-
-@dataclass(frozen=True, kw_only=True)
-class Show:
-    """What is to be done with the results: the options of PRESENTATION, with their defaults."""
-
-    key: str | None = None
-    state: Source | None = None
-    prefix: str | None = None
-    backend: str | None = None
-    device: str | None = None
-    threads: int | None = None
-    expect: Mapping[str, Source] = field(default_factory=dict)
-    decimals: int | None = None
-    input_decimals: int | None = None
-    cells: bool = False
-    versus: tuple[str, ...] = ()
-    trace: bool = False
-    element: tuple[int, ...] | None = None
-    picture: bool = False
-    format: str | None = None
-    json: bool = False
-    only: str | None = None
-    full: bool = False
-    precision: int = 4
-    svg: str | None = None
-    output: str | None = None
-    save_state: str | None = None
-
-    @property
-    def streams(self) -> bool:
-        """Whether an input may stay in its file: nothing but the reference's own result is asked for."""
-        plain = self.backend in (None, "numpy") and self.device is None and self.key is None
-        return plain and not (self.picture or self.format == "python" or self.steps or self.versus or self.expect)
-
-    @property
-    def steps(self) -> bool:
-        """Whether the steps of the calculation are wanted."""
-        return self.trace or self.element is not None or self.only == "trace"
+# The format of what is no calculation, for the other commands.
+ListFormat = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        metavar="NAME",
+        help=f"{either(LISTS)} [table].",
+        show_default=False,
+        autocompletion=offered(lambda: LISTS),
+    ),
+]

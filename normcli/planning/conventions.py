@@ -6,10 +6,8 @@ options that were not given. Sources name the public file in which the numbers s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-
-from normcli.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,51 +120,3 @@ D2L = Convention(
 )
 
 CONVENTIONS: Mapping[str, Convention] = {c.name: c for c in (TORCH, KERAS, FLAX, ONNX, MLX, D2L)}
-
-
-def table(names: Sequence[str] = ()) -> dict[str, list[str]]:
-    """What each convention says on each point, as text; of two named ones only where they differ.
-
-    Raises InputError for a name that no convention has.
-
-    >>> table(["torch", "d2l"])["running variance"]
-    ['divided by n - 1', 'divided by n']
-    """
-    for name in names:
-        if name not in CONVENTIONS:
-            raise InputError(f"convention {name!r} is not known; use {', '.join(CONVENTIONS)}")
-    chosen = [CONVENTIONS[name] for name in (names or CONVENTIONS)]
-    rows = {point: [say(convention) for convention in chosen] for point, say in _POINTS.items()}
-    if len(chosen) == 1:
-        return rows
-    return {point: texts for point, texts in rows.items() if len(set(texts)) > 1}
-
-
-def _eps(kind: str) -> Callable[[Convention], str]:
-    def say(convention: Convention) -> str:
-        if kind not in convention.eps:
-            return "(none)"
-        eps = convention.eps[kind]
-        return "machine epsilon" if eps is None else f"{eps:g}"
-
-    return say
-
-
-def _affine(kind: str) -> Callable[[Convention], str]:
-    return lambda c: ("on" if c.affine.get(kind, True) else "off") if kind in c.eps else "(none)"
-
-
-_KINDS = ("batch", "instance", "layer", "group", "rms")
-_POINTS: Mapping[str, Callable[[Convention], str]] = {
-    **{f"eps of {kind}": _eps(kind) for kind in _KINDS},
-    "momentum multiplies": lambda c: "the new batch" if c.momentum_sense == "new" else "the old value",
-    "its default": lambda c: f"{c.momentum if c.momentum_sense == 'new' else 1 - c.momentum:g}",
-    "weight of the new batch": lambda c: f"{c.momentum:g}",
-    "running variance": lambda c: "divided by n - 1" if c.running_ddof else "divided by n",
-    "channel axis": lambda c: str(c.channel_axis),
-    **{f"affine of {kind}": _affine(kind) for kind in _KINDS},
-    "groups of channels": lambda c: (
-        "(none)" if "group" not in c.eps else "interleaved" if c.interleaved_groups else "consecutive"
-    ),
-    "1 value per channel": lambda c: "computed" if c.one_value_per_channel else "refused",
-}

@@ -7,154 +7,21 @@ their group of statistics. Everything is worked out from a plan: integers only, 
 
 from __future__ import annotations
 
-import json
 import math
-import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterator
 from itertools import product
 from typing import Any
 
-from normcli.errors import InputError
-from normcli.planning.kinds import KINDS
 from normcli.planning.layout import Shape
-from normcli.planning.plan import Plan, plan
+from normcli.planning.plan import Plan
+from normcli.planning.same import Same, same
+from normcli.showing.canvas import PALETTE, Index, Line, Span
+from normcli.showing.figure import Figure
+from normcli.showing.report import Report, Section
 from normcli.words import count, either, flag
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 GAP = "."
-# Paper and ink: the colours of M. Okabe and K. Ito, which the colour-blind can tell apart as well.
-PALETTE = (
-    ("#56b4e9", "#000000"),
-    ("#e69f00", "#000000"),
-    ("#009e73", "#ffffff"),
-    ("#f0e442", "#000000"),
-    ("#cc79a7", "#000000"),
-    ("#0072b2", "#ffffff"),
-    ("#d55e00", "#ffffff"),
-    ("#bbbbbb", "#000000"),
-)
-
-_SPATIAL = {1: "L", 2: "HW", 3: "DHW"}
-_MOST_AXES = 8
-_MOST_ELEMENTS = 2**63 - 1
-
-Index = int | None  # a place along an axis, or None for what is left out between its edges
-Span = tuple[str, str | None]  # text, and the style that it is set in
-Line = list[Span]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Canvas:
-    """What a picture is printed on: how many columns, and whether there are colours and more than ASCII."""
-
-    width: int
-    colour: bool
-    utf8: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class Edges:
-    """How much of an axis is drawn: all of it up to ``most`` places, else its two ends."""
-
-    most: int
-    head: int
-    tail: int
-
-    def of(self, size: int) -> list[Index]:
-        """The places drawn, None where some are left out.
-
-        >>> Edges(most=4, head=2, tail=1).of(20)
-        [0, 1, None, 19]
-        """
-        if size <= self.most:
-            return [*range(size)]
-        return [*range(self.head), None, *range(size - self.tail, size)]
-
-
-SAMPLES = Edges(most=4, head=2, tail=1)
-CHANNELS = Edges(most=12, head=4, tail=4)
-PLACES = Edges(most=6, head=2, tail=2)
-OUTER = Edges(most=2, head=1, tail=1)  # what is beyond height and width: depth, time
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A plan with the roles that its axes play in the picture; ``samples`` may be missing.
-
-    >>> figure = Figure(plan("group", (2, 6, 4, 4), "float32", {"groups": 3}))
-    >>> figure.names, figure.group((1, 2, 0, 0))
-    (('N', 'C', 'H', 'W'), 4)
-    """
-
-    plan: Plan
-
-    @property
-    def channels(self) -> int:
-        """The axis whose places are the columns: the channel axis, or where a framework has it."""
-        layout, rank = self.plan.layout, len(self.plan.shape)
-        if layout.channel_axis is not None:
-            return layout.channel_axis
-        axis = self.plan.convention.channel_axis
-        return axis % rank if -rank <= axis < rank else rank - 1
-
-    @property
-    def samples(self) -> int | None:
-        """The axis whose places are the rows; None for one unbatched sample."""
-        others = [axis for axis in range(len(self.plan.shape)) if axis != self.channels]
-        unbatched = self.plan.kind.name == "instance" and len(self.plan.shape) == 2
-        return None if unbatched or not others else others[0]
-
-    @property
-    def spatial(self) -> tuple[int, ...]:
-        """The axes inside a cell."""
-        return tuple(axis for axis in range(len(self.plan.shape)) if axis not in (self.samples, self.channels))
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """What the axes are called: N, C and the like where that is known, else by their numbers."""
-        rank = len(self.plan.shape)
-        if self.plan.layout.channel_axis is None and rank != 4:
-            return tuple(f"axis {axis}" for axis in range(rank))
-        known = _SPATIAL.get(len(self.spatial), "")
-        inside = known or tuple(f"S{place}" for place in range(1, len(self.spatial) + 1))
-        roles = {self.samples: "N", self.channels: "C"} | dict(zip(self.spatial, inside, strict=True))
-        return tuple(roles[axis] for axis in range(rank))
-
-    def group(self, index: Shape) -> int:
-        """The number of the group of statistics that an element belongs to."""
-        place = 0
-        for position, size in zip(index, self.plan.shape, strict=True):
-            place = place * size + position
-        layout = self.plan.layout
-        number, stride = 0, 1
-        for axis in reversed(range(len(layout.view))):
-            place, position = divmod(place, layout.view[axis])
-            if axis not in layout.axes:
-                number += position * stride
-                stride *= layout.view[axis]
-        return number
-
-    def shown(self, axis: int) -> list[Index]:
-        """The places along an axis that the picture has room for."""
-        size = self.plan.shape[axis]
-        if axis == self.samples:
-            return SAMPLES.of(size)
-        if axis == self.channels:
-            return CHANNELS.of(size)
-        return (PLACES if axis in self.spatial[-2:] else OUTER).of(size)
-
-    @property
-    def abbreviated(self) -> list[int]:
-        """The axes of which only the edges are drawn."""
-        return [axis for axis in range(len(self.plan.shape)) if None in self.shown(axis)]
-
-    @cached_property
-    def order(self) -> Mapping[int, int]:
-        """The groups that are seen, numbered in order: their letters and colours."""
-        axes = [[place for place in self.shown(axis) if place is not None] for axis in range(len(self.plan.shape))]
-        return {group: number for number, group in enumerate(sorted({self.group(index) for index in product(*axes)}))}
 
 
 # --- the grid -------------------------------------------------------------------------------------
@@ -163,6 +30,7 @@ class Figure:
 def grid(figure: Figure, width: int) -> list[Line]:
     """The picture as lines of spans, columns that do not fit side by side below each other.
 
+    >>> from normcli.planning.plan import plan
     >>> figure = Figure(plan("group", (1, 4, 1, 2), "float32", {"groups": 2}))
     >>> for line in grid(figure, 60):
     ...     print("".join(text for text, _ in line).rstrip())
@@ -261,101 +129,36 @@ def _index(figure: Figure, row: int, column: int, inside: tuple[Index, ...]) -> 
 # --- in words -------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, kw_only=True)
-class Same:
-    """Another kind that averages over the same elements here, with the option that makes it so."""
+def report(figure: Figure) -> Report:
+    """The picture, what is said about it, and both as a table and as a document."""
+    return Report(
+        headline=headline(figure),
+        words=tuple(words(figure)),
+        sections=(section(figure),),
+        picture=lambda canvas: grid(figure, canvas.width),
+        document=document(figure),
+    )
 
-    kind: str
-    options: Mapping[str, Any]
-    weight_shape: Shape
-    same_weight: bool  # whether weight and bias belong to the same elements as well
-    centers: bool
 
+def section(figure: Figure) -> Section:
+    """The picture as a table, a row for each line of it.
 
-def same(settled: Plan) -> list[Same]:
-    """The other kinds whose groups of statistics are exactly these.
-
-    Instance norm is group norm with one group for each channel:
-
-    >>> same(plan("instance", (2, 6, 4, 4), "float32", {}))[0].options
-    {'groups': 6}
+    >>> from normcli.planning.plan import plan
+    >>> section(Figure(plan("group", (1, 4, 1, 2), "float32", {"groups": 2}))).rows
+    [['N 0', 'A A', 'A A', 'B B', 'B B']]
     """
-    shape, found = settled.shape, []
-    for kind, options in _candidates(settled):
-        try:
-            options = options | _channels(settled, kind, options)
-            other = plan(kind, shape, settled.dtype, options | _convention(settled, kind))
-        except InputError:
-            continue  # a kind that cannot take this shape computes nothing here
-        if _partition(other) == _partition(settled):
-            found.append(
-                Same(
-                    kind=kind,
-                    options=options,
-                    weight_shape=other.weight_shape,
-                    same_weight=_belonging(other) == _belonging(settled),
-                    centers=other.kind.centers,
-                )
-            )
-    return found
-
-
-def _candidates(settled: Plan) -> Iterator[tuple[str, dict[str, Any]]]:
-    shape = settled.shape
-    for kind in ("batch", "instance"):
-        if kind != settled.kind.name:
-            yield kind, {}
-    # At most one number of groups, and one set of trailing axes, gives as many groups of statistics as there are.
-    groups, rest = divmod(math.prod(settled.layout.stats_shape), shape[0])
-    if settled.kind.name != "group" and not rest:
-        yield "group", {"groups": groups}
-    for kind in ("layer", "rms"):
-        trailing = next((n for n in range(1, len(shape) + 1) if math.prod(shape[-n:]) == settled.layout.count), None)
-        if kind != settled.kind.name and trailing:
-            yield kind, {"normalized_shape": shape[-trailing:]}
-
-
-def _convention(settled: Plan, kind: str) -> dict[str, Any]:
-    return {"convention": settled.convention.name} if kind in settled.convention.eps else {}
-
-
-def _channels(settled: Plan, kind: str, options: dict[str, Any]) -> dict[str, Any]:
-    """The channel axis as an option of another kind, where that kind would not take it by itself."""
-    if "channel_axis" not in KINDS[kind].options:
-        return {}
-    given, wanted = options | _convention(settled, kind), Figure(settled).channels
-    try:
-        by_itself = plan(kind, settled.shape, settled.dtype, given).layout.channel_axis
-    except InputError:
-        by_itself = None
-    return {} if by_itself == wanted else {"channel_axis": wanted}
-
-
-def _partition(settled: Plan) -> list[tuple[int, bool]]:
-    """The groups of statistics, such that equal lists are equal groups: runs of averaged and kept dimensions."""
-    return _runs(settled.layout.view, settled.layout.axes)
-
-
-def _belonging(settled: Plan) -> list[tuple[int, bool]]:
-    """Which elements share a weight, such that equal lists mean the same."""
-    return _runs(settled.layout.view, settled.layout.channels)
-
-
-def _runs(view: Shape, marked: Shape) -> list[tuple[int, bool]]:
-    """The dimensions of a view, those of size 1 left out and neighbours that are alike put together.
-
-    In row-major order this list says it all: the first place where a different group begins gives
-    the last size, the first place where the group comes back the one before, and so on.
-
-    >>> _runs((2, 1, 3, 2, 16), (1, 3, 4))
-    [(6, False), (32, True)]
-    """
-    runs: list[tuple[int, bool]] = []
-    for axis, size in enumerate(view):
-        if size > 1:
-            alike = runs and runs[-1][1] == (axis in marked)
-            runs[-1:] = [(runs[-1][0] * size, axis in marked)] if alike else [*runs[-1:], (size, axis in marked)]
-    return runs
+    rows: list[Index] = [0] if figure.samples is None else figure.shown(figure.samples)
+    columns = figure.shown(figure.channels)
+    heads = [_head(figure.names[figure.channels], column) for column in columns]
+    lines: list[list[str]] = []
+    for row, label in zip(rows, _labels(figure, rows), strict=True):
+        if row is None:
+            lines.append([label, *("" for _ in columns)])
+            continue
+        for number, outer in enumerate(_down(figure)):
+            cells = ("".join(text for text, _ in _cell_line(figure, row, column, outer)) for column in columns)
+            lines.append(["" if number else label, *cells])
+    return Section(part="axes", title="groups of statistics", columns=["", *heads], rows=lines, text=True)
 
 
 def headline(figure: Figure) -> str:
@@ -404,11 +207,7 @@ def _means(figure: Figure) -> str:
     noun = "mean" if settled.kind.centers else "mean square"
     number = math.prod(settled.layout.stats_shape)
     kept = [name for axis, name in enumerate(figure.names) if axis not in settled.layout.reported_axes]
-    each = {
-        "batch": "each channel",
-        "instance": "each channel of each sample",
-        "group": "each sample and group of channels",
-    }.get(settled.kind.name, f"each place along {' x '.join(kept)}")
+    each = settled.kind.each or f"each place along {' x '.join(kept)}"
     per = f", one for {each}" if number > 1 else ""
     return f"{count(number, noun)}{per}, over {count(settled.layout.count, 'element')} each ({_over(figure)})."
 
@@ -479,9 +278,6 @@ def _shaping(settled: Plan) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-# --- the command ----------------------------------------------------------------------------------
-
-
 def document(figure: Figure) -> dict[str, Any]:
     """The picture as the object that --json prints."""
     settled = figure.plan
@@ -512,40 +308,3 @@ def document(figure: Figure) -> dict[str, Any]:
             for other in same(settled)
         ],
     }
-
-
-def figure_of(kind: str, shape: Shape, options: Mapping[str, Any]) -> Figure:
-    """The figure of a kind and a shape; InputError for what the kind refuses, or cannot be drawn.
-
-    >>> figure_of("layer", (2, 3), {}).plan.layout.count
-    3
-    """
-    if not shape:
-        raise InputError("--shape is empty; give the sizes of the tensor, such as --shape 2,6,4,4")
-    if min(shape) < 1:
-        raise InputError(f"--shape holds {min(shape)}; every size must be 1 or more")
-    if len(shape) > _MOST_AXES:
-        raise InputError(f"--shape has {len(shape)} axes; {_MOST_AXES} can be drawn")
-    if math.prod(shape) > _MOST_ELEMENTS:
-        raise InputError(f"--shape holds more than {_MOST_ELEMENTS:.3g} elements, which is more than any tensor has")
-    return Figure(plan(kind, shape, "float32", options))
-
-
-def show_axes(kind: str, shape: Shape, options: Mapping[str, Any], *, as_json: bool, svg: str | None) -> None:
-    """Print the picture of a kind, or its document; draw it into a file as well if one is named."""
-    if svg is not None:
-        from normcli.files.write import check_suffix
-
-        check_suffix(svg, [".svg"], "--svg")
-    figure = figure_of(kind, shape, options)
-    if svg is not None:
-        from normcli.files.write import write_text
-        from normcli.showing import cube
-
-        write_text(svg, cube.svg(figure))
-    if as_json:
-        sys.stdout.write(json.dumps(document(figure)) + "\n")
-        return
-    from normcli.showing.table import print_picture
-
-    print_picture(headline(figure), lambda canvas: grid(figure, canvas.width), words(figure))

@@ -12,8 +12,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from html import escape
 from itertools import product
+from textwrap import wrap
 
-from normcli.showing.axes import CHANNELS, PALETTE, Edges, Figure, Index, headline, words
+from normcli.showing.axes import headline, words
+from normcli.showing.canvas import PALETTE, Edges, Index
+from normcli.showing.figure import CHANNELS, Figure
 
 _WIDTH = 720
 _MARGIN = 36
@@ -175,8 +178,6 @@ def _said(block: Block) -> Iterator[str]:
 
 
 def _folded(sentence: str) -> list[str]:
-    from textwrap import wrap
-
     return wrap(sentence, _LETTERS_IN_LINE)
 
 

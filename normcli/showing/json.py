@@ -1,4 +1,4 @@
-"""A Result as the JSON document that programs read: every number exact, none of them rounded."""
+"""A report as the JSON document that programs read: every number exact, none of them rounded."""
 
 from __future__ import annotations
 
@@ -9,34 +9,43 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from normcli.arithmetic.result import Result
 from normcli.files.json import json_chunks
+from normcli.showing import check, versus
+from normcli.showing.report import Detail, Report
 
 if TYPE_CHECKING:
+    from normcli.arithmetic.result import Result
     from normcli.teaching.trace import Trace
 
 
-def chunks(
-    result: Result, trace: Trace | None = None, *, only: str | None = None, more: Mapping[str, Any] | None = None
-) -> Iterator[str]:
-    """The document in pieces of text, the output row by row.
+def pieces(report: Report, detail: Detail) -> Iterator[str]:
+    """The document in pieces of text, the output row by row; nothing where there is nothing for a program.
 
-    ``only`` gives the value of that part alone; ``more`` holds further keys (check, versus), and where
-    it has any, the part is a key beside them.
+    One part alone is its own value; where there is more (a check, comparisons), it is a key beside them.
 
     >>> from normcli.calculate import normalize
-    >>> "".join(chunks(normalize([[1.0, 3]], "layer", eps=0), only="output"))
+    >>> "".join(pieces(Report(result=normalize([[1.0, 3]], "layer", eps=0)), Detail(only="output")))
     '[[-1.0, 1.0]]\\n'
     """
-    more = dict(more or {})
+    more = dict(report.document or {})
+    if report.check is not None:
+        more["check"] = check.document(report.check, cells=detail.cells)
+    if report.comparisons:
+        more["versus"] = versus.documents(report.comparisons)
+    if report.result is not None:
+        return _of_result(report.result, report.trace, detail.only, more)
+    return iter([text(more) + "\n"] if more else [])
+
+
+def _of_result(result: Result, trace: Trace | None, only: str | None, more: Mapping[str, Any]) -> Iterator[str]:
     if only == "output" and not more:
         yield from json_chunks(result.output)
     elif only not in (None, "output"):
         part = _parts(result, trace)[only]
-        yield text({only: part} | more if more else part)
+        yield text({only: part, **more} if more else part)
     else:
         parts = _parts(result, trace) if only is None else {}
-        after = {name: parts.pop(name) for name in ("trace",) if name in parts} | more
+        after = {name: parts.pop(name) for name in ("trace",) if name in parts} | dict(more)
         yield (text(parts)[:-1] + ", " if parts else "{") + '"output": '
         yield from json_chunks(result.output)
         yield "".join(f", {json.dumps(name)}: {text(value)}" for name, value in after.items()) + "}"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from normcli.showing.report import Section
 
 GUTTER = 2  # blanks between columns
@@ -58,8 +56,7 @@ def places(text: str) -> int:
 
 
 def _columns(section: Section, kept: list[int], part: int) -> Section:
-    return replace(
-        section,
+    return section._replace(
         title=section.title if part == 1 else f"{section.title}, continued",
         columns=[section.columns[column] for column in kept],
         rows=[[row[column] for column in kept] for row in section.rows],

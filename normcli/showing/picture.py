@@ -7,7 +7,7 @@ and more ink where there is only ASCII. A large tensor is drawn by its edges, an
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from textwrap import wrap
 from typing import Any
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from normcli.arithmetic.result import Result
 from normcli.digits import short
-from normcli.showing.axes import Canvas, Edges, Index, Line
+from normcli.showing.canvas import Canvas, Edges, Index, Line
 
 # Paper and ink from low to high: viridis, of S. van der Walt and N. Smith, whose order is kept in grey as well.
 _HEAT = (
@@ -124,6 +124,11 @@ def pair(x: NDArray[Any], result: Result) -> Pair:
     if min(before.width, after.width) * _OWN_SCALE >= both.width:
         before = after = both
     return Pair(x=x, result=result, before=before, after=after)
+
+
+def drawer(x: NDArray[Any], result: Result) -> Callable[[Canvas], list[Line]]:
+    """What draws the two tensors of a calculation on a canvas."""
+    return lambda canvas: lines(pair(x, result), canvas)
 
 
 def lines(drawn: Pair, canvas: Canvas) -> list[Line]:

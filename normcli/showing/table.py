@@ -9,9 +9,8 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from io import StringIO
 from typing import TYPE_CHECKING, TextIO
 
@@ -20,14 +19,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from normcli.showing import check
+from normcli.showing.canvas import Canvas, Line
 from normcli.showing.panels import GUTTER, cut, places, widths
-from normcli.showing.report import Section
+from normcli.showing.report import Detail, Report, Section
+from normcli.showing.sections import checked, heading, refuse_missing, sections
+from normcli.words import printable
 
 if TYPE_CHECKING:
-    from rich.color import Color
-
-    from normcli.showing.axes import Canvas, Line
-    from normcli.showing.svg import Run
+    from normcli.teaching.verdict import Check
 
 _UNLIMITED = 1_000_000
 _FOLDED = 4  # columns of text; a table of more is cut between them
@@ -37,30 +37,74 @@ _MOST = 20_000  # cells that rich lays out; a million take it a minute and a gig
 _ASCII = box.Box("    \n    \n -- \n" + "    \n" * 5, ascii=True)  # as box.SIMPLE_HEAD; what rich puts there has bars
 
 
-def print_sections(headline: str | None, sections: list[Section], stream: TextIO | None = None) -> None:
-    """Print the headline and the sections; a narrow terminal gets panels and folded formulas."""
-    stream = stream or sys.stdout
-    width = shutil.get_terminal_size().columns if stream.isatty() else None
-    console = _console(stream)
+def pieces(report: Report, detail: Detail) -> Iterator[str]:
+    """The report for whoever reads standard output."""
+    refuse_missing(report, detail)
+    return shown(report, detail, sys.stdout)
+
+
+def shown(report: Report, detail: Detail, screen: TextIO) -> Iterator[str]:
+    """The report as it fits a screen: a check first, then the tables, then a picture, then words.
+
+    The answer of one file among several takes a line.
+    """
+    if report.check is not None:
+        if report.number is not None and report.result is None:
+            yield f"{printable(report.file)}: {check.summary(report.check)}\n"
+            return
+        yield from _judged(report, report.check, detail, screen)
+        if report.trace is None and detail.only is None and not report.comparisons:
+            return
+        yield "\n"
+    if report.result is None and report.picture is not None:
+        yield from picture(report.picture, screen, report.headline, report.words)
+        return
+    if report.result is not None:
+        yield "\n" if report.number else ""
+        yield from tables(heading(report, detail), sections(report, detail), screen)
+        if report.picture is not None:
+            yield "\n"
+            yield from picture(report.picture, screen)
+    else:
+        yield from tables("", report.sections, screen)
+    yield from (f"{line}\n" for line in report.words)
+
+
+def _judged(report: Report, found: Check, detail: Detail, screen: TextIO) -> Iterator[str]:
+    """The verdict first, then the cells that differ (or all), then the slip in words."""
+    yield f"{printable(report.headline)}\n" if report.headline else ""
+    yield check.verdict(found) + "\n"
+    if cells := checked(report, detail):
+        yield "\n"
+        yield from tables("", cells, screen)
+        yield "\n"
+    yield from (f"{line}\n" for line in check.explanation(found))
+
+
+def tables(headline: str, sections: Iterable[Section], screen: TextIO) -> Iterator[str]:
+    """The headline and the sections; a narrow terminal gets panels and folded formulas."""
+    width = shutil.get_terminal_size().columns if screen.isatty() else None
+    console = _console(screen)
+    sections = [*sections]
     large = sum(len(section.rows) * len(section.columns) for section in sections) > _MOST
     apart = False
     if headline:
-        _write(console, Text("\n".join(_folded(headline, width, joint="  ")), style="bold"))
+        yield _text(console, Text("\n".join(_folded(headline, width, joint="  ")), style="bold"))
         apart = True
     for panel in (panel for section in sections for panel in _panels(section, width)):
         # A title stands above its table, not in it: rich would fold it to the table's width.
-        _write(console, *([""] if apart else []), Text("\n".join(_folded(panel.title, width)), style="cyan"))
+        yield _text(console, *([""] if apart else []), Text("\n".join(_folded(panel.title, width)), style="cyan"))
         apart = True
         if large and not panel.text:
-            stream.writelines(f"{line}\n" for line in _lines(panel, "-" if console.options.ascii_only else "─"))
+            yield from (f"{line}\n" for line in _lines(panel, "-" if console.options.ascii_only else "─"))
         else:
-            _write(console, _table(panel, _ASCII if console.options.ascii_only else box.SIMPLE_HEAD))
+            yield _text(console, _table(panel, _ASCII if console.options.ascii_only else box.SIMPLE_HEAD))
 
 
-def _write(console: Console, *blocks: str | Text | Table) -> None:
+def _text(console: Console, *blocks: str | Text | Table) -> str:
     with console.capture() as capture:
         console.print(*blocks, sep="\n")
-    console.file.write("".join(line.rstrip(" ") + "\n" for line in capture.get().splitlines()))
+    return "".join(line.rstrip(" ") + "\n" for line in capture.get().splitlines())
 
 
 def _lines(section: Section, rule: str) -> Iterator[str]:
@@ -88,24 +132,18 @@ def progress_bar(what: str) -> Iterator[Callable[[float], None]]:
         yield lambda fraction: progress.update(task, completed=fraction)
 
 
-def print_picture(
-    headline: str | None, draw: Callable[[Canvas], list[Line]], words: list[str], stream: TextIO | None = None
-) -> None:
-    """Print a picture between its headline and its words; ``draw`` is told what there is to draw on."""
-    from normcli.showing.axes import Canvas
-
-    stream = stream or sys.stdout
-    width = shutil.get_terminal_size().columns if stream.isatty() else _READABLE
-    console = _console(stream)
-    utf8 = (stream.encoding or "").lower().replace("-", "") == "utf8"
+def picture(
+    draw: Callable[[Canvas], list[Line]], screen: TextIO, headline: str = "", words: Sequence[str] = ()
+) -> Iterator[str]:
+    """A picture between its headline and its words; ``draw`` is told what there is to draw on."""
+    width = shutil.get_terminal_size().columns if screen.isatty() else _READABLE
+    console = _console(screen)
+    utf8 = (screen.encoding or "").lower().replace("-", "") == "utf8"
     canvas = Canvas(width=width, colour=console.color_system is not None, utf8=utf8)
     above = [Text("\n".join(_folded(headline, width)), style="bold"), Text()] if headline else []
-    picture = [Text.assemble(*((text, style or "") for text, style in line)) for line in draw(canvas)]
+    drawn = [Text.assemble(*((text, style or "") for text, style in line)) for line in draw(canvas)]
     below = [Text("\n".join(_folded(sentence, width))) for sentence in words]
-    blocks = [*above, *picture, *([Text()] if words else []), *below]
-    with console.capture() as capture:
-        console.print(*blocks, sep="\n")
-    stream.write("".join(line.rstrip(" ") + "\n" for line in capture.get().splitlines()))
+    yield _text(console, *above, *drawn, *([Text()] if words else []), *below)
 
 
 class Screen(StringIO):
@@ -117,38 +155,18 @@ class Screen(StringIO):
         """It is a terminal."""
         return True
 
-    def runs(self) -> list[list[Run]]:
-        """What was printed, line by line."""
-        from rich.ansi import AnsiDecoder
+    def svg(self, template: str) -> str:
+        """What was printed, as a picture made with a template of rich's."""
+        from rich.ansi import AnsiDecoder  # rarely needed, as is the other
+        from rich.terminal_theme import DEFAULT_TERMINAL_THEME
 
-        return [_runs(line) for line in AnsiDecoder().decode(self.getvalue())]
-
-
-def _runs(line: Text) -> list[Run]:
-    from rich.style import Style
-
-    from normcli.showing.svg import Run
-
-    found: list[Run] = []
-    column = 0
-    for segment in line.render(Console(color_system="truecolor"), end=""):
-        style = segment.style or Style()
-        found.append(
-            Run(
-                column=column,
-                text=segment.text,
-                ink=_hexadecimal(style.color),
-                paper=_hexadecimal(style.bgcolor),
-                bold=bool(style.bold),
-                dim=bool(style.dim),
-            )
-        )
-        column += len(segment.text)
-    return found
-
-
-def _hexadecimal(colour: Color | None) -> str | None:
-    return None if colour is None or colour.is_default else colour.get_truecolor().hex
+        lines = [*AnsiDecoder().decode(self.getvalue())]
+        width = max((line.cell_len for line in lines), default=1)
+        console = Console(file=StringIO(), record=True, width=width, color_system="truecolor", force_terminal=True,
+                          legacy_windows=False, no_color=False)  # fmt: skip
+        for line in [*lines, ""]:  # rich clips each line to a box, and forgets that of the last
+            console.print(line, no_wrap=True, overflow="ignore", crop=False)
+        return console.export_svg(code_format=template, theme=DEFAULT_TERMINAL_THEME, font_aspect_ratio=0.6) + "\n"
 
 
 def _console(stream: TextIO) -> Console:
@@ -175,12 +193,9 @@ def _table(section: Section, drawn: box.Box) -> Table:
         padding=(0, GUTTER - 1, 0, 0),  # the box draws a blank between columns as well
     )
     for index, head in enumerate(section.columns):
-        numbers_last = section.part == "trace" and index == len(section.columns) - 1
-        words = index < section.labels and any(c.isalpha() for row in section.rows for c in row[index])
-        flush_left = words or (section.text and not numbers_last)
         table.add_column(
             Text(head),
-            justify="left" if flush_left else "right",
+            justify="left" if section.is_words(index) else "right",
             style="dim" if index < section.labels else "",
             no_wrap=True,
         )
@@ -209,7 +224,7 @@ def _with_folded_text(section: Section, width: int) -> Section:
         excess -= columns[column] - narrowed
         columns[column] = narrowed
     rows = [["\n".join(_folded(cell, columns[column])) for column, cell in enumerate(row)] for row in section.rows]
-    return replace(section, rows=rows)
+    return section._replace(rows=rows)
 
 
 def _folded(text: str, width: int | None, joint: str = " ") -> list[str]:

@@ -25,7 +25,6 @@ from normcli.floats import as_float_array, rounded, ulp
 from normcli.planning.conventions import CONVENTIONS
 from normcli.planning.layout import number_of
 from normcli.planning.plan import Plan, plan
-from normcli.showing.report import Section
 from normcli.words import either
 
 Floats = NDArray[np.float64]
@@ -150,60 +149,6 @@ def compare(x: NDArray[Any], given: Mapping[str, Any], result: Result, spec: str
         options=options,
         causes=tuple(_causes(x, cast, result, other, output, options)),
     )
-
-
-def sections(comparisons: list[Comparison]) -> list[Section]:
-    """The differences as a table, one row for each quantity, and the causes in words."""
-    rows = [row for comparison in comparisons for row in _rows(comparison)]
-    table = Section(
-        part="versus",
-        title="versus",
-        columns=["versus", "quantity", "max abs", "max rel", "max ulp", "> 1 ulp", "at", "reference", "there"],
-        rows=rows,
-        labels=2,
-    )
-    words = [
-        [comparison.name, text]
-        for comparison in comparisons
-        for text in [*(_option_text(option, comparison) for option in comparison.options),
-                     *(text for key, text in comparison.causes if key not in _MEANINGS)]
-    ]  # fmt: skip
-    cells = [
-        [comparison.name, _place(at), f"{reference:.9g}", f"{other:.9g}", f"{units:.3g}"]
-        for comparison in comparisons
-        for at, reference, other, units in comparison.output.cells
-    ]
-    heads = ["versus", "at", "reference", "there", "ulp"]
-    worst = Section(part="versus", title="output cells that differ by more than 1 ulp, the worst first", columns=heads,
-                    rows=cells)  # fmt: skip
-    causes = Section(part="versus", title="why", columns=["versus", "cause"], rows=words, labels=1, text=True)
-    return [table, *([worst] if cells else []), *([causes] if words else [])]
-
-
-def documents(comparisons: list[Comparison]) -> list[dict[str, Any]]:
-    """The JSON key ``versus``: a dict for each comparison."""
-    return [
-        {
-            "name": comparison.name,
-            "backend": comparison.backend,
-            "device": comparison.device,
-            "dtype": comparison.dtype,
-            "convention": comparison.convention,
-            **_plain(comparison.output),
-            "running": {name: _plain(difference) for name, difference in comparison.running.items()} or None,
-            "options": [vars(option) for option in comparison.options],
-            "causes": [{"key": key, "text": text} for key, text in comparison.causes],
-        }
-        for comparison in comparisons
-    ]
-
-
-def _plain(difference: Difference) -> dict[str, Any]:
-    cells = [
-        {"at": list(at), "reference": reference, "other": other, "ulp": units}
-        for at, reference, other, units in difference.cells
-    ]
-    return vars(difference) | {"at": list(difference.at), "cells": cells}
 
 
 def _replanned(main: Plan, given: Mapping[str, Any], way: Way, dtype: str) -> Plan:
@@ -371,30 +316,3 @@ def _statistics_at(result: Result, at: tuple[int, ...]) -> tuple[float, float]:
 
 def _largest(dtype: str) -> float:
     return {"float16": 65504.0, "bfloat16": 3.3895e38, "float32": 3.4028e38, "float64": 1.7977e308}[dtype]
-
-
-def _rows(comparison: Comparison) -> Iterator[list[str]]:
-    for name, difference in {"output": comparison.output, **comparison.running}.items():
-        beyond = f"{difference.beyond_one_ulp} of {comparison.size}" if name == "output" else ""
-        yield [
-            comparison.name,
-            name,
-            f"{difference.max_abs:.3g}",
-            f"{difference.max_rel:.3g}",
-            f"{difference.max_ulp:.3g}" if name == "output" else "",
-            beyond,
-            _place(difference.at) if difference.max_abs else "",
-            f"{difference.reference:.9g}",
-            f"{difference.other:.9g}",
-        ]
-
-
-def _place(index: tuple[int, ...]) -> str:
-    return f"({', '.join(str(i) for i in index)})"
-
-
-def _option_text(option: Option, comparison: Comparison) -> str:
-    changes = {"output": option.output, "running statistics": option.running}
-    effects = [f"{what} by {size:.3g}" for what, size in changes.items() if size]
-    effect = f"moves the {' and the '.join(effects)}. {_MEANINGS[option.name]}" if effects else "no effect here."
-    return f"{option.name} is {option.here} here, {option.there} in {comparison.convention}: {effect}"

@@ -1,65 +1,27 @@
-"""The normalization layers of a file: what they can be, their running statistics, and what is odd about them."""
+"""The normalization layers of a file, as tables and as JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
-
-import numpy as np
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from normcli.arithmetic.result import STATE_ARRAYS
 from normcli.digits import short
-from normcli.errors import InputError
-from normcli.layers import RUNNING, Layer, batches, numbers, open_checkpoint
-from normcli.showing.report import Section
-from normcli.words import count, shown
+from normcli.layers import RUNNING
+from normcli.showing.report import Report, Section
+from normcli.words import shown
+
+if TYPE_CHECKING:
+    from normcli.layers import Layer, Summary
 
 
-@dataclass(frozen=True, kw_only=True)
-class Summary:
-    """A normalization layer as ``normcli state`` lists it; ranges are (smallest, largest)."""
-
-    layer: Layer
-    batches: int | None = None
-    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # of the running statistics
-    remarks: tuple[str, ...] = ()
-
-
-def summaries(path: str) -> tuple[str, int, list[Summary]]:
-    """The file's name, the number of its other layers, and its normalization layers.
-
-    Only running statistics and weights of one axis are read.
-    """
-    with open_checkpoint(path) as file:
-        found = [_summary(layer, file.name) for layer in file.norms]
-        return file.name, len(file.layers) - len(found), found
-
-
-def _summary(layer: Layer, file: str) -> Summary:
-    seen: int | None = None
-    ranges: dict[str, tuple[float, float]] = {}
-    remarks: list[str] = []
-    for name, array in layer.arrays.items():
-        if len(array.shape) > 1:
-            continue
-        try:
-            values = numbers(array, file).array
-            if name == "num_batches_tracked":
-                seen = batches(values, shown(array.name))
-                continue
-        except InputError as error:
-            remarks.append(str(error))
-            continue
-        values = values.astype(np.float64)
-        finite = np.isfinite(values)
-        if name in RUNNING and finite.any():
-            ranges[name] = float(values[finite].min()), float(values[finite].max())
-        if name == "running_var" and (values[finite] < 0).any():
-            remarks.append(f"{name} holds {count(int((values[finite] < 0).sum()), 'negative value')}")
-        if not finite.all():
-            remarks.append(f"{name} holds {count(int((~finite).sum()), 'NaN or infinite value')}")
-    return Summary(layer=layer, batches=seen, ranges=ranges, remarks=tuple(remarks))
+def report(file: str, others: int, found: Sequence[Summary]) -> Report:
+    """What a file holds: its normalization layers, and the number of its other ones."""
+    return Report(
+        words=() if found else (f"{file} holds no normalization layer",),
+        sections=tuple(sections(file, found)),
+        document={"file": file, "layers": [document(summary) for summary in found], "others": others},
+    )
 
 
 def sections(file: str, found: Sequence[Summary]) -> list[Section]:

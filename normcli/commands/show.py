@@ -1,0 +1,126 @@
+"""What is to be done with the results of a calculation, and what of it cannot be done together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import normcli
+from normcli.arithmetic.run import REFERENCE, chosen
+from normcli.commands.options import PARTS, Source, chosen_format
+from normcli.errors import InputError
+from normcli.files.write import OUTPUTS, check_suffix
+from normcli.showing.formats import SCRIPT
+from normcli.showing.report import Detail
+from normcli.words import either, flag
+
+
+class Show(NamedTuple):  # see normcli.showing.report
+    """The options of PRESENTATION, with their defaults."""
+
+    only: str | None = None
+    element: tuple[int, ...] | None = None
+    precision: int = 4
+    full: bool = False
+    cells: bool = False
+    key: str | None = None
+    state: Source | None = None
+    prefix: str | None = None
+    backend: str | None = None
+    device: str | None = None
+    threads: int | None = None
+    expect: Mapping[str, Source] = MappingProxyType({})
+    decimals: int | None = None
+    input_decimals: int | None = None
+    versus: tuple[str, ...] = ()
+    trace: bool = False
+    picture: bool = False
+    format: str | None = None
+    json: bool = False
+    svg: str | None = None
+    output: str | None = None
+    save_state: str | None = None
+
+    @property
+    def detail(self) -> Detail:
+        """How much of a report is shown."""
+        return Detail(only=self.only, element=self.element, precision=self.precision, full=self.full, cells=self.cells)
+
+    @property
+    def streams(self) -> bool:
+        """Whether an input may stay in its file: nothing but the reference's own result is asked for."""
+        plain = self.backend == REFERENCE and self.key is None
+        return plain and not (self.picture or self.spelled or self.steps or self.versus or self.expect)
+
+    @property
+    def spelled(self) -> bool:
+        """Whether the input itself is written out."""
+        return self.format == SCRIPT
+
+    @property
+    def steps(self) -> bool:
+        """Whether the steps of the calculation are wanted."""
+        return self.trace or self.element is not None or self.only == "trace"
+
+
+def settled(inputs: list[str], options: Mapping[str, Any], show: Show) -> Show:
+    """The presentation with its defaults; what cannot be shown or written is refused before anything is read."""
+    show = show._replace(format=chosen_format(show.format, json=show.json))
+    if show.picture and show.format != "table":
+        raise InputError(f"--picture is drawn with tables; it has no place in --format {show.format}")
+    if show.only is not None and show.only not in PARTS:
+        raise InputError(f"--only is {show.only!r}; use {either(PARTS)}")
+    if not 0 <= show.precision <= 17:
+        raise InputError(f"--precision is {show.precision}; it must be between 0 and 17")
+    show = show._replace(backend=chosen(show.backend, show.device))
+    sources = [
+        *inputs,
+        *(v.text for v in [*options.values(), *show.expect.values(), show.state] if isinstance(v, Source)),
+    ]
+    if [text.strip() for text in sources].count("-") > 1:
+        raise InputError("standard input (-) is given twice; it can be read once")
+    if show.prefix is not None and show.state is None:
+        raise InputError("--prefix names a layer of a file; give the file with --state")
+    more = show.expect or show.versus or show.element is not None or show.only not in (None, "output")
+    if show.spelled and more:
+        raise InputError(
+            "--format python writes the calculation alone", hint="leave out --expect, --versus, --only and --trace"
+        )
+    refuse_overwriting(show, len(inputs))
+    for name in ("decimals", "input_decimals", "cells"):
+        if getattr(show, name) not in (None, False) and not show.expect:
+            raise InputError(f"{flag(name)} is about an answer that is checked; give the answer with --expect")
+    if show.expect and len(inputs) > 1:
+        raise InputError(f"--expect is the answer for one input; {len(inputs)} are given")
+    _check_files(show)
+    return show
+
+
+def refuse_overwriting(show: Show, times: int) -> None:
+    """Refuse to write the outputs of several inputs to one file."""
+    if show.output and times > 1 and "{i}" not in show.output:
+        raise InputError(
+            f"--output {show.output} would be written {times} times; "
+            "put {i} into the name for the number of the input"
+        )
+
+
+def _check_files(show: Show) -> None:
+    """Refuse files that cannot be written, or of which one would be written over the other."""
+    for name in ("output", "save_state", "svg"):
+        if (path := getattr(show, name)) is not None:
+            check_suffix(path, _suffixes(name), flag(name))
+    if show.output and show.save_state:
+        import re
+        from os.path import realpath
+
+        pattern = re.escape(realpath(show.output)).replace(r"\{i\}", "[0-9]+")
+        if re.fullmatch(pattern, realpath(show.save_state)):
+            raise InputError(f"--output and --save-state are the same file, {show.save_state}; give one another name")
+
+
+def _suffixes(name: str) -> Iterable[str]:
+    if name == "save_state":
+        return normcli.layers.FORMATS
+    return OUTPUTS if name == "output" else [".svg"]

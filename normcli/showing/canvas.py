@@ -1,0 +1,49 @@
+"""What pictures are made of: a canvas, its colours, lines of spans, and the edges of what is too large to draw."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+# Paper and ink: the colours of M. Okabe and K. Ito, which the colour-blind can tell apart as well.
+PALETTE = (
+    ("#56b4e9", "#000000"),
+    ("#e69f00", "#000000"),
+    ("#009e73", "#ffffff"),
+    ("#f0e442", "#000000"),
+    ("#cc79a7", "#000000"),
+    ("#0072b2", "#ffffff"),
+    ("#d55e00", "#ffffff"),
+    ("#bbbbbb", "#000000"),
+)
+
+Index = int | None  # a place along an axis, or None for what is left out between its edges
+Span = tuple[str, str | None]  # text, and the style that it is set in
+Line = list[Span]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Canvas:
+    """What a picture is printed on: how many columns, and whether there are colours and more than ASCII."""
+
+    width: int
+    colour: bool
+    utf8: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Edges:
+    """How much of an axis is drawn: all of it up to ``most`` places, else its two ends."""
+
+    most: int
+    head: int
+    tail: int
+
+    def of(self, size: int) -> list[Index]:
+        """The places drawn, None where some are left out.
+
+        >>> Edges(most=4, head=2, tail=1).of(20)
+        [0, 1, None, 19]
+        """
+        if size <= self.most:
+            return [*range(size)]
+        return [*range(self.head), None, *range(size - self.tail, size)]
