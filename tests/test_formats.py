@@ -92,7 +92,7 @@ eps = 0.0
 mean = x.mean(axis=(1,), keepdims=True)
 centered = x - mean
 var = (centered**2).mean(axis=(1,), keepdims=True)
-rstd = np.divide(1, np.sqrt(var), out=np.zeros_like(var), where=var != 0)
+rstd = np.divide(1, root := np.sqrt(var + eps), out=np.zeros_like(root), where=root != 0)
 normalized = centered * rstd
 output = normalized
 print(output)

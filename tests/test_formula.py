@@ -206,8 +206,8 @@ def test_a_letter_stands_for_one_thing() -> None:
 def test_an_option_replaces_lines() -> None:
     changed = replaced(lines(CENTERED), DDOF_1)
     assert [(line.name, line.role) for line in changed][2:5] == [
-        ("var", "beside"),
         ("var_unbiased", "shown"),
+        ("var", "beside"),
         ("rstd", "shown"),
     ]
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Iterable
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,8 +28,7 @@ from normcli.arithmetic.warned import blocks
 from normcli.files.stored import Stored
 from normcli.floats import rounded
 from normcli.formula.extents import elementwise, needed, readings
-from normcli.formula.language import Lines
-from normcli.formula.rewrite import rewritten
+from normcli.formula.family import used
 from normcli.planning.plan import Plan
 
 SMALL = 2**16  # elements; what is larger goes through the compiled loops
@@ -95,7 +94,7 @@ class _Work:
         kept = [name for name in names if steps and name in own and name != "output"]
         self.elements = {name: np.empty(self.axes.shape) for name in kept}
         wanted = [*self.statistics, *self.elements, *(["output"] if output else [])]
-        self._lines = needed(_used(plan.lines, frozenset(self._given)), wanted)
+        self._lines = needed(used(plan.lines, frozenset(self._given)), wanted)
         constant = constants(plan, state)
         numbers = [np.array([*constant.values()]), *self._given.values()]
         if plan.dtype != "float64" and x.size > SMALL:
@@ -155,12 +154,3 @@ class _Work:
                 self.x.done += math.prod(shape_of(region))
                 self.x.advanced(self.x.done / (self.x.size * self._readings))
         return found
-
-
-@cache
-def _used(lines: Lines, given: frozenset[str]) -> Lines:
-    """The lines without the weight and the bias that nobody gave."""
-    for name, rule in (("weight", "A * weight -> A"), ("bias", "A + bias -> A")):
-        if name not in given:
-            lines = rewritten(lines, rule) or lines
-    return lines

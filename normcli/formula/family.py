@@ -7,7 +7,10 @@ share a channel's running statistics, ``m`` is the weight of the new batch.
 
 from __future__ import annotations
 
+from functools import cache
+
 from normcli.formula.language import Lines, lines
+from normcli.formula.rewrite import rewritten
 
 CENTERED = """
     mean = sum(x) / n
@@ -31,12 +34,26 @@ RUNNING = """
 
 # What options make of the lines: a value alone replaces that of the line, a whole line the line.
 DDOF_1 = {
-    "var": "beside var = var_unbiased * (n - 1) / n",
-    "var_unbiased": "var_unbiased = sum(centered^2) / (n - 1)",
+    "var": "var_unbiased = sum(centered^2) / (n - 1)",
+    "var_unbiased": "beside var = var_unbiased * (n - 1) / n",
     "rstd": "1 / sqrt(var_unbiased + eps)",
 }
 EVAL = {"mean": "running_mean", "var": "running_var"}
 NO_AFFINE = {"output": "normalized"}
+
+
+@cache
+def used(program: Lines, given: frozenset[str]) -> Lines:
+    """The lines without the weight and the bias that nobody gave.
+
+    >>> from normcli.formula.spelled import spelled
+    >>> spelled(used(lines(RMS), frozenset())[-1].value)
+    'normalized'
+    """
+    for name, rule in (("weight", "A * weight -> A"), ("bias", "A + bias -> A")):
+        if name not in given:
+            program = rewritten(program, rule) or program
+    return program
 
 
 def running(var: str, *, over_samples: bool) -> Lines:

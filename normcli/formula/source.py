@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from normcli.formula.language import REDUCTIONS, Call, Name, Node, Number
+from normcli.formula.language import REDUCTIONS, Call, Name, Node, Number, names_in
 from normcli.formula.spelled import PARENTHESES, parenthesized
 
+_OPERATORS = "+-*/^"
+_COUNTS = {"n", "N"}  # never 0
 _CALLS: Mapping[str, str] = {"sqrt": "np.sqrt", "abs": "np.abs"}
 
 
-def source(node: Node, names: Mapping[str, str], axes: Mapping[str | None, str]) -> str:
+def source(
+    node: Node, names: Mapping[str, str], axes: Mapping[str | None, str], *, by_zero: bool = False, then: str = ""
+) -> str:
     """An expression as Python; ``names`` are written otherwise, ``axes`` say what a reduction is called with.
 
-    A sum divided by ``n``, or by the number of what a named set of axes holds, is a mean.
+    A sum divided by the number of what it goes over is a mean. ``by_zero`` says that a quotient may be
+    one by 0, which is 0 here: a constant group normalizes to 0 by definition. ``then`` is called on the whole.
 
     >>> from normcli.formula.language import parsed
     >>> source(parsed("sum(centered^2) / (n - 1)"), {"n": "3"}, {None: "axis=(0,)"})
@@ -22,7 +27,9 @@ def source(node: Node, names: Mapping[str, str], axes: Mapping[str | None, str])
     >>> source(parsed("1 / sqrt(var + eps)"), {}, {})
     '1 / np.sqrt(var + eps)'
     """
-    return _written(parenthesized(_with_means(node)), names, axes)
+    tree = parenthesized(_with_means(node))
+    text = _Writer(names, axes, by_zero).written(tree)
+    return (f"({text})" if then and isinstance(tree, Call) and tree.function in _OPERATORS else text) + then
 
 
 def _with_means(node: Node) -> Node:
@@ -35,19 +42,26 @@ def _with_means(node: Node) -> Node:
     return Call(node.function, parts, node.axes)
 
 
-def _written(node: Any, names: Mapping[str, str], axes: Mapping[str | None, str]) -> str:
-    if isinstance(node, Number):
-        return f"{node.value:g}" if float(node.value).is_integer() else repr(node.value)
-    if isinstance(node, Name):
-        return names.get(node.name, node.name)
-    parts = [_written(part, names, axes) for part in node.parts]
-    if node.function == PARENTHESES:
-        return f"({parts[0]})"
-    if node.function in REDUCTIONS:
-        receiver = parts[0] if isinstance(node.parts[0], Name) else f"({parts[0]})"
-        return f"{receiver}.{node.function}({axes[node.axes]})"
-    if node.function in _CALLS:
-        return f"{_CALLS[node.function]}({parts[0]})"
-    if len(parts) == 1:
-        return f"-{parts[0]}"
-    return "**".join(parts) if node.function == "^" else f" {node.function} ".join(parts)
+class _Writer:
+    def __init__(self, names: Mapping[str, str], axes: Mapping[str | None, str], by_zero: bool) -> None:
+        self._names, self._axes, self._by_zero = names, axes, by_zero
+
+    def written(self, node: Any) -> str:
+        if isinstance(node, Number):
+            return f"{node.value:g}" if float(node.value).is_integer() else repr(node.value)
+        if isinstance(node, Name):
+            return self._names.get(node.name, node.name)
+        parts = [self.written(part) for part in node.parts]
+        if node.function == PARENTHESES:
+            return f"({parts[0]})"
+        if node.function in REDUCTIONS:
+            receiver = parts[0] if isinstance(node.parts[0], Name) else f"({parts[0]})"
+            return f"{receiver}.{node.function}({self._axes[node.axes]})"
+        if node.function in _CALLS:
+            return f"{_CALLS[node.function]}({parts[0]})"
+        if node.function == "/" and self._by_zero and names_in(node.parts[1]) - _COUNTS:
+            like = "root" if isinstance(node.parts[0], Number) else parts[0]
+            return f"np.divide({parts[0]}, root := {parts[1]}, out=np.zeros_like({like}), where=root != 0)"
+        if len(parts) == 1:
+            return f"-{parts[0]}"
+        return "**".join(parts) if node.function == "^" else f" {node.function} ".join(parts)

@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from normcli.arithmetic.outcome import constants
 from normcli.errors import InputError
+from normcli.formula.family import used
+from normcli.formula.language import Number, names_in, parsed, substituted
+from normcli.formula.source import source
 from normcli.showing.report import Detail, Report
 from normcli.showing.sections import heading
 
@@ -69,56 +73,45 @@ def _literal(values: Any) -> str:
 
 
 def _formula(result: Result) -> Iterator[str]:
-    plan, layout = result.plan, result.plan.layout
+    """The lines of the calculation, and those of the running statistics' update."""
+    plan, layout, before = result.plan, result.plan.layout, result.before
     axes, channels = tuple(layout.axes), tuple(layout.channels_view)
-    x = "x" if layout.view == plan.shape else "view"
-    if x == "view":
+    split = layout.view != plan.shape
+    if split:
         yield f"view = x.reshape({tuple(layout.view)})  # the axes {axes} share one mean"
-    if plan.source == "running":
-        yield f"mean, var = running_mean.reshape({channels}), running_var.reshape({channels})"
-        yield f"centered = {x} - mean"
-    elif plan.kind.centers:
-        yield f"mean = {x}.mean(axis={axes}, keepdims=True)"
-        yield f"centered = {x} - mean"
-        divisor = (
-            f".sum(axis={axes}, keepdims=True) / {layout.count - 1}"
-            if plan.ddof
-            else f".mean(axis={axes}, keepdims=True)"
-        )
-        yield f"var = (centered**2){divisor}"
-    else:
-        yield f"centered = {x}  # RMSNorm leaves the mean out"
-        yield f"var = ({x}**2).mean(axis={axes}, keepdims=True)  # the mean square"
-    if plan.eps:
-        yield "rstd = 1 / np.sqrt(var + eps)"
-    else:  # where the variance is 0 as well, normalized is 0 by definition
-        yield "rstd = np.divide(1, np.sqrt(var), out=np.zeros_like(var), where=var != 0)"
-    yield "normalized = centered * rstd"
-    scaled = f" * weight.reshape({channels})" if result.before.weight is not None else ""
-    shifted = f" + bias.reshape({channels})" if result.before.bias is not None else ""
-    affine = f"normalized{scaled}{shifted}"
-    yield f"output = ({affine}).reshape({plan.shape})" if x == "view" else f"output = {affine}"
-    if plan.updates_running:
-        new = plan.new_weight(result.before.num_batches_tracked)
-        n, by = layout.count, plan.running_ddof - plan.ddof  # of what is divided by n - ddof already
-        ratio = f" * {n - plan.ddof} / {n - plan.running_ddof}" if by else ""
-        others = tuple(axis for axis in range(len(layout.view)) if axis not in layout.channels)
-        for name, factor in (("mean", ""), ("var", ratio)):
-            batch = f"{name}.mean(axis={others}).reshape({plan.weight_shape}){factor}"
-            yield f"new_running_{name} = {1 - new!r} * running_{name} + {new!r} * {batch}"
+    numbers = constants(plan, before)
+    names = {"x": "view" if split else "x", "n": str(numbers["n"])}
+    names |= {name: f"{name}.reshape({channels})" for name in ("weight", "bias", "running_mean", "running_var")}
+    called: dict[str | None, str] = {None: f"axis={axes}, keepdims=True"}
+    taken = {name for line in plan.running_lines for name in names_in(line.value)}
+    given = frozenset(name for name in ("weight", "bias") if getattr(before, name) is not None)
+    for line in used(plan.lines, given):
+        if line.role == "shown" or line.name in taken:
+            then = f".reshape({plan.shape})" if split and line.name == "output" else ""
+            yield f"{line.name} = {source(line.value, names, called, by_zero=not plan.eps, then=then)}"
+    others = tuple(axis for axis in range(len(layout.view)) if axis not in layout.channels)
+    inside = {"n": str(numbers["n"]), "m": repr(numbers["m"])}
+    for line in plan.running_lines:
+        if line.role == "where":
+            reshaped = f".reshape({plan.weight_shape})"
+            inside[line.name] = source(line.value, inside, {"samples": f"axis={others}"}, then=reshaped)
+        else:
+            kept = substituted(line.value, {parsed("1 - m"): Number(1 - numbers["m"])})
+            yield f"new_{line.name} = {source(kept, inside, {})}"
 
 
 def _torch_call(result: Result) -> str | None:
     """The call of torch.nn.functional that gives the same; None where it has none."""
     plan = result.plan
     usual = 1 if plan.layout.is_batched else 0
-    if plan.ddof or plan.layout.channel_axis not in (None, usual) or plan.convention.interleaved_groups:
+    call = _CALLS.get(plan.kind.name)
+    if call is None or plan.ddof or plan.layout.channel_axis not in (None, usual) or plan.layout.is_interleaved:
         return None
     if plan.updates_running and not plan.running_ddof:
         return None
     weight, bias = (name if getattr(result.before, name) is not None else "None" for name in ("weight", "bias"))
     new = plan.new_weight(result.before.num_batches_tracked)
-    return f"torch.nn.functional.{_CALLS[plan.kind.name]}".format(
+    return f"torch.nn.functional.{call}".format(
         shape=plan.normalized_shape,
         groups=plan.groups,
         running="running_mean, running_var" if plan.track_running_stats else "None, None",
