@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 import normcli
 from normcli.arithmetic.result import STATE_ARRAYS, Result, State
+from normcli.arithmetic.run import REFERENCE, chosen
 from normcli.arithmetic.run import backend as backend_named
 from normcli.errors import InputError
 from normcli.floats import as_float_array, dtype_name, is_torch
@@ -66,7 +67,7 @@ def normalize(
     lost: tuple[str, ...] = ()
     if {"state", "prefix"} & given.keys():
         given, lost = _with_state(kind, given)
-    if is_torch(x) and (backend == "torch" or device is not None):
+    if is_torch(x) and (backend != REFERENCE or device is not None):
         tensor = x if x.is_floating_point() else x.double()
     else:
         tensor = as_float_array(x, given.get("dtype"))
@@ -120,8 +121,8 @@ def run(
     """Run a planned calculation on the backend of that name; a device implies torch."""
     _check(settled, state, threads)
     steps = switch(steps, "steps")
-    if device is not None and backend == "numpy":
-        backend = "torch"
+    if device is not None and backend == REFERENCE:
+        backend = chosen(None, device)
     if out is not None:
         _check_out(out, x, settled)
     return backend_named(backend).normalize(x, settled, state, device=device, out=out, steps=steps, threads=threads)
@@ -132,7 +133,7 @@ def run_stored(
 ) -> Result:
     """Run a planned calculation on a tensor that stays in its file; without ``out`` for its statistics alone."""
     _check(settled, state, threads)
-    return backend_named("numpy").normalize(x, settled, state, out=out, threads=threads)
+    return backend_named(REFERENCE).normalize(x, settled, state, out=out, threads=threads)
 
 
 def _check(settled: Plan, state: State, threads: int | None) -> None:

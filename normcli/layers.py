@@ -175,7 +175,7 @@ def _implied(kind: Kind, options: dict[str, Any], where: str) -> tuple[dict[str,
     sized = options.get("weight", options.get("bias"))
     if "normalized_shape" in kind.options and "normalized_shape" not in options and sized is not None:
         options["normalized_shape"] = np.shape(sized)
-    if kind.name != "batch" or any(name in options for name in (*RUNNING, "track_running_stats")):
+    if not kind.tracks or any(name in options for name in (*RUNNING, "track_running_stats")):
         return options, ()
     options["track_running_stats"] = False
     warning = f"{where} holds no running statistics, so none are kept, and eval takes those of the batch"

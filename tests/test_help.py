@@ -10,13 +10,13 @@ import pytest
 from conftest import ROOT, Run
 from test_docs import prepare
 
-from normcli.commands.cli import _EXAMPLES, COMMANDS
+from normcli.commands.cli import COMMANDS, examples
 from normcli.planning.kinds import KINDS
 
 # What x.npy is for the examples of each kind's help.
 SHAPES = {"batch": (4, 2, 3), "instance": (2, 3, 4), "layer": (2, 6, 4, 4), "group": (2, 12, 3), "rms": (3, 4)}
 EXAMPLES = ROOT / "examples"
-HELP_EXAMPLES = [example for lines in _EXAMPLES.values() for example in lines]
+HELP_EXAMPLES = [example for command in COMMANDS for example in examples(command)]
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import io
 import json
 import os
@@ -22,7 +21,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from normcli import files
 from normcli.errors import InputError
 from normcli.files import streams
 from normcli.files.npy import npy_bytes
@@ -668,13 +666,6 @@ REFUSED_ARCHIVES = {
         "standard input holds 2 arrays: ../../etc/x, \\x1b[1m; choose one",
     ),
 }
-
-
-@pytest.mark.parametrize(
-    ("module", "name"), [(module, name) for module, names in files._HOMES.items() for name in names]
-)
-def test_the_face_of_the_room_gives_what_its_modules_have(module: str, name: str) -> None:
-    assert getattr(files, name) is vars(importlib.import_module(f"normcli.files.{module}"))[name]
 
 
 class TestArchives:

@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 from conftest import ROOT
 
-ROOMS = ("files", "teaching", "showing", "commands")
+ROOMS = ("files", "arithmetic", "teaching", "showing", "commands")
 OFFERED = [(room, name) for room in ROOMS for name in import_module(f"normcli.{room}").__all__]
 
 

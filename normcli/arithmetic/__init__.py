@@ -1,17 +1,15 @@
-"""Arithmetic: from a plan and arrays to named quantities.
-
-What small calculations need not wait for is imported when it is first asked for.
-"""
+"""Arithmetic: from a plan and arrays to named quantities."""
 
 from __future__ import annotations
 
 from importlib import import_module
 from typing import Any
 
-_LATE = {"large", "loops", "threads"}
+__all__ = ["large", "loops", "threads"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _LATE:
-        return import_module(f"normcli.arithmetic.{name}")
-    raise AttributeError(f"module 'normcli.arithmetic' has no attribute {name!r}")
+    # A module of the room is imported when it is first asked for: small calculations need none of these.
+    if name in __all__:
+        return import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -6,18 +6,29 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from normcli.planning.kinds import KINDS
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from normcli.planning.plan import Plan
 
 
-# What an answer can be given for, in the order in which a person computes it.
+# What an answer can be given for in the family, in the order in which a person computes it.
 QUANTITIES = (
     "mean", "mean_square", "var", "var_unbiased", "rstd", "normalized", "output", "running_mean", "running_var",
 )  # fmt: skip
 
 STATE_ARRAYS = ("weight", "bias", "running_mean", "running_var")  # of a State
+
+
+def quantities() -> tuple[str, ...]:
+    """The same, with what other kinds than the family have besides.
+
+    >>> quantities() == QUANTITIES
+    True
+    """
+    return tuple(dict.fromkeys([*QUANTITIES, *(name for kind in KINDS.values() for name in kind.statistics)]))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -58,7 +58,7 @@ def backend(name: str) -> Backend:
     if not isinstance(name, str) or name not in BACKENDS:
         raise InputError(f"backend {repr_of(name)} is not known; use {either(BACKENDS)}")
     module = _MODULES[name]
-    if name == "numpy":
+    if name == REFERENCE:
         return cast(Backend, import_module(module))
     hint = "pip install 'normcli[torch]' installs it (several GB on Linux)"
     return cast(Backend, with_torch(module, f"the {name} backend needs PyTorch, which is not installed", hint))

@@ -55,11 +55,11 @@ def axes(
     sizes = integers(shape, "shape")
     name = chosen_format(format, json=json, known=LISTS)
     if svg is not None:
-        files.check_suffix(svg, [".svg"], "--svg")
+        files.write.check_suffix(svg, [".svg"], "--svg")
     _check_shape(sizes)
     figure = showing.figure.figure_of(kind, sizes, options)
     if svg is not None:
-        files.write_text(svg, showing.cube.svg(figure))
+        files.write.write_text(svg, showing.cube.svg(figure))
     sys.stdout.writelines(pieces(name, showing.axes.report(figure), showing.report.Detail()))
 
 

@@ -21,7 +21,6 @@ from normcli.planning.kinds import KINDS, Kind
 from normcli.words import either
 
 _EXAMPLES = {
-    **{kind.name: kind.examples for kind in KINDS.values()},
     "check": (
         "normcli check homework.json",
         "normcli check examples/checks/*.json",
@@ -44,7 +43,6 @@ _EXAMPLES = {
     ),
 }
 _SUMMARIES = {
-    **{kind.name: kind.summary for kind in KINDS.values()},
     "check": "Verify worked examples; name the mistake in a wrong one.",
     "conventions": "What differs between frameworks.",
     "state": "List the normalization layers in a checkpoint.",
@@ -205,9 +203,15 @@ def make_app(names: Collection[str] = COMMANDS) -> typer.Typer:
     return app
 
 
-def _help(kind: str) -> str:
-    blocks = ["Examples:\n" + "\n".join(f"  {line}" for line in _EXAMPLES[kind]), _EPILOGUES.get(kind)]
-    return "\n\n".join([_SUMMARIES[kind], *(f"\b\n{block}" for block in blocks if block)])
+def examples(command: str) -> tuple[str, ...]:
+    """What a command's help shows of its use."""
+    return KINDS[command].examples if command in KINDS else _EXAMPLES[command]
+
+
+def _help(command: str) -> str:
+    summary = KINDS[command].summary if command in KINDS else _SUMMARIES[command]
+    blocks = ["Examples:\n" + "\n".join(f"  {line}" for line in examples(command)), _EPILOGUES.get(command)]
+    return "\n\n".join([summary, *(f"\b\n{block}" for block in blocks if block)])
 
 
 def _command(kind: Kind) -> Callable[..., None]:

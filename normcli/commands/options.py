@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from normcli.arithmetic.result import QUANTITIES
+from normcli.arithmetic.result import quantities
 from normcli.dtypes import FLOAT_DTYPES
 from normcli.errors import InputError
 from normcli.planning.conventions import CONVENTIONS, TORCH
@@ -103,8 +103,8 @@ def answers(texts: list[str], option: str) -> dict[str, Source]:
         name = name.strip().replace("-", "_")
         if not (mark and name.isidentifier()):
             name, rest = "output", text
-        elif name not in QUANTITIES:
-            raise InputError(f"{flag(option)} {shortened(text)} names no quantity; use {either(QUANTITIES)}")
+        elif name not in quantities():
+            raise InputError(f"{flag(option)} {shortened(text)} names no quantity; use {either(quantities())}")
         if name in found:
             raise InputError(f"{flag(option)} gives the {name} twice; once is enough")
         found[name] = Source(rest, option if name == "output" else f"{option} {name}")

@@ -215,11 +215,12 @@ def _means(figure: Figure) -> str:
 def _over(figure: Figure) -> str:
     settled = figure.plan
     axes = [figure.names[axis] for axis in settled.layout.reported_axes]
-    if settled.groups is None:
+    groups = settled.layout.groups
+    if groups is None:
         return " x ".join(axes) if axes else "nothing else shares it"
-    width = settled.shape[figure.channels] // settled.groups
-    taken = "every " + _ordinal(settled.groups) + " channel: " if settled.convention.interleaved_groups else ""
-    taken = taken if 1 < settled.groups < settled.shape[figure.channels] else ""
+    width = settled.shape[figure.channels] // groups
+    taken = f"every {_ordinal(groups)} channel: " if settled.layout.is_interleaved else ""
+    taken = taken if 1 < groups < settled.shape[figure.channels] else ""
     inside = [f"{width} of C", *(figure.names[axis] for axis in figure.spatial)]
     return taken + " x ".join(inside)
 

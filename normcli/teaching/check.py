@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from normcli.arithmetic.result import QUANTITIES, Result, State
+from normcli.arithmetic.result import Result, State, quantities
 from normcli.calculate import run
 from normcli.dtypes import DTYPES
 from normcli.errors import InputError
@@ -53,7 +53,7 @@ def check(
     """
     given = parameters or {}
     exact = _exact(x, settled, state)
-    found = {name: np.asarray(getattr(exact, name)) for name in QUANTITIES if getattr(exact, name) is not None}
+    found = {name: np.asarray(getattr(exact, name)) for name in quantities() if getattr(exact, name, None) is not None}
     question = Question(
         work=replace(right(Reference(x.values), settled, state), answers=expected),
         exact=found,

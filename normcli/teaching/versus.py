@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from normcli.arithmetic.result import STATE_ARRAYS, Result, State
-from normcli.arithmetic.run import BACKENDS
+from normcli.arithmetic.run import BACKENDS, REFERENCE
 from normcli.calculate import run
 from normcli.digits import short
 from normcli.dtypes import DTYPES, FLOAT_DTYPES
@@ -123,10 +123,10 @@ def compare(x: NDArray[Any], given: Mapping[str, Any], result: Result, spec: str
     settled = _replanned(main, given, way, dtype)
     cast = as_float_array(x, dtype)
     backend = way.backend or result.backend
-    device = way.device or (result.device if backend == result.backend == "torch" else None)
-    state = _state_in(result.before, dtype if backend == "torch" else None)
+    device = way.device or (result.device if backend == result.backend != REFERENCE else None)
+    state = _state_in(result.before, dtype if backend != REFERENCE else None)
     other = run(cast, settled, state, backend=backend, device=device)
-    if result.backend == "numpy":
+    if result.backend == REFERENCE:
         ruler = _ruler(x, main, _state_in(result.before, dtype if dtype == main.dtype else None))
     else:
         ruler = result
@@ -234,7 +234,7 @@ def _differing_options(x: NDArray[Any], result: Result, other: Plan) -> Iterator
 
 
 def _grouping(settled: Plan) -> str:
-    return "interleaved" if settled.convention.interleaved_groups else "consecutive"
+    return "interleaved" if settled.layout.is_interleaved else "consecutive"
 
 
 def _gap(a: Any, b: Any) -> float:
@@ -266,16 +266,12 @@ def _causes(
     if vanished or (math.isfinite(output.reference) and not math.isfinite(output.other)):
         yield "overflow", f"A number on the way left the range of {computing}, which ends at {_largest(computing):.4g}."
         return
-    if other.backend == "numpy" or output.max_ulp <= _ROUNDING_ULPS or options:
+    if other.backend == REFERENCE or output.max_ulp <= _ROUNDING_ULPS or options:
         return
     spread = math.sqrt(max(var, 0.0) + plan.eps)
     unit = DTYPES[computing].unit
     folded = abs(mean) / spread if spread else math.inf
-    if (
-        plan.kind.name in ("batch", "instance")
-        and other.device == "cpu"
-        and output.max_abs <= 16 * unit * max(folded, 1)
-    ):
+    if plan.kind.has_running_stats and other.device == "cpu" and output.max_abs <= 16 * unit * max(folded, 1):
         yield (
             "folded",
             "Folded scale and shift: on the CPU torch computes x * scale + (bias - mean * scale), two terms that "

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from normcli.arithmetic.result import QUANTITIES, State
+from normcli.arithmetic.result import State, quantities
 from normcli.calculate import initial_state
 from normcli.errors import InputError
 from normcli.files.numbers import EXACT, numbers_of, to_float64
@@ -180,10 +180,10 @@ def _object(value: Any, name: str) -> dict[str, Any]:
 def _expected(given: Any, folder: Path) -> dict[str, Printed]:
     expected = _named(_object(given, "expect"), {})
     for name in expected:
-        if name not in QUANTITIES:
-            raise InputError(f"expect has {quoted(name)}; use {either(QUANTITIES)}")
+        if name not in quantities():
+            raise InputError(f"expect has {quoted(name)}; use {either(quantities())}")
     if not expected:
-        raise InputError(f"expect is empty; give any of {either(QUANTITIES)}")
+        raise InputError(f"expect is empty; give any of {either(quantities())}")
     return {name: _written(value, f"expect.{name}", folder) for name, value in expected.items()}
 
 
