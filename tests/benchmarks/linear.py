@@ -19,12 +19,11 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
-from normcli.showing.layers import summaries
 
 from normcli.errors import NormcliError
 from normcli.files import npy
 from normcli.files.read import read_tensors
-from normcli.layers import open_checkpoint
+from normcli.layers import open_checkpoint, summaries
 from normcli.teaching.worked import load_example
 
 MOST = 3.0
