@@ -43,7 +43,7 @@ def test_a_state_of_many_arrays_is_opened_once(
     import zipfile
 
     import numpy as np
-    from normcli.showing.layers import summaries
+    from normcli.layers import summaries
 
     np.savez(tmp_path / "state.npz", **{f"bn{i}.weight": np.ones(2) for i in range(50)})
     opened = []
@@ -60,7 +60,7 @@ def test_a_state_of_many_arrays_is_opened_once(
 
 def test_a_name_over_many_is_refused(tmp_path: Path) -> None:
     """Every name within holds it: 1 MB of JSON grew to gigabytes."""
-    from normcli.showing.layers import summaries
+    from normcli.layers import summaries
 
     from normcli.errors import InputError
 
