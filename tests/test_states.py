@@ -688,7 +688,7 @@ def test_the_list_holds_every_word_at_any_width(width: int, files: dict[str, Pat
 # --- damage ---------------------------------------------------------------------------------------
 
 
-@settings(max_examples=400, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=120, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_a_damaged_file_is_read_or_refused_in_words(suffix: str, files: dict[str, Path], data: st.DataObject) -> None:
