@@ -14,9 +14,12 @@ from normcli.calculate import initial_state, normalize
 from normcli.files.numbers import EXACT
 from normcli.planning.plan import Plan, plan
 from normcli.teaching.check import check
+from normcli.teaching.figures import Figures
 from normcli.teaching.printed import Printed
-from normcli.teaching.slips import SLIPS, Reference, right
+from normcli.teaching.sheet import Sheet
+from normcli.teaching.slips import SLIPS
 from normcli.teaching.verdict import Check
+from normcli.teaching.work import right
 
 SEED = 20240711
 
@@ -98,7 +101,7 @@ def quantities(layer: Layer, result: object) -> list[str]:
 
 def right_answers() -> Iterator[tuple[str, Check]]:
     rng = np.random.default_rng(SEED)
-    for layer, decimals in layers(rng, 40):
+    for layer, decimals in layers(rng, 20):
         result = normalize(layer.x, layer.kind, steps=True, **layer.options)
         expected = {name: printed(getattr(result, name), decimals) for name in quantities(layer, result)}
         # Half of the inputs are printed too: what the reader has is not what was computed with.
@@ -113,7 +116,7 @@ def right_answers() -> Iterator[tuple[str, Check]]:
 
 def test_every_right_answer_checks() -> None:
     verdicts = [(kind, found.ok) for kind, found in right_answers()]
-    assert len(verdicts) >= 500
+    assert len(verdicts) >= 300
     assert Counter(kind for kind, ok in verdicts if not ok) == Counter()
 
 
@@ -180,7 +183,7 @@ def wrong_answers(seed: int, rounds: int) -> Iterator[Tried]:
     rng = np.random.default_rng(seed)
     for typed in typed_layers(rng, rounds):
         settled, state = typed.layer.plan, typed.layer.state
-        work = right(Reference(typed.x.values), settled, state)
+        work = right(Sheet(typed.x.values), settled, state)
         result = normalize(typed.x.values, typed.layer.kind, steps=True, **typed.layer.options)
         exact = {name: getattr(result, name) for name in quantities(typed.layer, result)}
         for slip in SLIPS:
@@ -188,9 +191,9 @@ def wrong_answers(seed: int, rounds: int) -> Iterator[Tried]:
             if not works:
                 continue
             decimals = int(rng.choice([3, 4, 5, 6]))
-            slipped = works[int(rng.integers(len(works)))].done().quantities
+            slipped = Figures(works[int(rng.integers(len(works)))])
             asked = ("output", "running_mean", "running_var", "var", "mean_square", "rstd")
-            shown = [name for name in asked if name in slip.affects & slipped.keys() & exact.keys()]
+            shown = [name for name in asked if name in slip.affects & slipped.names & exact.keys()]
             shown = [name for name in shown if slipped[name].shape == exact[name].shape]
             shown = [name for name in shown if np.isfinite(slipped[name]).all()]
             gap = max((float(np.abs(slipped[name] - exact[name]).max()) for name in shown), default=0.0)
@@ -199,20 +202,20 @@ def wrong_answers(seed: int, rounds: int) -> Iterator[Tried]:
                 yield Tried(slip.key, found.keys)
 
 
-CHUNKS = range(4)
+CHUNKS = range(2)
 
 
 @pytest.mark.parametrize("chunk", CHUNKS)
 def test_slips_over_short_numbers_are_named(chunk: int) -> None:
     tried = list(wrong_answers(SEED + chunk, 1))
     missed = Counter(one.key for one in tried if not any(one.key in keys for keys in one.keys))
-    assert len(tried) * len(CHUNKS) >= 1500
+    assert len(tried) * len(CHUNKS) >= 700
     assert sum(missed.values()) <= 0.01 * len(tried), missed
 
 
 def test_every_slip_can_be_named() -> None:
     rng = np.random.default_rng(SEED)
-    works = [right(Reference(one.x.values), one.layer.plan, one.layer.state) for one in typed_layers(rng, 1)]
+    works = [right(Sheet(one.x.values), one.layer.plan, one.layer.state) for one in typed_layers(rng, 1)]
     assert {slip.key for slip in SLIPS if not any(slip.works(work) for work in works)} == set()
 
 
@@ -235,9 +238,9 @@ def noise(rng: np.random.Generator, output: np.ndarray, decimals: int) -> np.nda
 def test_noise_gets_no_name(chunk: int) -> None:
     rng = np.random.default_rng(SEED + 10 + chunk)
     found = []
-    for typed in typed_layers(rng, 9):
+    for typed in typed_layers(rng, 10):
         output = np.asarray(normalize(typed.x.values, typed.layer.kind, **typed.layer.options).output)
         decimals = int(rng.choice([2, 3, 4, 5, 6]))
         found.append(typed.check({"output": printed(noise(rng, output, decimals), decimals)}))
-    assert len(found) * len(CHUNKS) >= 500
+    assert len(found) * len(CHUNKS) >= 300
     assert [one.keys for one in found if one.keys] == []

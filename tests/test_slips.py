@@ -9,7 +9,10 @@ import pytest
 
 from normcli.calculate import initial_state, normalize
 from normcli.planning.plan import plan
-from normcli.teaching.slips import KEYS, SLIPS, Reference, Work, formatted, right
+from normcli.teaching.figures import Figures
+from normcli.teaching.sheet import Sheet
+from normcli.teaching.slips import KEYS, SLIPS, formatted
+from normcli.teaching.work import Work, right
 
 # typo and permuted are judgements on the answer itself (normcli.teaching.check); the others are rows.
 STABLE = [
@@ -30,11 +33,11 @@ AFFINE = {"weight": WEIGHT, "bias": BIAS}
 
 def work(kind: str, x: np.ndarray, **options: Any) -> Work:
     settled = plan(kind, x.shape, "float64", options)
-    return right(Reference(x), settled, initial_state(settled, options))
+    return right(Sheet(x), settled, initial_state(settled, options))
 
 
 def first(key: str, start: Work, quantity: str = "output") -> np.ndarray:
-    return KEYS[key].works(start)[0].done().quantities[quantity]
+    return Figures(KEYS[key].works(start)[0])[quantity]
 
 
 @pytest.mark.parametrize("key", STABLE)
@@ -65,7 +68,7 @@ NAMES = ("mean", "mean_square", "var", "var_unbiased", "rstd", "normalized", "ou
 def test_work_without_a_slip_is_the_reference(kind: str, options: dict[str, Any]) -> None:
     result = normalize(X, kind, steps=True, **options)
     named = [name for name in NAMES if getattr(result, name) is not None]
-    worked = work(kind, X, **options).done().quantities
+    worked = Figures(work(kind, X, **options))
     np.testing.assert_allclose(
         np.concatenate([np.ravel(worked[name]) for name in named]),
         np.concatenate([np.ravel(getattr(result, name)) for name in named]),
@@ -140,8 +143,8 @@ def test_slip_gives_what_the_slipped_call_gives(
 def test_second_update_of_a_cumulative_average_weighs_less() -> None:
     start = work("batch", BN1D, momentum=None, num_batches_tracked=1)
     no_update, two_updates = KEYS["updates_off_by_one"].works(start)
-    assert no_update.done().quantities["running_mean"].tolist() == [0, 0, 0, 0]
-    np.testing.assert_allclose(two_updates.done().quantities["running_mean"], BN1D.mean(0) * (1 / 2 * 2 / 3 + 1 / 3))
+    assert Figures(no_update)["running_mean"].tolist() == [0, 0, 0, 0]
+    np.testing.assert_allclose(Figures(two_updates)["running_mean"], BN1D.mean(0) * (1 / 2 * 2 / 3 + 1 / 3))
 
 
 def test_updated_statistics_normalize_the_batch_that_updated_them() -> None:

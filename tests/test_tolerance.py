@@ -12,8 +12,10 @@ import pytest
 from normcli.arithmetic.result import State
 from normcli.calculate import initial_state, run
 from normcli.planning.plan import plan
-from normcli.teaching.slips import Reference, right
-from normcli.teaching.tolerance import Rounding, absolute_row_sums, at_most, computed, propagated
+from normcli.teaching.figures import Figures
+from normcli.teaching.sheet import Sheet
+from normcli.teaching.tolerance import Moved, Rounding, absolute_row_sums, at_most, computed, propagated
+from normcli.teaching.work import right
 
 RNG = np.random.default_rng(7)
 PARAMETERS = {
@@ -63,7 +65,7 @@ def summed_differences(
     return total
 
 
-def by_differences(case: str, source: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def by_differences(case: str, source: str) -> tuple[Moved, dict[str, Any]]:
     kind, shape, options = CASES[case]
     x = np.random.default_rng(3).normal(0.7, 1.3, shape)
     settled = plan(kind, shape, "float64", options)
@@ -76,7 +78,7 @@ def by_differences(case: str, source: str) -> tuple[dict[str, Any], dict[str, An
             return quantities(changed, settled, state)
         return quantities(x, settled, replace(state, **{source: changed}))
 
-    worked = right(Reference(x), settled, state).done()
+    worked = Figures(right(Sheet(x), settled, state))
     return propagated(worked, Rounding(**{source: off})), summed_differences(values, off, results)
 
 
@@ -114,7 +116,7 @@ def test_one_group_of_a_million_elements_needs_no_matrix() -> None:
 def test_quick_bound_lies_above_rounding_and_arithmetic_together(case: str) -> None:
     kind, shape, options = CASES[case]
     settled = plan(kind, shape, "float64", options)
-    worked = right(Reference(RNG.normal(3, 1, shape)), settled, initial_state(settled, options)).done()
+    worked = Figures(right(Sheet(RNG.normal(3, 1, shape)), settled, initial_state(settled, options)))
     rounding = Rounding(x=5e-5, **({"weight": 5e-3} if "weight" in options else {}))
     together = propagated(worked, rounding)["output"] + 2.0**-24 * computed(worked)["output"]
     assert at_most(worked, rounding, 2.0**-24) >= together.max()

@@ -21,6 +21,7 @@ _OPERATORS: Mapping[str, Callable[..., Any]] = {
     "*": operator.mul,
     "/": operator.truediv,
     "abs": abs,
+    "larger": lambda value, other: value.larger(other),
     "terms": lambda *terms: reduce(operator.add, terms),
 }
 

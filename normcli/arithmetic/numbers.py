@@ -2,7 +2,7 @@
 
 ``PAIRS`` are the reference's own; ``WIDES`` take their place where a number is so far out that pairs would leave
 float64's range; ``SINGLES`` are float64 with pairs for the statistics, which is enough for tensors of 24
-bits or fewer.
+bits or fewer. ``FLOATS`` are what others compute with.
 """
 
 from __future__ import annotations
@@ -71,7 +71,83 @@ class Singles(Pairs):
         return Pair(np.add.reduce(value, axis=axes, keepdims=True)) if is_array else value.sum(axes)
 
 
-PAIRS, WIDES, SINGLES = Pairs(), Wides(), Singles()
+class Float:
+    """One rounding for each operation, as people's own programs have it; ``hi`` is all that there is.
+
+    >>> third = Float(np.float64(1)) / Float(np.float64(3))
+    >>> (Float(np.float64(6)) * third).hi.tolist()
+    2.0
+    """
+
+    __slots__ = ("hi",)
+
+    def __init__(self, hi: Any) -> None:
+        self.hi: NDArray[Any] = hi
+
+    def __neg__(self) -> Float:
+        return Float(-self.hi)
+
+    def __abs__(self) -> Float:
+        return Float(abs(self.hi))
+
+    def __add__(self, other: Float) -> Float:
+        return Float(self.hi + other.hi)
+
+    def __sub__(self, other: Float) -> Float:
+        return Float(self.hi - other.hi)
+
+    def __mul__(self, other: Float) -> Float:
+        return Float(self.hi * other.hi)
+
+    def __truediv__(self, other: Float) -> Float:
+        return _Ratio(self.hi, other.hi)
+
+    def larger(self, other: Float) -> Float:
+        """The larger of two."""
+        return Float(np.maximum(self.hi, other.hi))
+
+
+class _Ratio(Float):
+    """The ``Quotient`` of floats: times it is divided once, and 0 times a quotient by 0 is 0."""
+
+    __slots__ = ("over", "under")
+
+    def __init__(self, over: Any, under: Any) -> None:
+        super().__init__(over / under)
+        self.over, self.under = over, under
+
+    def __mul__(self, other: Float) -> Float:
+        return self.__rmul__(other)
+
+    def __rmul__(self, other: Float) -> Float:
+        product, none = other.hi * self.over / self.under, self.under == 0
+        return Float(np.where(none & (other.hi == 0), 0.0, product) if np.any(none) else product)
+
+    def __rtruediv__(self, other: Float) -> Float:
+        return _Ratio(other.hi * self.under, self.over)
+
+
+class Floats(Pairs):
+    """float64 and nothing more: for what others have computed."""
+
+    def number(self, value: float) -> Any:
+        """One number."""
+        return Float(np.float64(value))
+
+    def array(self, values: NDArray[Any]) -> Any:
+        """An array of any floating dtype."""
+        return Float(values.astype(np.float64))
+
+    def sum(self, value: Any, axes: tuple[int, ...]) -> Any:
+        """The sum over axes, which stay with length 1."""
+        return Float(np.add.reduce(value.hi, axis=axes, keepdims=True))
+
+    def sqrt(self, value: Any) -> Any:
+        """The square root."""
+        return Float(np.sqrt(value.hi))
+
+
+PAIRS, WIDES, SINGLES, FLOATS = Pairs(), Wides(), Singles(), Floats()
 
 
 def is_far(values: NDArray[Any]) -> bool:

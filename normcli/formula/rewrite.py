@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
+from typing import Any
 
 from normcli.formula.language import Call, Line, Lines, Name, Node, lines, parsed, substituted
 
@@ -29,15 +30,18 @@ def replaced(program: Lines, changes: Mapping[str, str]) -> Lines:
 def rewritten(program: Lines, rules: str) -> Lines | None:
     """The lines after ``pattern -> other``, or several with ; between them; None where one fits nowhere.
 
-    A single capital letter fits anything.
+    A single capital letter fits anything. A rule of lines (``name = pattern -> line; line``) fits a whole value,
+    and the lines take the place of that one.
 
     >>> from normcli.formula.spelled import spelled
-    >>> found = rewritten(lines("rstd = 1 / sqrt(var + eps)"), "sqrt(V + eps) -> sqrt(V) + eps")
-    >>> spelled(found[0].value)
+    >>> program = lines("rstd = 1 / sqrt(var + eps)")
+    >>> spelled(rewritten(program, "sqrt(V + eps) -> sqrt(V) + eps")[0].value)
     '1 / (sqrt(var) + eps)'
+    >>> [spelled(line.value) for line in rewritten(program, "rstd = 1 / R -> std = R; rstd = 1 / std")]
+    ['sqrt(var + eps)', '1 / std']
     """
     for pattern, other in _rules(rules):
-        changed = tuple(Line(line.name, _applied(line.value, pattern, other), line.role) for line in program)
+        changed = tuple(new for line in program for new in _changed(line, pattern, other))
         if changed == program:
             return None
         program = changed
@@ -45,9 +49,27 @@ def rewritten(program: Lines, rules: str) -> Lines | None:
 
 
 @cache
-def _rules(text: str) -> tuple[tuple[Node, Node], ...]:
-    sides = (rule.split("->") for rule in text.split(";"))
-    return tuple((parsed(pattern), parsed(other)) for pattern, other in sides)
+def _rules(text: str) -> tuple[tuple[Node | Line, Node | Lines], ...]:
+    """Pairs of what a rule fits and what it makes of that: two expressions, or a line and lines."""
+    sides: list[list[str]] = []
+    for part in text.split(";"):
+        if "->" in part:
+            sides.append(part.split("->"))
+        else:
+            sides[-1][1] += f";{part}"
+    return tuple(
+        (lines(pattern)[0], lines(other)) if "=" in pattern else (parsed(pattern), parsed(other))
+        for pattern, other in sides
+    )
+
+
+def _changed(line: Line, pattern: Node | Line, other: Any) -> Lines:
+    if not isinstance(pattern, Line):
+        return (Line(line.name, _applied(line.value, pattern, other), line.role),)
+    found = fit(pattern.value, line.value) if pattern.name == line.name else None
+    if found is None:
+        return (line,)
+    return tuple(Line(new.name, substituted(new.value, found), new.role) for new in other)
 
 
 def _applied(node: Node, pattern: Node, other: Node) -> Node:

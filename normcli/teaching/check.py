@@ -17,11 +17,13 @@ from normcli.calculate import run
 from normcli.dtypes import DTYPES
 from normcli.errors import InputError
 from normcli.planning.plan import Plan
-from normcli.teaching.diagnosis import Search, transposed
+from normcli.teaching.diagnosis import Search
 from normcli.teaching.judgement import Question
+from normcli.teaching.pen import transposed
 from normcli.teaching.printed import Printed
-from normcli.teaching.slips import Reference, right
+from normcli.teaching.sheet import Sheet
 from normcli.teaching.verdict import Check, Compared
+from normcli.teaching.work import right
 from normcli.words import count, either
 
 _ASSUMES = {"plausible": "rounded_input", "rounded": "rounded_input", "cut": "truncated_answer"}
@@ -55,7 +57,7 @@ def check(
     exact = _exact(x, settled, state)
     found = {name: np.asarray(getattr(exact, name)) for name in quantities() if getattr(exact, name, None) is not None}
     question = Question(
-        work=replace(right(Reference(x.values), settled, state), answers=expected),
+        work=right(Sheet(x.values), settled, state, expected),
         exact=found,
         answers={name: answer.rounded_to(decimals) for name, answer in expected.items()},
         x=x.rounded_to(input_decimals),
@@ -135,7 +137,7 @@ def _compared(question: Question, manner: str) -> Check:
             name=name,
             yours=question.answers[name].values,
             exact=question.exact[name],
-            difference=question.right.differences[name],
+            difference=question.right.difference(name),
             allowed=one.allowed,
             own=one.reading.own,
             wrong=one.wrong,

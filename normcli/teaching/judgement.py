@@ -19,14 +19,17 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from normcli.teaching.figures import Figures
 from normcli.teaching.printed import Printed, Reading
-from normcli.teaching.slips import Work, Worked
-from normcli.teaching.tolerance import Rounding, at_most, computed, grouped, propagated
+from normcli.teaching.sheet import grouped
+from normcli.teaching.tolerance import Moved, Rounding, at_most, computed, propagated
+from normcli.teaching.work import Work
 
 Floats = NDArray[np.float64]
 
 PARAMETERS = ("weight", "bias", "running_mean", "running_var")
 
+_ELEMENTWISE = ("normalized", "output")
 _PLAUSIBLE = 6  # half units of the last digit: an allowance far wider explains everything and so nothing
 _MOST_COMPUTED = 0.1  # of the numbers' size that arithmetic may be off: no digit is right beyond
 _USUAL = 5  # times that a cell is moved less than it may be by the rounding of the input
@@ -63,9 +66,24 @@ class Question:
         return {name: answer.readings(self.dtype) for name, answer in self.answers.items()}
 
     @cached_property
+    def most(self) -> Mapping[str, tuple[Floats, float]]:
+        """How far each answer may lie from exact numbers under any of its readings, and the coarsest unit of these."""
+        return {
+            name: (
+                np.maximum.reduce([
+                    2 * one.half_units + one.half_steps + difference(one.values, self.answers[name].values)
+                    for one in readings
+                ]),
+                max(one.coarsest for one in readings),
+            )
+            for name, readings in self.readings.items()
+        }  # fmt: skip
+
+    @cached_property
     def rounding(self) -> Rounding:
         """By how much the input and the parameters may be off, if they were rounded where they were printed."""
-        return Rounding(x=self.x.half_units, **{name: given.half_units for name, given in self.parameters.items()})
+        given = {name: values.half_units for name, values in self.parameters.items()}
+        return replace(Rounding(**given), x=self.x.half_units)  # type: ignore[arg-type]
 
     @cached_property
     def was_rounded(self) -> bool:
@@ -85,43 +103,43 @@ class Question:
     @cached_property
     def right(self) -> Hypothetical:
         """The right answer, judged in every manner."""
-        worked = self.work.done()
-        return Hypothetical(self, replace(worked, quantities={**worked.quantities, **self.exact}))
+        return Hypothetical(self, Figures(self.work, self.exact))
 
     def hypothetical(self, work: Work) -> Hypothetical:
         """The numbers that a work gives, to be held against the answer."""
-        return Hypothetical(self, work.done())
+        return Hypothetical(self, Figures(work))
 
 
 class Hypothetical:
     """The numbers of one work beside the answer; what is costly is worked out where it is asked for."""
 
-    def __init__(self, question: Question, worked: Worked) -> None:
+    def __init__(self, question: Question, worked: Figures) -> None:
         self.question, self.worked = question, worked
+        self._differences: dict[str, Floats] = {}
 
     @cached_property
     def fits_the_shape(self) -> bool:
         """Whether the work gives all the quantities of the answer, in its shapes."""
         return all(
-            name in self.worked.quantities and self.worked.quantities[name].shape == answer.values.shape
+            name in self.worked and self.worked.shape(name) == answer.values.shape
             for name, answer in self.question.answers.items()
         )
 
-    @cached_property
-    def differences(self) -> Mapping[str, Floats]:
+    def difference(self, name: str) -> Floats:
         """The absolute differences from the answer, cell by cell."""
-        answers = self.question.answers
-        return {name: difference(answers[name].values, self.worked.quantities[name]) for name in answers}
+        if name not in self._differences:
+            self._differences[name] = difference(self.question.answers[name].values, self.worked[name])
+        return self._differences[name]
 
     @property
     def max_error(self) -> float:
         """The most that is left in any cell."""
-        return max(float(left.max()) for left in self.differences.values())
+        return max(float(self.difference(name).max()) for name in self.question.answers)
 
     @cached_property
     def manner(self) -> str | None:
         """The strictest manner in which all the numbers fit; None where none does."""
-        if not self._is_near:
+        if self._is_far:
             return None
         if self.fits("computed"):  # what is sharp fits there too
             return "printed" if self.fits("printed") else "computed"
@@ -149,7 +167,7 @@ class Hypothetical:
                 yield self._judged(name, reading, each)
 
     def _judged(self, name: str, reading: Reading, manner: str) -> Judged:
-        exact = self.worked.quantities[name]
+        exact = self.worked[name]
         left = difference(reading.values, exact)
         arithmetic = self._computed[name] * reading.arithmetic
         if manner == "printed":
@@ -175,26 +193,33 @@ class Hypothetical:
     def _size(self, name: str) -> float:
         """How large the numbers of a quantity are, or would be if they were not all 0."""
         scale = {"normalized": 1.0, "output": float(np.abs(self.worked.weight).max())}.get(name, 0.0)
-        values = np.abs(self.worked.quantities[name])
+        values = np.abs(self.worked[name])
         return max(scale, float(values.max(initial=0.0, where=np.isfinite(values))))
 
     @cached_property
-    def _computed(self) -> Mapping[str, Floats]:
+    def _computed(self) -> Moved:
         return computed(self.worked)
 
     @cached_property
-    def _rounded(self) -> Mapping[str, Floats]:
+    def _rounded(self) -> Moved:
         return propagated(self.worked, self.question.rounding)
 
-    @cached_property
-    def _is_near(self) -> bool:
-        """Whether the output lies within a quick bound of all that is allowed in any manner."""
-        if "output" not in self.differences:
-            return True
-        readings = self.question.readings["output"]
-        bound = at_most(self.worked, self.question.rounding, max(reading.coarsest for reading in readings))
-        printed = max(float((2 * reading.half_units + reading.half_steps).max()) for reading in readings)
-        return float(self.differences["output"].max()) <= bound + printed
+    @property
+    def _is_far(self) -> bool:
+        """Whether some number is beyond what any manner and any reading allows, taken together."""
+        if "output" in self.question.answers:
+            most, unit = self.question.most["output"]
+            left = float((self.difference("output") - most).max())
+            if left > 0 and left > at_most(self.worked, self.question.rounding, unit):
+                return True
+        for name in sorted(self.question.answers, key=_ELEMENTWISE.__contains__):  # what costs least first
+            most, unit = self.question.most[name]
+            allowed = most + unit * self._computed[name]
+            if self.question.may_be_rounded:
+                allowed = allowed + self._rounded[name]
+            if (self.difference(name) > allowed).any():
+                return True
+        return False
 
     @cached_property
     def _is_too_good(self) -> bool:
@@ -211,7 +236,7 @@ class Hypothetical:
         with np.errstate(divide="ignore", invalid="ignore"):
             chance = _USUAL * sharp / judged[name].allowed
         moved = (chance > 0) & (chance < 1)
-        chance, alone = chance[moved], (self.differences[name] <= sharp)[moved]
+        chance, alone = chance[moved], (self.difference(name) <= sharp)[moved]
         if not alone.any():
             return False
         share = float(alone.mean())
@@ -226,10 +251,7 @@ class Hypothetical:
         variance v / (v + eps) together, whatever the input was.
         """
         worked = self.worked
-        with np.errstate(all="ignore"):
-            usual = worked.normalized * worked.weight + worked.bias
-            own = np.allclose(worked.quantities["output"], usual, rtol=1e-9, atol=1e-12, equal_nan=True)
-        if not worked.from_batch or not own:
+        if not worked.from_batch or "output" in worked.work.made.report:
             return True
         return all(
             any(
@@ -243,32 +265,40 @@ class Hypothetical:
 
     def _is_normalized(self, name: str, reading: Reading) -> bool:
         worked, rounding = self.worked, self.question.rounding
-        yours, off = self.question.answers[name].values, reading.allowed(self._computed[name] * reading.arithmetic)
+        off = reading.allowed(self._computed[name] * reading.arithmetic)
+        y, u, h = (
+            grouped(np.broadcast_to(values, worked.plan.shape), worked.layout)
+            for values in (self.question.answers[name].values, off, rounding.x)
+        )
         with np.errstate(all="ignore"):
             if name == "output":
-                weight, bias = worked.weight, worked.bias
-                normalized = (yours - bias) / weight
-                off = off + worked.by_channel(rounding.bias) + np.abs(normalized) * worked.by_channel(rounding.weight)
-                yours, off = normalized, off / np.abs(weight)
-            layout, v = worked.layout, grouped(worked.centered**2, worked.layout).mean(axis=1)
-            y, u = grouped(yours, layout), grouped(off, layout)
-            h = grouped(np.broadcast_to(rounding.x, worked.x.shape), layout)
-            moved = (2 * np.abs(grouped(worked.centered, layout)) * h + h * h).mean(axis=1)
+                y = (y - worked.bias) / worked.weight
+                u = u + worked.by_channel(rounding.bias) + np.abs(y) * worked.by_channel(rounding.weight)
+                u = u / np.abs(worked.weight)
+            v, moved = _mean(worked.centered**2), _mean(2 * np.abs(worked.centered) * h + h * h)
             squares = [
-                value / worked.denominator(value * (layout.count / worked.divisor), worked.plan.eps) ** 2
+                value / worked.denominator(value * (worked.count / worked.divisor)) ** 2
                 for value in (np.maximum(v - moved, 0), v, v + moved)
             ]
             low, high = np.minimum.reduce(squares), np.maximum.reduce(squares)
-            square, slack = (y * y).mean(axis=1), (2 * np.abs(y) * u + u * u).mean(axis=1)
+            square, slack = _mean(y * y), _mean(2 * np.abs(y) * u + u * u)
             known = np.isfinite(square + slack + low + high)
             scale = (low - slack <= square) & (square <= high + slack)
-            place = (np.abs(y.mean(axis=1)) <= u.mean(axis=1)) | (not worked.centers)
+            place = (np.abs(_mean(y - worked.normalized)) <= _mean(u)) | (not worked.program.centers)
         return bool((scale & place | ~known).all())
+
+
+def _mean(values: Floats) -> Floats:
+    """The mean of each group of statistics."""
+    found: Floats = values.mean(axis=1, keepdims=True)
+    return found
 
 
 def difference(yours: Floats, exact: Floats) -> Floats:
     """The absolute difference: 0 between equal infinities or two NaNs, infinite where only one is finite."""
-    same = (yours == exact) | (np.isnan(yours) & np.isnan(exact))
     with np.errstate(invalid="ignore"):
         apart = np.abs(yours - exact)
+    if np.isfinite(apart).all():
+        return apart
+    same = (yours == exact) | (np.isnan(yours) & np.isnan(exact))
     return np.where(same, 0.0, np.where(np.isnan(apart), np.inf, apart))

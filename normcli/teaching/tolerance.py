@@ -15,15 +15,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from normcli.planning.layout import Layout, Shape
-
-if TYPE_CHECKING:
-    from normcli.teaching.slips import Worked
+from normcli.teaching.figures import Figures
 
 Floats = NDArray[np.float64]
 
@@ -34,26 +31,25 @@ _SHIFT_UNITS = 2  # the mean that is subtracted, or the shift that is added
 
 @dataclass(frozen=True, kw_only=True)
 class Rounding:
-    """By how much each given number may be off: arrays of its own shape, or 0."""
+    """By how much each given number may be off: arrays of its own shape, or 0; ``units`` times that for the input."""
 
     x: Floats | float = 0.0
+    units: float = 1.0
     weight: Floats | float = 0.0
     bias: Floats | float = 0.0
     running_mean: Floats | float = 0.0
     running_var: Floats | float = 0.0
 
 
-def propagated(worked: Worked, rounding: Rounding) -> dict[str, Floats]:
+def propagated(worked: Figures, rounding: Rounding) -> Moved:
     """How far the rounding of what was given can move each quantity, to first order.
 
-    The keys are a Result's field names, the shapes those of its arrays; the cost is n log n in the
-    elements.
+    The names are a Result's fields, the shapes those of its arrays; the cost is n log n in the elements.
     """
-    with np.errstate(all="ignore"):
-        return {name: _finite(moved) for name, moved in _moved(worked, rounding).items()}
+    return Moved(worked, rounding)
 
 
-def computed(worked: Worked) -> dict[str, Floats]:
+def computed(worked: Figures) -> Moved:
     """How far floating point can move each quantity, in halves of its unit at 1: times 2^-24 for float32.
 
     A sum is the exact sum of terms that are off by a unit or two, and a few operations follow it; one
@@ -62,52 +58,134 @@ def computed(worked: Worked) -> dict[str, Floats]:
     x * scale + shift): an error of |mean| * rstd, the same in all cells of a group, which the
     derivative by x takes for a shift that the mean follows, and so does not see.
     """
-    with np.errstate(all="ignore"):
+    return Computed(worked, Rounding(x=worked.sheet.sizes, units=_INPUT_UNITS))
+
+
+class Moved:
+    """The movement of every quantity: the sum of |derivative| * uncertainty over all that was given.
+
+    ``moved[name]`` is worked out when it is asked for.
+    """
+
+    def __init__(self, worked: Figures, rounding: Rounding) -> None:
+        self.worked, self._rounding = worked, rounding
+        self._known: dict[str, Floats] = {}
+
+    def __getitem__(self, name: str) -> Floats:
+        if name not in self._known:
+            with np.errstate(all="ignore"):
+                self._known[name] = self.worked.shaped(name, self._of(name))
+        return self._known[name]
+
+    def _of(self, name: str) -> Floats:
+        return _finite(self._moved(name))
+
+    def _moved(self, name: str) -> Floats:
+        worked, rounding = self.worked, self._rounding
+        if name in ("running_mean", "running_var"):
+            return self._running[name == "running_var"]
+        if name == "output":
+            weight, bias = (worked.by_channel(values) for values in (rounding.weight, rounding.bias))
+            return np.abs(worked.weight) * self._normalized + np.abs(worked.normalized) * weight + bias
+        if name == "normalized":
+            return self._normalized
+        mean, var = self._statistics
+        if name == "rstd":
+            return self._rstd
+        if name == "var_unbiased":
+            return var * (worked.count / max(1, worked.count - 1))
+        return mean if name == "mean" else var
+
+    @property
+    def _statistics(self) -> tuple[Floats, Floats]:
+        worked = self.worked
+        if worked.from_batch:
+            return self._of_batch(worked)
+        mean, var = (worked.by_group(moved) for moved in self._running)
+        return mean, var
+
+    def _of_batch(self, worked: Figures) -> tuple[Floats, Floats]:
+        """The movement of the batch's mean, d mean / d x_j = 1 / n, and variance, 2 * centered_j / n."""
+        off = self._off(worked)
+        return worked.shared("statistics", off, lambda: (_mean(off), 2 * _mean(np.abs(worked.centered) * off)))
+
+    def _off(self, worked: Figures) -> Floats:
+        off = worked.grouped(self._rounding.x)
+        return off if self._rounding.units == 1.0 else worked.shared("units", off, lambda: self._rounding.units * off)
+
+    @property
+    def _rstd(self) -> Floats:
+        worked = self.worked
+        return worked.rstd * worked.pull / 2 * self._statistics[1] * (worked.count / worked.divisor)
+
+    @cached_property
+    def _normalized(self) -> Floats:
+        worked, off = self.worked, self._off(self.worked)
+        if worked.from_batch:
+            return worked.shared("normalized", off, lambda: self._by_jacobian(off))
+        return worked.rstd * (off + self._statistics[0]) + np.abs(worked.centered) * self._rstd
+
+    def _by_jacobian(self, off: Floats) -> Floats:
+        worked = self.worked
+        a = worked.centered * np.sqrt(worked.pull / worked.divisor)
+        h = 1 / worked.count if worked.program.centers else 0.0
+        return worked.rstd * absolute_row_sums(np.where(np.isfinite(a), a, 0.0), off, h)
+
+    @cached_property
+    def _running(self) -> tuple[Floats, Floats]:
+        """The movement of the running statistics after this input: that of the old ones and of the batch's, mixed."""
+        worked, rounding = self.worked, self._rounding
+        mean, var = (worked.per_channel(moved) for moved in self._of_batch(worked.updating))
+        old, new_mean, new_var = worked.shares
+        return (
+            old * np.reshape(rounding.running_mean, (-1, 1)) + new_mean * mean,
+            old * np.reshape(rounding.running_var, (-1, 1)) + new_var * var,
+        )
+
+
+class Computed(Moved):
+    """What arithmetic moves."""
+
+    def _of(self, name: str) -> Floats:
+        worked = self.worked
         summed = math.sqrt(max(worked.count, worked.batch_layout.count))  # a walk at random of so many steps
-        moved = _moved(worked, Rounding(x=_INPUT_UNITS * np.abs(worked.x)))
-        for name, movement in moved.items():
-            moved[name] = _finite(movement) + _finite((_RESULT_UNITS + summed) * np.abs(worked.quantities[name]))
+        moved = super()._of(name) + _finite((_RESULT_UNITS + summed) * np.abs(worked.written(name)))
+        if name not in ("normalized", "output"):
+            return moved
         mean = np.abs(worked.x - worked.centered)
-        shift = _finite((_SHIFT_UNITS * np.abs(worked.x) + (_SHIFT_UNITS + summed) * mean) * worked.spread_rstd)
-        for name, scale in (("normalized", 1.0), ("output", np.abs(worked.weight))):
-            moved[name] = moved[name] + shift * scale
-        moved["output"] = moved["output"] + _RESULT_UNITS * np.abs(worked.bias)
-    return moved
+        shift = _finite((_SHIFT_UNITS * np.abs(worked.x) + (_SHIFT_UNITS + summed) * mean) * worked.rstd)
+        if name == "normalized":
+            return moved + shift
+        output: Floats = moved + shift * np.abs(worked.weight) + _RESULT_UNITS * np.abs(worked.bias)
+        return output
 
 
-def at_most(worked: Worked, rounding: Rounding, unit: float) -> float:
+def at_most(worked: Figures, rounding: Rounding, unit: float) -> float:
     """A quick upper bound of both for the output, in arithmetic of that unit; infinite where there is none.
 
     With a = centered * sqrt(pull / divisor), a_i * sum |a_j| is at most n * max(a^2) and 2 * sqrt(n),
     since the a^2 add up to 2 at most.
     """
+    if not worked.from_batch:
+        return math.inf
     with np.errstate(all="ignore"):
-        if not worked.from_batch or (worked.pull * worked.spread > 2.1).any():
-            return math.inf
         summed = math.sqrt(max(worked.count, worked.batch_layout.count))
-        size, mean = np.abs(worked.x).max(), np.abs(worked.x - worked.centered).max()
-        off = np.max(rounding.x) + _INPUT_UNITS * unit * size
-        shift = unit * (_SHIFT_UNITS * size + (_SHIFT_UNITS + summed) * mean)
-        normalized = (off * (2 + 2 * math.sqrt(worked.count)) + shift) * worked.rstd.max()
-        weight, bias = np.abs(worked.weight).max(), np.abs(worked.bias).max()
-        largest = np.abs(worked.quantities["output"]).max()
-        own = np.abs(worked.normalized).max() * np.max(rounding.weight) + np.max(rounding.bias)
+        x = worked.grouped(rounding.x)
+        normalized = worked.shared(f"at most {unit} {summed}", x, lambda: _normalized_at_most(worked, x, unit, summed))
+        weight, bias = worked.largest(worked.weight), worked.largest(worked.bias)
+        largest = worked.largest(worked.written("output"))
+        own = worked.largest(worked.normalized) * np.max(rounding.weight) + np.max(rounding.bias)
         bound = float(weight * normalized + unit * ((_RESULT_UNITS + summed) * largest + _RESULT_UNITS * bias) + own)
     return bound if math.isfinite(bound) else math.inf
 
 
-def grouped(values: Floats, layout: Layout) -> Floats:
-    """An array of the tensor's shape as (groups of statistics, n)."""
-    view = np.moveaxis(values.reshape(layout.view), layout.axes, range(-len(layout.axes), 0))
-    return view.reshape(-1, layout.count)
-
-
-def ungrouped(groups: Floats, layout: Layout, shape: Shape) -> Floats:
-    """The inverse of ``grouped``; a column vector of statistics is spread over its groups."""
-    kept = [size for axis, size in enumerate(layout.view) if axis not in layout.axes]
-    averaged = [layout.view[axis] for axis in layout.axes]
-    view = np.broadcast_to(groups, (groups.shape[0], layout.count)).reshape(*kept, *averaged)
-    return np.moveaxis(view, range(-len(averaged), 0), layout.axes).reshape(shape)
+def _normalized_at_most(worked: Figures, off: Floats, unit: float, summed: float) -> float:
+    if (worked.pull * worked.spread > 2.1).any():
+        return math.inf
+    size, mean = float(np.abs(worked.x).max()), float(np.abs(worked.x - worked.centered).max())
+    shift = unit * (_SHIFT_UNITS * size + (_SHIFT_UNITS + summed) * mean)
+    moved = (float(off.max()) + _INPUT_UNITS * unit * size) * (2 + 2 * math.sqrt(worked.count))
+    return (moved + shift) * float(np.abs(worked.rstd).max())
 
 
 def absolute_row_sums(a: Floats, u: Floats, h: float) -> Floats:
@@ -150,66 +228,9 @@ def _ranks(sorted_values: Floats, sought: Floats) -> NDArray[np.int64]:
     return counts[:, n:]
 
 
-def _moved(worked: Worked, rounding: Rounding) -> dict[str, Floats]:
-    """The movement of every quantity: the sum of |derivative| * uncertainty over all that was given."""
-    off = np.broadcast_to(rounding.x, worked.x.shape)
-    running = _running_moved(worked, off, rounding) if worked.running_mean is not None else {}
-    if worked.from_batch:
-        mean, var = _statistics_moved(worked.centered, off, worked.layout)
-        rstd = worked.rstd * worked.pull / 2 * var * (worked.count / worked.divisor)
-        normalized = _normalized_moved(worked, off)
-    else:
-        mean, var = (worked.by_group(running[name]) for name in ("running_mean", "running_var"))
-        rstd = worked.rstd * worked.pull / 2 * var
-        normalized = _spread(worked.rstd, worked) * (off + _spread(mean, worked))
-        normalized = normalized + np.abs(worked.centered) * _spread(rstd, worked)
-    weight, bias = (worked.by_channel(values) for values in (rounding.weight, rounding.bias))
-    statistics = {
-        "mean": mean,
-        "var": var,
-        "mean_square": var,
-        "var_unbiased": var * (worked.count / max(1, worked.count - 1)),
-        "rstd": rstd,
-    }
-    moved = {
-        **{name: value.reshape(worked.layout.stats_shape) for name, value in statistics.items()},
-        "normalized": normalized,
-        "output": np.abs(worked.weight) * normalized + np.abs(worked.normalized) * weight + bias,
-        **running,
-    }
-    return {name: value for name, value in moved.items() if name in worked.quantities}
-
-
-def _running_moved(worked: Worked, off: Floats, rounding: Rounding) -> dict[str, Floats]:
-    """The movement of the running statistics after this input: that of the old ones and of the batch's, mixed."""
-    mean, var = (
-        worked.per_channel(moved) for moved in _statistics_moved(worked.batch_centered, off, worked.batch_layout)
-    )
-    old, new = worked.shares
-    kept = worked.kept_slope * worked.running_divisor * var
-    return {
-        "running_mean": old * np.asarray(rounding.running_mean) + new * mean,
-        "running_var": old * np.asarray(rounding.running_var) + new * kept,
-    }
-
-
-def _statistics_moved(centered: Floats, off: Floats, layout: Layout) -> tuple[Floats, Floats]:
-    """The movement of the batch's mean, d mean / d x_j = 1 / n, and variance, 2 * centered_j / n."""
-    u, deviation = grouped(off, layout), np.abs(grouped(centered, layout))
-    return u.mean(axis=1), 2 * (deviation * u).mean(axis=1)
-
-
-def _normalized_moved(worked: Worked, off: Floats) -> Floats:
-    layout = worked.layout
-    u = grouped(off, layout)
-    a = grouped(worked.centered, layout) * np.sqrt(worked.pull / worked.divisor)[:, None]
-    h = 1 / worked.count if worked.centers else 0.0
-    a = np.where(np.isfinite(a), a, 0.0)
-    return ungrouped(worked.rstd[:, None] * absolute_row_sums(a, u, h), layout, off.shape)
-
-
-def _spread(statistic: Floats, worked: Worked) -> Floats:
-    return ungrouped(statistic[:, None], worked.layout, worked.x.shape)
+def _mean(values: Floats) -> Floats:
+    found: Floats = values.mean(axis=1, keepdims=True)
+    return found
 
 
 def _finite(values: Floats) -> Floats:

@@ -260,7 +260,7 @@ def _causes(
     for option in options:
         if option.output or option.running:
             yield option.name, _MEANINGS[option.name]
-    mean, var = _statistics_at(result, output.at)
+    mean, var, rstd = _statistics_at(result, output.at)
     computing = "float32" if dtype in ("float16", "bfloat16") else dtype
     vanished = output.max_ulp > _ROUNDING_ULPS and var > _largest(computing)
     if vanished or (math.isfinite(output.reference) and not math.isfinite(output.other)):
@@ -268,9 +268,8 @@ def _causes(
         return
     if other.backend == REFERENCE or output.max_ulp <= _ROUNDING_ULPS or options:
         return
-    spread = math.sqrt(max(var, 0.0) + plan.eps)
     unit = DTYPES[computing].unit
-    folded = abs(mean) / spread if spread else math.inf
+    folded = abs(mean) * rstd if rstd < math.inf else math.inf
     if plan.kind.has_running_stats and other.device == "cpu" and output.max_abs <= 16 * unit * max(folded, 1):
         yield (
             "folded",
@@ -300,14 +299,15 @@ _MEANINGS = {
 }
 
 
-def _statistics_at(result: Result, at: tuple[int, ...]) -> tuple[float, float]:
-    """mean and var of the group of statistics that an element belongs to (0 and mean square for rms)."""
+def _statistics_at(result: Result, at: tuple[int, ...]) -> Iterator[float]:
+    """mean, var and rstd of the group of statistics that an element belongs to (0 and mean square for rms)."""
     layout = result.plan.layout
     place = np.unravel_index(number_of(at, result.plan.shape), layout.view)
     base = [0 if axis in layout.axes else int(i) for axis, i in enumerate(place)]
     group = number_of(base, layout.stats_view)
     mean, var = (result.mean, result.var) if result.plan.kind.centers else (0.0, result.mean_square)
-    return float(np.broadcast_to(mean, layout.stats_shape).ravel()[group]), float(np.ravel(np.asarray(var))[group])
+    for statistic in (mean, var, result.rstd):
+        yield float(np.broadcast_to(np.asarray(statistic), layout.stats_shape).ravel()[group])
 
 
 def _largest(dtype: str) -> float:
