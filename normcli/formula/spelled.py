@@ -85,7 +85,7 @@ def _written(node: Any) -> str:
     if node.function == TERMS:
         return " + ".join(parts)
     if node.function not in _BINDS:
-        return f"{node.function}({parts[0]})"
+        return f"{node.function}({', '.join(parts)})"
     if len(parts) == 1:
         return f"-{parts[0]}"
     return (node.function if node.function == "^" or node.axes == CLOSE else f" {node.function} ").join(parts)
