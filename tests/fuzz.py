@@ -36,12 +36,11 @@ import numpy as np
 import torch  # here, so that the seconds of its import are no case's
 
 from normcli.__main__ import main as normcli_main
-from normcli.arithmetic.result import QUANTITIES
 from normcli.commands import cli
 from normcli.commands.options import CALCULATION, PRESENTATION, answers, mark, rows_of, several, switch
 from normcli.files import npy, safetensors
 from normcli.planning.conventions import CONVENTIONS
-from normcli.planning.kinds import KINDS
+from normcli.planning.kinds import KINDS, QUANTITIES
 from normcli.teaching.worked import TEMPLATE
 from normcli.words import flag
 

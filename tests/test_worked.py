@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 from conftest import Run
 
-from normcli.arithmetic.result import QUANTITIES
 from normcli.commands import cli
 from normcli.errors import InputError
-from normcli.planning.kinds import KINDS
+from normcli.planning.kinds import KINDS, QUANTITIES
 from normcli.teaching import worked
 
 EXAMPLE = {"kind": "layer", "input": [[1, 2, 4, 1]], "expect": {"mean": [2]}}

@@ -22,7 +22,7 @@ Elements = NDArray[Any] | Stored
 Region = tuple[slice, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Axes:
     """The tensor's dimensions in the order in which they lie in memory, and what each one is for.
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from normcli.planning.kinds import KINDS
+from normcli.planning.kinds import QUANTITIES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -14,24 +14,10 @@ if TYPE_CHECKING:
     from normcli.planning.plan import Plan
 
 
-# What an answer can be given for in the family, in the order in which a person computes it.
-QUANTITIES = (
-    "mean", "mean_square", "var", "var_unbiased", "rstd", "normalized", "output", "running_mean", "running_var",
-)  # fmt: skip
-
 STATE_ARRAYS = ("weight", "bias", "running_mean", "running_var")  # of a State
 
 
-def quantities() -> tuple[str, ...]:
-    """The same, with what other kinds than the family have besides.
-
-    >>> quantities() == QUANTITIES
-    True
-    """
-    return tuple(dict.fromkeys([*QUANTITIES, *(name for kind in KINDS.values() for name in kind.statistics)]))
-
-
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class State:
     """The learned and the running numbers of a layer; None where it has none.
 
@@ -46,7 +32,7 @@ class State:
     num_batches_tracked: int = 0
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Result:
     """The outcome of one normalization.
 

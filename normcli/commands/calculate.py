@@ -28,7 +28,6 @@ from normcli.floats import as_float_array
 from normcli.planning.plan import plan
 from normcli.showing.formats import pieces
 from normcli.showing.report import Report
-from normcli.teaching.printed import read_printed
 from normcli.words import flag
 
 if TYPE_CHECKING:
@@ -259,6 +258,6 @@ def _read(source: Source) -> NDArray[Any]:
 
 def _read_written(source: Source, key: str | None = None) -> Printed:
     what = flag(source.option) if source.option else "the tensor"
-    printed, warnings = read_printed(source.text, what=what, key=key)
+    printed, warnings = teaching.printed.read_printed(source.text, what=what, key=key)
     warn(warnings)
     return printed

@@ -10,15 +10,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from normcli.arithmetic.result import quantities
 from normcli.dtypes import FLOAT_DTYPES
 from normcli.errors import InputError
 from normcli.planning.conventions import CONVENTIONS, TORCH
-from normcli.planning.kinds import Kind
+from normcli.planning.kinds import Kind, quantities
 from normcli.showing.formats import FORMATS, LISTS
 from normcli.words import either, flag, near
 
@@ -139,8 +138,7 @@ def mark(given: bool, option: str) -> bool:
     return given
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """One option: its name (as in ``normcli.normalize``), how its text is read, and its help."""
 
     name: str

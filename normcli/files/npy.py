@@ -52,7 +52,7 @@ _REFUSED = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Header:
     """What an NPY header says: the stored dtype, the shape, and where the data begins."""
 

@@ -80,7 +80,7 @@ class Written(float):
         return re.compile(SPELLED).fullmatch(self.text) is not None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Numbers:
     """The numbers of a text in order: integers, floats and Written ones, with their shape."""
 
@@ -101,7 +101,7 @@ class Numbers:
         return np.array(places, dtype=np.int64).reshape(self.shape)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Tensor:
     """A tensor that was read, of a floating dtype, and what was lost on the way, in words."""
 

@@ -7,11 +7,10 @@ options that were not given. Sources name the public file in which the numbers s
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, kw_only=True)
-class Convention:
+class Convention(NamedTuple):
     """One framework's defaults, for the kinds of normalization that it has.
 
     ``eps`` lists the kinds the framework has; None stands for the machine epsilon of the

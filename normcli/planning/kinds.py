@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from normcli.formula.extents import elementwise
 from normcli.formula.family import CENTERED, RMS
@@ -11,8 +11,7 @@ from normcli.formula.language import Lines, lines
 from normcli.planning.layout import Layout, Shape, by_channel, by_sample_and_channel, by_sample_and_group, trailing
 
 
-@dataclass(frozen=True, kw_only=True)
-class Kind:
+class Kind(NamedTuple):
     """A normalization: its lines, the options that mean something to it, how it looks at a tensor, and words for it."""
 
     name: str
@@ -165,3 +164,18 @@ def layout_of(
     if "groups" in own:
         own["interleaved"] = interleaved
     return row.layout(shape, **own)
+
+
+# What an answer can be given for in the family, in the order in which a person computes it.
+QUANTITIES = (
+    "mean", "mean_square", "var", "var_unbiased", "rstd", "normalized", "output", "running_mean", "running_var",
+)  # fmt: skip
+
+
+def quantities() -> tuple[str, ...]:
+    """The same, with what other kinds than the family have besides.
+
+    >>> quantities() == QUANTITIES
+    True
+    """
+    return tuple(dict.fromkeys([*QUANTITIES, *(name for kind in KINDS.values() for name in kind.statistics)]))

@@ -12,10 +12,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from normcli.arithmetic.result import Result, State, quantities
+from normcli.arithmetic.result import Result, State
 from normcli.calculate import run
 from normcli.dtypes import DTYPES
 from normcli.errors import InputError
+from normcli.planning.kinds import quantities
 from normcli.planning.plan import Plan
 from normcli.teaching.diagnosis import Search
 from normcli.teaching.judgement import Question

@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from normcli.arithmetic.result import State, quantities
+from normcli.arithmetic.result import State
 from normcli.calculate import initial_state
 from normcli.errors import InputError
 from normcli.files.numbers import EXACT, numbers_of, to_float64
 from normcli.files.read import read_document
 from normcli.files.text import looks_like_tensor
 from normcli.floats import as_float_array
+from normcli.planning.kinds import quantities
 from normcli.planning.plan import Plan, plan
 from normcli.teaching.check import check
 from normcli.teaching.judgement import PARAMETERS
