@@ -15,6 +15,14 @@ SYMBOLS = {
     "x": "x", "n": "n", "m": "m", "N": "N", "eps": r"\epsilon", "old": r"\mathrm{old}",
     "mean": r"\mu", "centered": "d", "var": r"\sigma^2", "var_unbiased": r"s^2", "rstd": "r",
     "mean_square": r"\overline{x^2}", "normalized": r"\hat{x}", "output": "y", "weight": r"\gamma", "bias": r"\beta",
+    **{
+        f"grad_{name}": rf"\frac{{\partial L}}{{\partial {symbol}}}"
+        for name, symbol in {
+            "input": "x", "output": "y", "normalized": r"\hat{x}", "rstd": "r", "centered": "d", "mean": r"\mu",
+            "var": r"\sigma^2", "var_unbiased": "s^2", "mean_square": r"\overline{x^2}",
+            "weight": r"\gamma", "bias": r"\beta",
+        }.items()
+    },
     "running_mean": r"\mu_{\mathrm{running}}", "running_var": r"\sigma^2_{\mathrm{running}}",
 }  # fmt: skip
 _SPECIAL = str.maketrans(
@@ -106,11 +114,15 @@ def _tex(node: Any) -> str:
         PARENTHESES: lambda: f"({_tex(one)})",
         "sqrt": lambda: rf"\sqrt{{{_tex(one)}}}",
         "abs": lambda: rf"\lvert {_tex(one)} \rvert",
-        "sum": lambda: rf"\sum {_tex(one)}",
+        "sum": lambda: rf"\sum{_below(node.axes)} {_tex(one)}",
     }
     return (
         written[node.function]() if node.function in written else rf"\mathrm{{{escaped(node.function)}}}({_tex(one)})"
     )
+
+
+def _below(axes: str | None) -> str:
+    return rf"_{{\mathrm{{{axes}}}}}" if axes else ""
 
 
 def _terms(node: Any) -> Iterator[str]:

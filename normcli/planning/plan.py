@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
 
+from normcli import formula
 from normcli.dtypes import DTYPES, FLOAT_DTYPES
 from normcli.errors import InputError
 from normcli.formula.family import DDOF_1, EVAL, NO_AFFINE, running
@@ -81,6 +82,16 @@ class Plan:
         unbiased = "var_unbiased" if self.ddof else "var * n / (n - 1)"
         several = math.prod(self.layout.stats_shape) > math.prod(self.weight_shape)
         return running(unbiased if self.running_ddof else "var", over_samples=several)
+
+    @cached_property
+    def gradient_lines(self) -> Lines:
+        """The lines of the backward pass, derived from those that are computed.
+
+        >>> [line.name for line in plan("rms", (3, 4), "float64", {}).gradient_lines][:3]
+        ['grad_normalized', 'grad_rstd', 'grad_mean_square']
+        """
+        found: Lines = formula.gradient.gradient(self.lines, self.layout.roles)
+        return found
 
     def new_weight(self, batches: int) -> float:
         """The weight of the new batch in the running update, after ``batches`` earlier ones."""
