@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from oracle import exact_gradients, ulps
 
+from normcli import normalize
+from normcli.errors import InputError
 from normcli.formula.extents import Extent
 from normcli.formula.family import CENTERED, DDOF_1, EVAL, NO_AFFINE, RMS
 from normcli.formula.gradient import gradient
@@ -139,3 +147,309 @@ def test_sums_go_by_what_a_dimension_is_for_whatever_its_size(
     kind: str, shape: tuple[int, ...], options: dict[str, Any], formula: str
 ) -> None:
     assert written(plan(kind, shape, "float64", options).gradient_lines).endswith(f"grad_bias = {formula}")
+
+
+# --- the numbers ----------------------------------------------------------------------------------
+
+X = [[1.0, 2, 4, 1], [6, 3, 2, 4], [2, 4, 6, 1]]
+G = [[0.1, -0.2, 0.3, 0.4], [0.5, 0.1, -0.3, 0.2], [-0.2, 0.4, 0.1, 0.6]]
+WEIGHT = [1.5, 0.5, 2, 1]
+BY_HAND = {
+    "grad_rstd": [2.25, 0.3, 1.6, -0.6],
+    "grad_var": [-0.111594, -0.275561, -0.183711, 0.106065],
+    "grad_mean": [-0.277746, -0.18371, -0.122474, -0.848526],
+    "grad_input": [
+        [0.125647, -0.000003, 0.326598, -0.07071],
+        [0.031412, 0, -0.1633, -0.000001],
+        [-0.157059, 0.000003, -0.163298, 0.070711],
+    ],
+    "grad_weight": [0.694364, 0.734841, 0.489897, -0.424263],
+    "grad_bias": [0.4, 0.3, 0.1, 1.2],
+}
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_an_example_by_hand_to_every_digit(name: str) -> None:
+    found = getattr(normalize(X, "batch", weight=WEIGHT, grad_output=G), name)
+    np.testing.assert_allclose(found, BY_HAND[name], rtol=0, atol=0.5000001e-6)
+
+
+CASES: dict[str, tuple[str, tuple[int, ...], dict[str, Any]]] = {
+    "batch": ("batch", (3, 4, 2), {}),
+    "batch, (N, C)": ("batch", (5, 3), {}),
+    "batch, channels last": ("batch", (3, 2, 4), {"channel_axis": -1}),
+    "batch, ddof 1": ("batch", (3, 4, 2), {"ddof": 1}),
+    "batch, eval": ("batch", (3, 4, 2), {"mode": "eval"}),
+    "batch, eval, ddof 1": ("batch", (3, 4, 2), {"mode": "eval", "ddof": 1}),
+    "instance": ("instance", (3, 4, 5), {"affine": True}),
+    "instance, one sample": ("instance", (4, 5), {"affine": True, "channel_axis": 0}),
+    "instance, ddof 1": ("instance", (2, 3, 4), {"affine": True, "ddof": 1}),
+    "instance, eval": ("instance", (2, 3, 4), {"affine": True, "mode": "eval", "track_running_stats": True}),
+    "layer": ("layer", (3, 5), {}),
+    "layer, one row": ("layer", (5,), {}),
+    "layer, two axes": ("layer", (3, 2, 4), {"normalized_shape": (2, 4)}),
+    "layer, ddof 1": ("layer", (3, 5), {"ddof": 1}),
+    "group": ("group", (3, 4, 5), {"groups": 2}),
+    "group, no places": ("group", (3, 4), {"groups": 2}),
+    "group, ddof 1": ("group", (2, 6, 3), {"groups": 3, "ddof": 1}),
+    "group, channels last": ("group", (2, 3, 4), {"groups": 2, "channel_axis": -1}),
+    "rms": ("rms", (3, 5), {"eps": 1e-6}),
+    "rms, two axes": ("rms", (2, 3, 4), {"eps": 1e-6, "normalized_shape": (3, 4)}),
+}
+
+
+def arrays(case: str) -> tuple[str, np.ndarray, np.ndarray, dict[str, Any]]:
+    """The tensor, the gradient of the output, and all options of a case, the parameters among them."""
+    kind, shape, options = CASES[case]
+    rng = np.random.default_rng(len(case))
+    settled = plan(kind, shape, "float64", options)
+    given = dict(options) | {"weight": rng.normal(size=settled.weight_shape) + 1.5}
+    if kind != "rms":
+        given["bias"] = rng.normal(size=settled.weight_shape)
+    if options.get("mode") == "eval":
+        given |= {"running_mean": rng.normal(size=settled.weight_shape)}
+        given |= {"running_var": rng.uniform(0.5, 2, size=settled.weight_shape)}
+    return kind, rng.normal(2, 3, size=shape), rng.normal(size=shape), given
+
+
+@pytest.mark.parametrize("affine", [True, False], ids=["affine", "no affine"])
+@pytest.mark.parametrize("case", CASES)
+def test_exact_fractions(case: str, affine: bool) -> None:
+    kind, x, g, options = arrays(case)
+    if not affine:
+        options = {name: value for name, value in options.items() if name not in ("weight", "bias")} | {"affine": False}
+    found = normalize(x, kind, grad_output=g, **options)
+    known = {name: value for name, value in options.items() if name not in ("bias", "track_running_stats")}
+    exact = exact_gradients(x, g, kind, **known)
+    off = [abs(Fraction(float(a)) - b) for a, b in zip(found.grad_input.ravel(), exact.input, strict=True)]
+    assert max(float(a / b) for a, b in zip(off, exact.terms, strict=True)) < 2.0**-50
+    assert ulps(found.grad_input, exact.input).max() <= 0.5001
+    if affine:
+        assert ulps(found.grad_weight.ravel(), exact.weight).max() <= 0.5001
+    else:
+        assert (found.grad_weight, found.grad_bias) == (None, None)
+    if affine and kind != "rms":
+        assert ulps(found.grad_bias.ravel(), exact.bias).max() <= 0.5001
+
+
+def by_autograd(kind: str, x: np.ndarray, g: np.ndarray, options: dict[str, Any]) -> dict[str, np.ndarray]:
+    """The definition in torch's own operations, differentiated by torch."""
+    settled = plan(kind, x.shape, "float64", options)
+    layout = settled.layout
+    leaves = {"input": torch.tensor(x)} | {
+        name: torch.tensor(options[name]) for name in ("weight", "bias") if name in options
+    }
+    for leaf in leaves.values():
+        leaf.requires_grad_()
+    view = leaves["input"].reshape(layout.view)
+    mean = 0.0 if kind == "rms" else view.mean(layout.axes, keepdim=True)
+    var = ((view - mean) ** 2).sum(layout.axes, keepdim=True) / (layout.count - options.get("ddof", 0))
+    if options.get("mode") == "eval":
+        mean, var = (torch.tensor(options[f"running_{name}"]).reshape(layout.channels_view) for name in ("mean", "var"))
+    y = (view - mean) / torch.sqrt(var + options.get("eps", 1e-5))
+    y = y * leaves["weight"].reshape(layout.channels_view) if "weight" in leaves else y
+    y = y + leaves["bias"].reshape(layout.channels_view) if "bias" in leaves else y
+    found = torch.autograd.grad(y.reshape(x.shape), [*leaves.values()], torch.tensor(g))
+    return {f"grad_{name}": value.numpy() for name, value in zip(leaves, found, strict=True)}
+
+
+@pytest.mark.parametrize("affine", [True, False], ids=["affine", "no affine"])
+@pytest.mark.parametrize("case", CASES)
+def test_autograd_agrees(case: str, affine: bool) -> None:
+    kind, x, g, options = arrays(case)
+    if not affine:
+        options = {name: value for name, value in options.items() if name not in ("weight", "bias")} | {"affine": False}
+    found = normalize(x, kind, grad_output=g, **options)
+    for name, expected in by_autograd(kind, x, g, options).items():
+        np.testing.assert_allclose(getattr(found, name), expected, rtol=1e-12, atol=1e-12, err_msg=name)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if "ddof" not in case])
+def test_the_torch_backend_answers_with_autograd(case: str) -> None:
+    kind, x, g, options = arrays(case)
+    ours, theirs = (normalize(x, kind, grad_output=g, backend=name, **options) for name in ("numpy", "torch"))
+    assert theirs.gradients().keys() == ours.gradients().keys()
+    for name, expected in ours.gradients().items():
+        np.testing.assert_allclose(theirs.gradients()[name], expected, rtol=1e-12, atol=1e-12, err_msg=name)
+
+
+def test_weight_and_bias_that_nobody_gave_have_gradients() -> None:
+    for backend in ("numpy", "torch"):
+        found = normalize(X, "batch", grad_output=G, backend=backend)
+        np.testing.assert_allclose(found.grad_weight, BY_HAND["grad_weight"], atol=1e-6)
+        np.testing.assert_allclose(found.grad_bias, BY_HAND["grad_bias"], atol=1e-6)
+
+
+def test_interleaved_groups_have_gradients() -> None:
+    rng = np.random.default_rng(0)
+    x, g, weight = rng.normal(size=(2, 3, 6)), rng.normal(size=(2, 3, 6)), rng.normal(size=6)
+    order = [0, 2, 4, 1, 3, 5]
+    found = normalize(x, "group", groups=2, convention="mlx", weight=weight, grad_output=g)
+    apart = normalize(
+        x[..., order], "group", groups=2, channel_axis=-1, weight=weight[order], grad_output=g[..., order]
+    )
+    np.testing.assert_array_equal(found.grad_input[..., order], apart.grad_input)
+    np.testing.assert_array_equal(found.grad_weight[order], apart.grad_weight)
+
+
+# --- hard numbers ---------------------------------------------------------------------------------
+
+
+def test_constant_rows_at_1e8() -> None:
+    """torch 2.13 is off by 972, its whole scale, and has a grad_weight of 3537 where 0 is right."""
+    g = np.random.default_rng(0).normal(size=(2, 64)).astype(np.float32)
+    x = np.full((2, 64), 1e8, np.float32)
+    found = normalize(x, "layer", grad_output=g)
+    exact = exact_gradients(x, g, "layer")
+    assert ulps(found.grad_input, exact.input).max() <= 0.5001
+    assert found.grad_weight.tolist() == [0.0] * 64
+    theirs = normalize(x, "layer", grad_output=g, backend="torch")
+    assert np.abs(theirs.grad_input - found.grad_input).max() > 100
+
+
+def test_bfloat16_near_100() -> None:
+    """torch 2.13 says -2720, -1160, -1160, -1160, for its saved mean is rounded to bfloat16."""
+    import ml_dtypes
+
+    x = np.array([100.5, 100, 100, 100], ml_dtypes.bfloat16)
+    found = normalize(x, "layer", grad_output=[1000, 0, 0, 0]).grad_input
+    exact = exact_gradients(x.astype(np.float64), [1000, 0, 0, 0], "layer")
+    assert str(found.dtype) == "bfloat16"
+    np.testing.assert_allclose(found.astype(np.float64), [float(value) for value in exact.input], rtol=2.0**-8)
+
+
+HARD: dict[str, tuple[str, np.ndarray, dict[str, Any]]] = {
+    "layer at 1e6": ("layer", (np.random.default_rng(1).normal(size=(3, 50)) + 1e6).astype(np.float32), {}),
+    "batch at 1e6": ("batch", (np.random.default_rng(2).normal(size=(50, 3)) + 1e6).astype(np.float32), {}),
+    "float16": ("layer", np.random.default_rng(3).normal(size=(3, 50)).astype(np.float16), {}),
+    "two values": ("layer", np.random.default_rng(4).normal(size=(9, 2)), {}),
+    "1e200": ("layer", np.random.default_rng(5).normal(size=(3, 9)) * 1e200, {}),
+    "1e-200": ("layer", np.random.default_rng(6).normal(size=(3, 9)) * 1e-200, {"eps": 0.0}),
+    "1e-90 by 1e90": ("rms", np.random.default_rng(7).normal(size=(3, 9)) * 1e-90, {"eps": 0.0, "weight": [1e90] * 9}),
+    "neighbours": ("batch", 1 + np.arange(12).reshape(6, 2) * 2.0**-52, {"eps": 0.0}),
+}
+
+
+@pytest.mark.parametrize("case", HARD)
+def test_hard_numbers(case: str) -> None:
+    kind, x, options = HARD[case]
+    g = np.random.default_rng(8).normal(size=x.shape)
+    found = normalize(x, kind, grad_output=g, **options).grad_input
+    exact = exact_gradients(x, g, kind, **options)
+    unit = ulps(found, exact.input).ravel()
+    off = [abs(Fraction(float(a)) - b) for a, b in zip(found.ravel(), exact.input, strict=True)]
+    near = [float(a / b) < 2.0**-50 for a, b in zip(off, exact.terms, strict=True)]
+    assert all(a or b <= 0.5001 for a, b in zip(near, unit, strict=True))
+
+
+LARGE = [
+    ("layer", (300, 700), {}), ("batch", (300, 700), {}), ("batch", (90_000, 3), {}), ("layer", (100_000,), {}),
+    ("group", (3, 4, 20_000), {"groups": 2}), ("rms", (2, 90_000), {"eps": 1e-6}),
+    ("instance", (3, 4, 9_000), {"affine": True}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("mean", [0, 1000])
+@pytest.mark.parametrize(("kind", "shape", "options"), LARGE)
+def test_large_tensors_of_float32(kind: str, shape: tuple[int, ...], options: dict[str, Any], mean: float) -> None:
+    """Half a unit, and 2^-50 of the largest term: held against the same in float64, where that is nothing."""
+    rng = np.random.default_rng(9)
+    x, g = ((rng.normal(size=shape) + offset).astype(np.float32) for offset in (mean, 100))
+    found = normalize(x, kind, grad_output=g, **options)
+    wide = normalize(x.astype(np.float64), kind, grad_output=g, **options)
+    most = 0.5 * np.spacing(np.abs(wide.grad_input).astype(np.float32)) + np.abs(g).max() * wide.rstd.max() * 2.0**-50
+    assert (np.abs(found.grad_input - wide.grad_input) <= most).all()
+    np.testing.assert_allclose(found.grad_weight, wide.grad_weight, rtol=1e-12, atol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_threads_change_nothing(dtype: str) -> None:
+    rng = np.random.default_rng(10)
+    x, g = (rng.normal(size=(700, 300)).astype(dtype) for _ in range(2))
+    one, three = (normalize(x, "layer", grad_output=g, threads=threads) for threads in (1, 3))
+    for name, values in one.gradients().items():
+        np.testing.assert_array_equal(values, three.gradients()[name])
+
+
+def test_the_order_in_memory_changes_nothing() -> None:
+    rng = np.random.default_rng(11)
+    x, g = rng.normal(size=(3, 4, 5)), rng.normal(size=(3, 4, 5))
+    plain, other = (
+        normalize(x, "group", groups=2, grad_output=g),
+        normalize(np.asfortranarray(x), "group", groups=2, grad_output=np.asfortranarray(g)),
+    )
+    for name, values in plain.gradients().items():
+        np.testing.assert_allclose(other.gradients()[name], values, rtol=1e-15)
+
+
+def test_a_constant_group_with_eps_0_has_no_gradient() -> None:
+    found = normalize([[3.0, 3, 3], [1, 2, 4]], "layer", eps=0, grad_output=[[1, 2, 0], [1, 2, 0]])
+    assert np.isnan(found.grad_input).tolist() == [[True] * 3, [False] * 3]
+    assert "grad_input is NaN in 1 group of statistics: divided by 0, it has no gradient" in found.warnings
+
+
+def test_what_is_not_finite_is_said() -> None:
+    found = normalize(X, "batch", grad_output=[[np.nan, np.inf, 0, 0], [0] * 4, [0] * 4])
+    assert found.warnings == ("grad_output holds 1 NaN and 1 infinity",)
+    assert np.isfinite(found.grad_input).all(axis=0).tolist() == [False, False, True, True]
+    beyond = normalize(np.array([[1, 2, 4]], np.float16), "layer", grad_output=[[1e6, 0, 0]])
+    assert beyond.warnings == ("3 values of grad_input beyond the range of float16 became infinite",)
+
+
+NUMBERS = st.lists(st.floats(-4, 4).map(lambda number: round(number, 3)), min_size=12, max_size=12)
+
+
+@settings(max_examples=60, deadline=None)
+@given(x=NUMBERS, g=NUMBERS, along=NUMBERS, case=st.sampled_from(["batch", "layer", "rms", "batch, ddof 1"]))
+def test_a_small_step_changes_the_output_as_the_gradient_says(
+    x: list[float], g: list[float], along: list[float], case: str
+) -> None:
+    kind, _, options = CASES[case]
+    step, options = 2.0**-12, options | {"eps": 0.5}
+    at, flow, way = (np.reshape(values, (3, 4)) for values in (x, g, along))
+    before, after = (normalize(at + sign * step * way, kind, **options).output for sign in (-1, 1))
+    slope = float(((after - before) * flow).sum()) / (2 * step)
+    found = float((normalize(at, kind, grad_output=flow, **options).grad_input * way).sum())
+    assert found == pytest.approx(slope, abs=2e-3, rel=1e-3)
+
+
+# --- from Python ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("all_", ["ones", " Ones ", 1, 1.0, np.ones(()), np.ones((3, 4)), torch.ones((3, 4))], ids=repr)
+def test_ones_for_all(all_: Any) -> None:
+    assert normalize(X, "batch", grad_output=all_).grad_bias.tolist() == [3.0] * 4
+
+
+REFUSED = {
+    "a shape": ([1, 2, 3, 4], "grad_output has shape (4,); (3, 4) is needed, the shape of the output"),
+    "a word": ("twos", "grad_output is 'twos'; give a tensor, a number, or ones"),
+    "no rows": ([[1, 2], [3]], "the rows of grad_output have different lengths"),
+    "complex numbers": (np.ones((3, 4), complex), "grad_output holds complex128 values"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+@pytest.mark.parametrize("backend", ["numpy", "torch"])
+def test_what_is_no_gradient_is_refused(case: str, backend: str) -> None:
+    value, said = REFUSED[case]
+    with pytest.raises(InputError) as refused:
+        normalize(X, "batch", grad_output=value, backend=backend)
+    assert str(refused.value).startswith(said)
+
+
+def test_without_a_gradient_of_the_output_there_are_none() -> None:
+    found = normalize(X, "batch")
+    assert (found.grad_input, found.grad_weight, found.grad_bias, found.gradients()) == (None, None, None, {})
+
+
+def test_a_torch_tensor_gives_tensors() -> None:
+    found = normalize(torch.tensor(X), "batch", weight=WEIGHT, backend="torch", grad_output=torch.tensor(G))
+    assert isinstance(found.grad_input, torch.Tensor)
+    np.testing.assert_allclose(found.grad_input.numpy(), BY_HAND["grad_input"], atol=1e-6)
+
+
+def test_the_steps_are_kept() -> None:
+    found = normalize(X, "batch", weight=WEIGHT, grad_output=G, steps=True)
+    np.testing.assert_allclose(found.named["grad_normalized"], np.multiply(G, WEIGHT), rtol=1e-15)
+    assert found.named["grad_centered"].shape == (3, 4)

@@ -40,6 +40,10 @@ class Numbers(Protocol):
         """The square root."""
         ...
 
+    def sign(self, value: Any) -> Any:
+        """-1, 0 or 1."""
+        ...
+
 
 def worked_out(node: Node, numbers: Numbers, value_of: Callable[[Name | Call], Any]) -> Any:
     """An expression's value; ``value_of`` knows the names and the reductions.
@@ -58,8 +62,8 @@ def worked_out(node: Node, numbers: Numbers, value_of: Callable[[Name | Call], A
     values = [worked_out(part, numbers, value_of) for part in node.parts]
     if node.function == "-":
         return values[0] - values[1] if len(values) > 1 else -values[0]
-    if node.function == "sqrt":
-        return numbers.sqrt(values[0])
+    if node.function in ("sqrt", "sign"):
+        return getattr(numbers, node.function)(values[0])
     return _OPERATORS[node.function](*values)
 
 

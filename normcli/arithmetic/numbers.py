@@ -2,7 +2,7 @@
 
 ``PAIRS`` are the reference's own; ``WIDES`` take their place where a number is so far out that pairs would leave
 float64's range; ``SINGLES`` are float64 with pairs for the statistics, which is enough for tensors of 24
-bits or fewer.
+bits or fewer, ``DOUBLES`` are so for their gradients.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from normcli.arithmetic.pair import Pair
 from normcli.arithmetic.wide import Wide
 
 _FAR = 2.0**300  # beyond it, and below its reciprocal, products leave float64's range
+FAR_GRADIENT = 2.0**150  # the same for the products of a backward pass, which have more factors
 
 
 class Pairs:
@@ -41,6 +42,10 @@ class Pairs:
         """The square root."""
         return value.sqrt()
 
+    def sign(self, value: Any) -> Any:
+        """-1, 0 or 1."""
+        return Pair(np.sign(value.hi))
+
 
 class Wides(Pairs):
     """About 106 bits, and any exponent."""
@@ -52,6 +57,10 @@ class Wides(Pairs):
     def array(self, values: NDArray[Any]) -> Any:
         """An array of any floating dtype."""
         return Wide(Pair(values.astype(np.float64)))
+
+    def sign(self, value: Any) -> Any:
+        """-1, 0 or 1."""
+        return Wide(Pair(np.sign(value.pair.hi)))
 
 
 class Singles(Pairs):
@@ -70,11 +79,23 @@ class Singles(Pairs):
         is_array = isinstance(value, np.ndarray)
         return Pair(np.add.reduce(value, axis=axes, keepdims=True)) if is_array else value.sum(axes)
 
+    def sign(self, value: Any) -> Any:
+        """-1, 0 or 1."""
+        return np.sign(value) if isinstance(value, np.ndarray) else super().sign(value)
 
-PAIRS, WIDES, SINGLES = Pairs(), Wides(), Singles()
+
+class Doubles(Singles):
+    """The same, but that sums are exact: where their terms cancel, what is lost in them is seen."""
+
+    def sum(self, value: Any, axes: tuple[int, ...]) -> Any:
+        """The sum over axes, which stay with length 1."""
+        return (Pair(value) if isinstance(value, np.ndarray) else value).sum(axes)
 
 
-def is_far(values: NDArray[Any]) -> bool:
+PAIRS, WIDES, SINGLES, DOUBLES = Pairs(), Wides(), Singles(), Doubles()
+
+
+def is_far(values: NDArray[Any], far: float = _FAR) -> bool:
     """Whether a number is so far out that products of such numbers leave float64's range.
 
     >>> is_far(np.array([1.0, 0.0])), is_far(np.array([1e-200, 1.0])), is_far(np.array([np.inf]))
@@ -83,4 +104,4 @@ def is_far(values: NDArray[Any]) -> bool:
     if values.dtype != np.float64:
         return False  # the others end long before
     size = np.abs(values)
-    return bool(((size > _FAR) & (size < np.inf)).any() or ((size < 1 / _FAR) & (size > 0)).any())
+    return bool(((size > far) & (size < np.inf)).any() or ((size < 1 / far) & (size > 0)).any())

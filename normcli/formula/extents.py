@@ -81,6 +81,22 @@ def _is_elementwise(node: Node, known: set[str]) -> bool:
     return isinstance(node, Name) and node.name in known
 
 
+def reductions(node: Node) -> list[Call]:
+    """The reductions in an expression."""
+    return [part for part in walked(node) if isinstance(part, Call) and part.function in REDUCTIONS]
+
+
+@cache
+def across(lines: Lines) -> frozenset[str]:
+    """The lines with sums that go beyond a group of statistics, or take a part of it: their axes have a name.
+
+    >>> from normcli.formula.language import lines
+    >>> across(lines("grad_bias = sum(grad_output, rest); mean = sum(x) / n"))
+    frozenset({'grad_bias'})
+    """
+    return frozenset(line.name for line in lines if any(part.axes is not None for part in reductions(line.value)))
+
+
 @cache
 def readings(lines: Lines) -> tuple[tuple[Call, ...], ...]:
     """The reductions that one reading of the elements serves, reading by reading: each needs those before it.

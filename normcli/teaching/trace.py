@@ -195,6 +195,9 @@ class _Decimals:
     def sqrt(self, value: Decimal) -> Decimal:
         return value.sqrt()
 
+    def sign(self, value: Any) -> Any:
+        return (value > 0) * Decimal(1) - (value < 0) * Decimal(1)
+
 
 @dataclass(frozen=True)
 class _Number:
