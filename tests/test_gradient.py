@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from conftest import Run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracle import exact_gradients, ulps
@@ -453,3 +456,109 @@ def test_the_steps_are_kept() -> None:
     found = normalize(X, "batch", weight=WEIGHT, grad_output=G, steps=True)
     np.testing.assert_allclose(found.named["grad_normalized"], np.multiply(G, WEIGHT), rtol=1e-15)
     assert found.named["grad_centered"].shape == (3, 4)
+
+
+# --- on the command line --------------------------------------------------------------------------
+
+BN1D = "[[1,2,4,1],[6,3,2,4],[2,4,6,1]]"
+FLOW = ["--grad-output", "[[0.1,-0.2,0.3,0.4],[0.5,0.1,-0.3,0.2],[-0.2,0.4,0.1,0.6]]", "--weight", "[1.5,0.5,2,1]"]
+
+
+def test_tables_have_the_gradients(normcli: Run) -> None:
+    done = normcli("batch", BN1D, *FLOW)
+    assert "gradients of weight and bias\nchannel  grad_weight  grad_bias" in done.stdout
+    assert "      0       0.6944     0.4000" in done.stdout
+    assert "grad_input\n         0       1        2        3" in done.stdout
+    assert "1   0.0314  0.0000  -0.1633   0.0000" in done.stdout
+
+
+def test_json_has_the_gradients(normcli: Run) -> None:
+    document = json.loads(normcli("batch", BN1D, *FLOW, "--json").stdout)
+    assert [*document["gradients"]] == ["input", "weight", "bias"]
+    found = normalize(X, "batch", grad_output=G, weight=WEIGHT)
+    assert document["gradients"]["input"] == found.grad_input.tolist()
+    assert document["gradients"]["bias"] == [0.4, 0.30000000000000004, 0.1, 1.2]
+
+
+def test_what_a_layer_does_not_have_is_null(normcli: Run) -> None:
+    document = json.loads(normcli("rms", "[1,2,4]", "--dy", "ones", "--json").stdout)
+    assert document["gradients"]["bias"] is None
+    assert "gradients" not in json.loads(normcli("rms", "[1,2,4]", "--json").stdout)
+
+
+def test_csv_has_the_gradients(normcli: Run) -> None:
+    rows = normcli("batch", BN1D, *FLOW, "--format", "csv").stdout.splitlines()
+    assert "grad_bias,3,1.2" in rows
+    assert sum(row.startswith("grad_input,") for row in rows) == 12
+
+
+ONLY = {
+    "grad-input": [[0.0, 0.0]],
+    "grad_input": [[0.0, 0.0]],
+    "dx": [[0.0, 0.0]],
+    "grad-weight": [-1.0, 1.0],
+    "dgamma": [-1.0, 1.0],
+    "grad-bias": [1.0, 1.0],
+    "dbeta": [1.0, 1.0],
+}
+
+
+@pytest.mark.parametrize("part", ONLY)
+def test_one_gradient_alone(normcli: Run, tmp_path: Path, part: str) -> None:
+    arguments = ["layer", "[[1,3]]", "--eps", "0", "--dy", "1", "--only", part, "-o", str(tmp_path / "g.npy")]
+    assert json.loads(normcli(*arguments, "--json").stdout) == ONLY[part]
+    assert np.load(tmp_path / "g.npy").tolist() == ONLY[part]
+    table, matrix = (normcli(*arguments, "--format", name).stdout for name in ("table", "csv"))
+    assert table.startswith(("grad_input", "gradients of weight\n", "gradients of bias\n"))
+    assert [float(cell) for cell in matrix.strip().split(",")] == np.ravel(ONLY[part]).tolist()
+
+
+def test_an_archive_names_what_is_in_it(normcli: Run, tmp_path: Path) -> None:
+    normcli("layer", "[[1,3]]", "--dy", "1", "--only", "dx", "-o", str(tmp_path / "g.npz"))
+    assert [*np.load(tmp_path / "g.npz")] == ["grad_input"]
+
+
+def test_files_hold_what_flows_in(normcli: Run, tmp_path: Path) -> None:
+    x, g = np.random.default_rng(0).normal(size=(2, 90, 500)).astype(np.float32)
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "g.npy", g)
+    done = normcli("layer", str(tmp_path / "x.npy"), "--dy", str(tmp_path / "g.npy"), "--only", "dx",
+                   "-o", str(tmp_path / "dx.npy"), "--format", "json")  # fmt: skip
+    assert done.returncode == 0
+    np.testing.assert_array_equal(np.load(tmp_path / "dx.npy"), normalize(x, "layer", grad_output=g).grad_input)
+
+
+def test_versus_compares_the_gradients(normcli: Run) -> None:
+    done = normcli("batch", BN1D, *FLOW, "--versus", "numpy::float16", "--json")
+    [compared] = json.loads(done.stdout)["versus"]
+    assert [*compared["gradients"]] == ["grad_input", "grad_weight", "grad_bias"]
+    assert 0 <= compared["gradients"]["grad_input"]["max_ulp"] < 1
+    assert "grad_input" in normcli("batch", BN1D, *FLOW, "--versus", "torch").stdout
+
+
+def test_a_script_works_the_gradients_out(normcli: Run) -> None:
+    arguments = ["group", BN1D, "--groups", "2", *FLOW]
+    found: dict[str, Any] = {}
+    exec(compile(normcli(*arguments, "--format", "python").stdout.replace("print(", "str("), "script", "exec"), found)
+    gradients = json.loads(normcli(*arguments, "--json").stdout)["gradients"]
+    for name in ("input", "weight", "bias"):
+        np.testing.assert_allclose(found[f"grad_{name}"], gradients[name], rtol=1e-9, atol=1e-15)
+
+
+COMMANDS_REFUSED = {
+    "a shape": (["--dy", "[1,2]"], "error: grad_output has shape (2,); (3, 4) is needed, the shape of the output\n"),
+    "a word": (["--dy", "twos"], "error: no file twos, and it is not a tensor literal"),
+    "a part of nothing": (["--only", "dx"],
+                          "error: --only dx needs the gradient of the output; give it with --grad-output\n"),
+    "what is not there": (["--dy", "1", "--no-affine", "--only", "dgamma"],
+                          "error: there is no grad_weight: this BatchNorm has no weight\n"),
+    "twice": (["--dy", "-", "--weight", "-"], "error: standard input (-) is given twice; it can be read once\n"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", COMMANDS_REFUSED)
+def test_commands_that_are_refused(normcli: Run, case: str) -> None:
+    arguments, said = COMMANDS_REFUSED[case]
+    done = normcli("batch", BN1D, *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(said)

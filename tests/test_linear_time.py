@@ -43,6 +43,7 @@ def test_a_state_of_many_arrays_is_opened_once(
     import zipfile
 
     import numpy as np
+
     from normcli.layers import summaries
 
     np.savez(tmp_path / "state.npz", **{f"bn{i}.weight": np.ones(2) for i in range(50)})
@@ -60,9 +61,8 @@ def test_a_state_of_many_arrays_is_opened_once(
 
 def test_a_name_over_many_is_refused(tmp_path: Path) -> None:
     """Every name within holds it: 1 MB of JSON grew to gigabytes."""
-    from normcli.layers import summaries
-
     from normcli.errors import InputError
+    from normcli.layers import summaries
 
     inner = {f"{i}.weight": [1] for i in range(20)}
     (tmp_path / "state.json").write_text(json.dumps({"a" * 100_000: inner}))

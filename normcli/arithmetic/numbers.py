@@ -16,6 +16,7 @@ from normcli.arithmetic.pair import Pair
 from normcli.arithmetic.wide import Wide
 
 _FAR = 2.0**300  # beyond it, and below its reciprocal, products leave float64's range
+_NOISE = 2.0**-95  # of the terms: what is smaller where pairs cancel is rounding
 FAR_GRADIENT = 2.0**150  # the same for the products of a backward pass, which have more factors
 
 
@@ -46,6 +47,10 @@ class Pairs:
         """-1, 0 or 1."""
         return Pair(np.sign(value.hi))
 
+    def settled(self, total: Any, size: Any) -> Any:
+        """A sum, but 0 where its terms, of that size together, cancel and leave nothing but their rounding."""
+        return total.where(np.abs(total.hi) < _NOISE * size.hi, Pair(np.float64(0)))
+
 
 class Wides(Pairs):
     """About 106 bits, and any exponent."""
@@ -61,6 +66,10 @@ class Wides(Pairs):
     def sign(self, value: Any) -> Any:
         """-1, 0 or 1."""
         return Wide(Pair(np.sign(value.pair.hi)))
+
+    def settled(self, total: Any, size: Any) -> Any:
+        """A sum, but 0 where its terms, of that size together, cancel and leave nothing but their rounding."""
+        return total.where((abs(total) - size * self.number(_NOISE)).pair.hi < 0, self.number(0))
 
 
 class Singles(Pairs):
@@ -82,6 +91,12 @@ class Singles(Pairs):
     def sign(self, value: Any) -> Any:
         """-1, 0 or 1."""
         return np.sign(value) if isinstance(value, np.ndarray) else super().sign(value)
+
+    def settled(self, total: Any, size: Any) -> Any:
+        """A sum, but 0 where its terms, of that size together, cancel and leave nothing but their rounding."""
+        if not isinstance(total, np.ndarray):
+            return super().settled(total, size)
+        return np.where(np.abs(total) < 2.0**-52 * size, 0.0, total)
 
 
 class Doubles(Singles):

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import normcli.arithmetic as room
-from normcli.arithmetic.evaluate import Block, Group, worked_out
+from normcli.arithmetic.evaluate import Block, Group, size_of, worked_out
 from normcli.arithmetic.numbers import DOUBLES, FAR_GRADIENT, PAIRS, SINGLES, WIDES, Pairs, is_far
 from normcli.arithmetic.order import Elements, Floats, Region, axes_of, cut, in_order, joined, met, placed, shape_of
 from normcli.arithmetic.outcome import as_floats, constants, outcome
@@ -126,7 +126,9 @@ class _Work:
         lines = needed(used(program, frozenset(self._given)), [*wanted, "grad_input"])
         self._lines = tuple(line for line in lines if line.name not in beyond)
         self._beyond = {line.name: line.value for line in lines if line.name in beyond}
-        self._totals = {node: self._zeros(node) for value in self._beyond.values() for node in reductions(value)}
+        sums = [node for value in self._beyond.values() for node in reductions(value)]
+        self._totals = {node: self._zeros(node) for one in sums for node in (one, size_of(one))}
+        self._cancelling = frozenset(names[len(plan.lines) :])
         constant = {"weight": 1.0, "bias": 0.0} | constants(plan, state)  # where nobody gave them
         self._numbers = self._chosen(plan, np.array([*constant.values()]))
         self._constants = {name: self._numbers.number(value) for name, value in constant.items()}
@@ -189,7 +191,7 @@ class _Work:
         }
         blocks = [partial(self._read, block) for block in regions]
         axes = {name: self.axes.taken(name) for name in AXES}
-        group = Group(self._lines, self._numbers, self._constants | running, blocks, axes, at_once)
+        group = Group(self._lines, self._numbers, self._constants | running, blocks, axes, at_once, self._cancelling)
         for name, kept in self.statistics.items():
             kept.hi[region], kept.lo[region] = group[name].hi, group[name].lo
 
@@ -218,7 +220,7 @@ class _Work:
 
         def value_of(node: Name | Call) -> Any:
             if isinstance(node, Call):
-                return self._totals[node]
+                return PAIRS.settled(self._totals[node], self._totals[size_of(node)])
             return known[node.name] if node.name in known else PAIRS.number(self._constants[node.name].hi)
 
         found = {name: worked_out(value, PAIRS, value_of).hi for name, value in self._beyond.items()}

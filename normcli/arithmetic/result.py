@@ -21,6 +21,10 @@ QUANTITIES = (
 
 PARAMETERS = ("grad_weight", "grad_bias")  # what has the shape of weight and bias
 GRADIENTS = ("grad_input", *PARAMETERS)
+ALIASES = {
+    "dx": "grad_input", "dweight": "grad_weight", "dgamma": "grad_weight", "dbias": "grad_bias", "dbeta": "grad_bias",
+    "dy": "grad_output",
+}  # fmt: skip
 
 STATE_ARRAYS = ("weight", "bias", "running_mean", "running_var")  # of a State
 

@@ -17,7 +17,7 @@ from normcli import arithmetic, showing, teaching
 from normcli.arithmetic.reference import SMALL
 from normcli.arithmetic.result import STATE_ARRAYS
 from normcli.arithmetic.run import REFERENCE
-from normcli.calculate import assumed, initial_state, run, run_stored, said
+from normcli.calculate import assumed, gradient_of_output, initial_state, run, run_stored, said
 from normcli.commands.options import Source
 from normcli.commands.show import Show, refuse_overwriting, settled
 from normcli.errors import hint, room_for, warn
@@ -79,7 +79,8 @@ def _write_files(reports: list[Report], show: Show, written: ExitStack) -> None:
     for index, report in enumerate(reports):
         if show.output and not report.written:
             path = show.output.replace("{i}", str(index))
-            write_tensor_to(written.enter_context(whole_file(path)), path, report.calculated.output)
+            tensor = showing.sections.tensor(report.calculated, show.tensor)
+            write_tensor_to(written.enter_context(whole_file(path)), path, tensor, show.tensor)
     if show.svg:
         drawn = showing.svg.screenshot(reports, show.detail)
         written.enter_context(whole_file(show.svg)).write(drawn.encode())
@@ -92,6 +93,7 @@ def _reports(kind: Kind, inputs: list[str], options: dict[str, Any], show: Show,
     }
     if filled := _filled(kind, given, show):
         given = filled.options
+    flow = None if show.grad_output is None else _flow(show.grad_output)
     state: State | None = None
     index = 0
     for text in inputs:
@@ -100,7 +102,7 @@ def _reports(kind: Kind, inputs: list[str], options: dict[str, Any], show: Show,
         refuse_overwriting(show, index + len(batches))
         for x in batches:
             _hint_if_slow(x, show, files)
-        for report in [streamed] if streamed else (_report(kind, x, given, show, state) for x in batches):
+        for report in [streamed] if streamed else (_report(kind, x, given, show, state, flow) for x in batches):
             result = report.calculated
             if state is None:
                 result = said(result, *assumed(result.plan, given))
@@ -201,11 +203,20 @@ def _progress(x: Stored) -> Iterator[None]:
         yield
 
 
-def _report(kind: Kind, x: NDArray[Any], given: dict[str, Any], show: Show, state: State | None) -> Report:
+def _report(
+    kind: Kind, x: NDArray[Any], given: dict[str, Any], show: Show, state: State | None, flow: NDArray[Any] | str | None
+) -> Report:
     settled = plan(kind.name, x.shape, str(x.dtype), given)
     state = initial_state(settled, given) if state is None else state
     result = run(
-        x, settled, state, backend=str(show.backend), device=show.device, steps=show.steps, threads=show.threads
+        x,
+        settled,
+        state,
+        backend=str(show.backend),
+        device=show.device,
+        steps=show.steps,
+        threads=show.threads,
+        grad_output=None if flow is None else gradient_of_output(flow, settled),
     )
     return Report(
         result=result,
@@ -239,7 +250,8 @@ def _checked(kind: Kind, text: str, options: dict[str, Any], show: Show) -> Repo
         }
     x = _read_written(Source(text, ""), show.key)
     cast = as_float_array(x.in_dtype, given.get("dtype"))
-    report = _report(kind, cast, given, show, None)
+    flow = None if show.grad_output is None else _flow(show.grad_output)
+    report = _report(kind, cast, given, show, None, flow)
     found = teaching.check.check_result(
         replace(x, values=np.asarray(cast, np.float64)),
         report.calculated,
@@ -249,6 +261,11 @@ def _checked(kind: Kind, text: str, options: dict[str, Any], show: Show) -> Repo
         input_decimals=show.input_decimals,
     )
     return report._replace(check=found)
+
+
+def _flow(source: Source) -> NDArray[Any] | str:
+    """What flows into the output: a tensor, or the word ones."""
+    return "ones" if source.text.strip().lower() == "ones" else _read(source)
 
 
 def _read(source: Source) -> NDArray[Any]:

@@ -49,7 +49,12 @@ class Layout:
         Trailing axes come after the samples' own, be these none: a row alone is a row of a batch.
         """
         kept = {(False, False)} if self.channel_axis is None else set()
-        return frozenset(kept | {(axis in self.axes, axis in self.channels) for axis in range(len(self.view))})
+        return frozenset(kept.union(self.dimensions))
+
+    @property
+    def dimensions(self) -> tuple[tuple[bool, bool], ...]:
+        """For each dimension of the view, whether it is averaged over, and whether weight has it."""
+        return tuple((axis in self.axes, axis in self.channels) for axis in range(len(self.view)))
 
     @property
     def stats_view(self) -> Shape:

@@ -198,6 +198,9 @@ class _Decimals:
     def sign(self, value: Any) -> Any:
         return (value > 0) * Decimal(1) - (value < 0) * Decimal(1)
 
+    def settled(self, total: Any, size: Any) -> Any:
+        return total
+
 
 @dataclass(frozen=True)
 class _Number:
