@@ -8,7 +8,6 @@ before it if there would be still more.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Context, Decimal, localcontext
@@ -18,28 +17,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from normcli.arithmetic.evaluate import Group, worked_out
+from normcli.arithmetic.evaluate import Group
 from normcli.arithmetic.result import Result
-from normcli.digits import computed, decimal, notation, short, significant, written
+from normcli.digits import computed, decimal, notation, short, written
 from normcli.errors import InputError
-from normcli.floats import rounded
 from normcli.formula.extents import elementwise
 from normcli.formula.language import REDUCTIONS, Call, Line, Name, Node, Number, names_in, substituted
-from normcli.formula.spelled import ABOUT, GAP, LIST, PARENTHESES, TERMS, Text, inlined, mapped, spelled
+from normcli.formula.spelled import GAP, LIST, TERMS, inlined, spelled
 from normcli.planning.layout import number_of
 from normcli.planning.plan import Plan
+from normcli.teaching.filled import EXACT, LEFT_OUT, Decimals, Expression, Figure
 from normcli.words import count
 
 _SHOWN = 8  # terms of a long sum that are written out when no element was asked for
 _MOST = 1000  # terms that are written out for an element
 _LARGEST = 2**16  # elements of a group whose statistics are worked out beyond float64's digits
 _MOST_DIGITS = 50  # of a number in a line, where it takes so many
-_FLOAT_DIGITS = 17  # that say which float64 number it is
-_SURE_DIGITS = 15  # of a float64 number that is the rounding of another
-_FLOAT_UNIT = Decimal("1e-15")  # of a float64 number: a few of its units in the last place
-_SAME = Decimal("1e-14")  # within which the exact statistic is that of a float64 one
-_LEAST = Decimal("1e-307")  # below, float64 has fewer digits, or none: the square of a small number is 0
-_EXACT = Context(prec=1500)  # holds any sum of float64 numbers and of their squares to the last digit
 _BEYOND = Context(prec=400)  # for a thousand of them, each divided by n or multiplied
 
 
@@ -161,7 +154,7 @@ class _Traced:
         numbers = {"n": Decimal(self.n), "eps": Decimal(self.plan.eps)}
         numbers |= dict(zip(("running_mean", "running_var"), map(Decimal, given), strict=False))
         block = {"x": np.array([Decimal(value) for value in x.tolist()], object)}
-        return Group(self.plan.lines, _Decimals(), numbers, [lambda: block], {None: (0,)})
+        return Group(self.plan.lines, Decimals(), numbers, [lambda: block], {None: (0,)})
 
     def exact(self, name: str, place: int | None = None) -> Decimal | None:
         """The value of a name beyond float64's digits, where there is one."""
@@ -180,131 +173,6 @@ class _Traced:
         if words:
             return ", ".join(f"{word} {i}" for word, i in zip(words, self._place, strict=True))
         return f"row {_index(self._place)}" if self.plan.layout.stats_shape else "the whole tensor"
-
-
-class _Decimals:
-    """Decimal numbers, one or in an array."""
-
-    def number(self, value: float) -> Decimal:
-        return Decimal(value)
-
-    def sum(self, value: Any, axes: tuple[int, ...]) -> Any:
-        with localcontext(_EXACT):
-            return np.add.reduce(value, axis=axes)
-
-    def sqrt(self, value: Decimal) -> Decimal:
-        return value.sqrt()
-
-    def sign(self, value: Any) -> Any:
-        return (value > 0) * Decimal(1) - (value < 0) * Decimal(1)
-
-    def settled(self, total: Any, size: Any) -> Any:
-        return total
-
-
-@dataclass(frozen=True)
-class _Number:
-    """A number of a line: how it is written at first, and, if it was computed, where more than float64's digits are."""
-
-    value: float
-    text: str
-    exact: Callable[[], Decimal | None] | None = None
-
-    def written(self, digits: int) -> str:
-        """The number with so many significant digits; as at first where that has as many, and for 0."""
-        if not digits or not math.isfinite(self.value):
-            return self.text
-        if digits <= _FLOAT_DIGITS and self.is_read_back(self.text):
-            return self.text
-        if self.exact is None and digits <= _FLOAT_DIGITS:
-            return written(self.value)
-        if len(Decimal(self.text).as_tuple().digits) >= digits:
-            return self.text
-        return significant(self._known(digits), digits)
-
-    def marked(self, digits: int) -> str:
-        """The same, with a mark if these are more digits than at first, and still not all."""
-        text = self.written(digits)
-        whole = text == self.text or (self.is_read_back(text) and Decimal(text) == self._known(digits, text))
-        return text if whole else f"~{text}"
-
-    def is_read_back(self, text: str) -> bool:
-        """Whether the text says which number it is, as near as float64 can tell."""
-        return math.isclose(float(text), self.value, rel_tol=float(_FLOAT_UNIT))
-
-    def _known(self, digits: int, otherwise: str | None = None) -> Decimal:
-        """The number as exactly as so many digits need it."""
-        if digits <= _FLOAT_DIGITS and otherwise is not None:
-            return Decimal(otherwise)
-        value = Decimal(self.value)
-        wanted = digits > _SURE_DIGITS or abs(self.value) < _LEAST
-        more = self.exact() if self.exact is not None and wanted else None
-        return more if more is not None and abs(more - value) <= max(abs(value), _LEAST) * _SAME else value
-
-
-@dataclass(frozen=True)
-class _Expression:
-    """A line's expression with numbers at its leaves, and its value as printed."""
-
-    tree: Any
-    value: str
-
-    @cached_property
-    def numbers(self) -> list[_Number]:
-        return [*_leaves(self.tree)]
-
-    @cached_property
-    def whole(self) -> bool:
-        """Whether no terms are left out."""
-        return all(number is not _LEFT_OUT for number in self.numbers)
-
-    def text(self, digits: int, dtype: str | None = None) -> Any:
-        """The tree with the numbers written."""
-        tree = mapped(self.tree, lambda leaf: leaf if isinstance(leaf, Number) else _text(leaf, digits))
-        return Call(dtype, (tree,)) if dtype else tree
-
-    def marked(self) -> Any:
-        """The tree, marked as a whole."""
-        return Call(ABOUT, (Call(PARENTHESES, (self.text(0),)),))
-
-    def holds(self, digits: int, dtype: str | None = None) -> bool:
-        """Whether the numbers as written give the value as printed; of what is not finite nothing is asked.
-
-        Halfway between two values either is right, as near as float64 can tell, unless numbers came to lie
-        there by being rounded.
-        """
-        if not self.whole:
-            return True
-        texts = [number.written(digits) for number in self.numbers]
-        if not all(math.isfinite(float(text)) for text in [*texts, self.value]):
-            return True
-        try:
-            found = worked_out(self.tree, _Decimals(), lambda number: Decimal(number.written(digits)))  # type: ignore[union-attr]
-        except ArithmeticError:  # what it is divided by was rounded to 0
-            return False
-        if dtype:
-            found = Decimal(float(rounded(np.array(float(found)), dtype)))
-        value = Decimal(self.value)
-        if not found.is_finite():
-            return False
-        off, unit = abs(found - value) * 2, Decimal(1).scaleb(int(value.as_tuple().exponent))
-        as_meant = all(number.is_read_back(text) for number, text in zip(self.numbers, texts, strict=True))
-        return bool(off < unit or (as_meant and off <= unit + abs(value) * _FLOAT_UNIT))
-
-
-_LEFT_OUT = _Number(0.0, "...")
-
-
-def _text(number: _Number, digits: int) -> Any:
-    return GAP if number is _LEFT_OUT else Text(number.marked(digits))
-
-
-def _leaves(tree: Any) -> Iterator[_Number]:
-    if isinstance(tree, Call):
-        for part in tree.parts:
-            yield from _leaves(part)
-    elif isinstance(tree, _Number):
-        yield tree
 
 
 class _Writer:
@@ -346,9 +214,9 @@ class _Writer:
         old, value = self.group.running(line.name)
         m = plan.new_weight(batches)
         known: dict[Node, Any] = {
-            Name(line.name): _Number(old, self._number(old), lambda: None),
-            Name("m"): _Number(m, f"{m:.10g}", lambda: None),
-            Call("-", (Number(1), Name("m"))): _Number(1 - m, f"{1 - m:.10g}", lambda: None),
+            Name(line.name): Figure(old, self._number(old), lambda: None),
+            Name("m"): Figure(m, f"{m:.10g}", lambda: None),
+            Call("-", (Number(1), Name("m"))): Figure(1 - m, f"{1 - m:.10g}", lambda: None),
         }
         tree, filled = substituted(line.value, {Name(line.name): Name("old")}), substituted(line.value, known)
         for name in names_in(line.value) & where.keys():
@@ -362,22 +230,22 @@ class _Writer:
         if isinstance(node, Call) and isinstance(reduced := node.parts[0], Call) and reduced.function in REDUCTIONS:
             values = self.group.per_sample(self._named(reduced.parts[0]))
             one = notation(values, self.precision)
-            terms = [_Number(values[i], computed(values[i], one), lambda: None) for i in self._shown(len(values))]
+            terms = [Figure(values[i], computed(values[i], one), lambda: None) for i in self._shown(len(values))]
             parts: tuple[Any, ...] = (_terms(terms, len(values)), self._of_group("N"))
             return Call(node.function, parts)
         name = self._named(node)
         value = self.group.per_sample(name)[0]
-        return _Number(value, self._number(value), lambda: self.group.exact(name))
+        return Figure(value, self._number(value), lambda: self.group.exact(name))
 
     def _named(self, node: Node) -> str:
         """The line that an expression is the value of."""
         program = self.group.plan.kind.program
         return node.name if isinstance(node, Name) else next(line.name for line in program if line.value == node)
 
-    def _filled(self, node: Node, number_of: Callable[[str], _Number]) -> Any:
+    def _filled(self, node: Node, number_of: Callable[[str], Figure]) -> Any:
         """An expression with numbers in the place of names, and sums written out."""
         if isinstance(node, Number):
-            return _Number(node.value, written(node.value))
+            return Figure(node.value, written(node.value))
         if isinstance(node, Name):
             return number_of(node.name)
         if node.function == "^":
@@ -387,30 +255,30 @@ class _Writer:
             return _terms([self._filled(node.parts[0], self._of_element(i, range(n))) for i in self._shown(n)], n)
         return Call(node.function, tuple(self._filled(part, number_of) for part in node.parts), node.axes)
 
-    def _of_group(self, name: str) -> _Number:
+    def _of_group(self, name: str) -> Figure:
         """A number that belongs to the group as a whole."""
         group = self.group
         if name in ("n", "N"):
             number = group.n if name == "n" else len(group.per_sample("mean"))
-            return _Number(number, str(number))
+            return Figure(number, str(number))
         if name == "eps":
-            return _Number(group.plan.eps, short(group.plan.eps))
+            return Figure(group.plan.eps, short(group.plan.eps))
         if name.startswith("running"):
             value = group.running(name)[0]
-            return _Number(value, self._number(value), lambda: None)
+            return Figure(value, self._number(value), lambda: None)
         value = group.statistic(name)
-        return _Number(value, self._number(value), lambda: group.exact(name))
+        return Figure(value, self._number(value), lambda: group.exact(name))
 
-    def _of_element(self, place: int, among: range) -> Callable[[str], _Number]:
+    def _of_element(self, place: int, among: range) -> Callable[[str], Figure]:
         """The numbers of one element; computed ones stand in one notation with those of the others."""
 
-        def number(name: str) -> _Number:
+        def number(name: str) -> Figure:
             if not self.group.is_each(name):
                 return self._of_group(name)
             value = float(self.group.members(name)[place])
             if self.group.is_given(name):
-                return _Number(value, written(value))
-            return _Number(value, computed(value, self._notation(name, among)), partial(self.group.exact, name, place))
+                return Figure(value, written(value))
+            return Figure(value, computed(value, self._notation(name, among)), partial(self.group.exact, name, place))
 
         return number
 
@@ -434,12 +302,12 @@ class _Writer:
         one = notation(values, self.precision)
         printed = _printed if isinstance(value, list) else decimal
         shown = [printed(values[i], one) for i in self._shown(len(values))]
-        lines = [_Expression(filled, text) for filled, text in zip(trees, shown, strict=True)]
+        lines = [Expression(filled, text) for filled, text in zip(trees, shown, strict=True)]
         return Step(step=name, tree=tree, filled=self._true(lines, len(values), dtype), value=value)
 
-    def _true(self, lines: Sequence[_Expression], size: int, dtype: str | None) -> Any:
+    def _true(self, lines: Sequence[Expression], size: int, dtype: str | None) -> Any:
         """The lines with as many digits as it takes for all of them to hold; what never does is marked as a whole."""
-        with localcontext(_EXACT):
+        with localcontext(EXACT):
             for digits in (0, *range(self.precision + 1, _MOST_DIGITS)):
                 for to in (None, dtype) if dtype else (None,):
                     if all(line.holds(digits, to) for line in lines):
@@ -452,7 +320,7 @@ def _list(trees: list[Any], size: int) -> Any:
 
 
 def _terms(trees: list[Any], size: int) -> Call:
-    return Call(TERMS, tuple(_gapped(trees, _LEFT_OUT, size)))
+    return Call(TERMS, tuple(_gapped(trees, LEFT_OUT, size)))
 
 
 def _gapped(trees: list[Any], gap: Any, size: int) -> list[Any]:
