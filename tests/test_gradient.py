@@ -14,9 +14,12 @@ from conftest import Run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracle import exact_gradients, ulps
+from test_trace import drawn, untrue
 
 from normcli import normalize
 from normcli.errors import InputError
+from normcli.floats import rounded
+from normcli.formula import tex
 from normcli.formula.extents import Extent
 from normcli.formula.family import CENTERED, DDOF_1, EVAL, NO_AFFINE, RMS
 from normcli.formula.gradient import gradient
@@ -24,6 +27,9 @@ from normcli.formula.language import Lines, lines
 from normcli.formula.rewrite import replaced
 from normcli.formula.spelled import spelled
 from normcli.planning.plan import plan
+from normcli.showing.report import Detail, Report
+from normcli.showing.sections import sections
+from normcli.teaching.trace import trace
 
 # --- the lines ------------------------------------------------------------------------------------
 
@@ -562,3 +568,70 @@ def test_commands_that_are_refused(normcli: Run, case: str) -> None:
     done = normcli("batch", BN1D, *arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(said)
+
+
+# --- the trace ------------------------------------------------------------------------------------
+
+STEPS = {
+    "grad_normalized": ("grad_output * weight", "0.5 * 1.5", 0.75),
+    "grad_rstd": ("sum(grad_normalized * centered)",
+                  "0.1500 * (-2) + 0.7500 * 3 + (-0.3000) * (-1)", 2.25),
+    "grad_var": ("-0.5 * grad_rstd * rstd^3", "-0.5 * 2.2500 * 0.4629^3", -0.111594),
+    "grad_centered": ("grad_normalized * rstd + 2 * grad_var * centered / n",
+                      "0.7500 * 0.4629 + 2 * (-0.1116) * 3 / 3", 0.123994),
+    "grad_mean": ("-sum(grad_centered)", "-(0.2182 + 0.1240 + (-0.0645))", -0.277746),
+    "grad_input": ("grad_centered + grad_mean / n", "0.1240 + (-0.2777) / 3", 0.031412),
+    "grad_weight": ("sum(grad_output * normalized)",
+                    "0.1 * (~-0.925819) + 0.5 * ~1.38873 + (-0.2) * (~-0.46291)", 0.694364),
+    "grad_bias": ("sum(grad_output)", "0.1 + 0.5 + (-0.2)", 0.4),
+}  # fmt: skip
+
+
+def test_the_trace_of_an_element_goes_back_to_it(normcli: Run) -> None:
+    found = json.loads(normcli("batch", BN1D, *FLOW, "--element", "1,0", "--json").stdout)["trace"]
+    assert [step["step"] for step in found][-len(STEPS) :] == [*STEPS]
+    steps = {step["step"]: (step["formula"], step["substituted"], round(step["value"], 6)) for step in found}
+    assert {name: steps[name] for name in STEPS} == STEPS
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("seed", range(40))
+def test_every_line_of_the_backward_pass_is_true_to_its_last_digit(seed: int) -> None:
+    x, kind, options = drawn(seed)
+    x = np.asarray(rounded(x, options.get("dtype", "float64")))
+    rng = np.random.default_rng(seed)
+    g = [np.round(rng.normal(size=x.shape), 1), np.ones(x.shape), rng.normal(size=x.shape) * 1e3][seed % 3]
+    result = normalize(x, kind, steps=True, grad_output=g, **options)
+    for element in (None, (1, 2, 1)):
+        found = trace(result, x, element, full=True)
+        assert "grad_input" in [step.step for step in found.steps]
+        table = sections(Report(result=result, trace=found), Detail(full=True))[0]
+        assert [*untrue(found, 4, [row[-1] for row in table.rows])] == []
+        assert all(tex.lines(step.filled) for step in found.steps)
+
+
+def test_sums_over_samples_have_the_numbers_of_other_groups(normcli: Run) -> None:
+    done = normcli("layer", "[[1,2,4,1],[6,3,2,5]]", "--dy", "[[1,2,0,1],[0,3,2,5]]", "--element", "1,2", "--json")
+    steps = {step["step"]: (step["formula"], step["substituted"]) for step in json.loads(done.stdout)["trace"]}
+    assert steps["grad_weight"] == ("sum(grad_output * normalized, rest)", "0 * 1.6330 + 2 * (-1.2649)")
+    assert steps["grad_bias"] == ("sum(grad_output, rest)", "0 + 2")
+
+
+def test_a_group_has_a_number_for_each_of_its_weights() -> None:
+    x = np.random.default_rng(0).normal(size=(2, 4, 3))
+    result = normalize(x, "group", groups=2, grad_output="ones", steps=True)
+    [bias] = [step for step in trace(result, x).steps if step.step == "grad_bias"]
+    assert (bias.value, bias.substituted) == ([6.0, 6.0], "(1 + 1 + 1 + 1 + 1 + 1), (1 + 1 + 1 + 1 + 1 + 1)")
+
+
+def test_the_trace_in_latex(normcli: Run) -> None:
+    done = normcli("batch", BN1D, *FLOW, "--element", "1,0", "--format", "latex")
+    assert r"\frac{\partial L}{\partial \hat{x}}" in done.stdout
+    assert r"= -0.5 \cdot \frac{\partial L}{\partial r} \cdot r^{3} = -0.5 \cdot 2.2500 \cdot 0.4629^{3}" in done.stdout
+    rest = normcli("layer", "[[1,2,4]]", "--dy", "ones", "--trace", "--format", "latex")
+    assert r"\sum_{\mathrm{rest}} \frac{\partial L}{\partial y} \, \hat{x}" in rest.stdout
+
+
+def test_torch_has_no_steps_of_the_backward_pass(normcli: Run) -> None:
+    done = normcli("batch", BN1D, *FLOW, "--backend", "torch", "--trace", "--json")
+    assert json.loads(done.stdout)["trace"][-1]["step"] == "running_var"

@@ -65,7 +65,7 @@ def spelled(node: Any) -> str:
     >>> spelled(Call("-", (Text("-6"), Text("-3")))), spelled(Call("^", (Text("-2"), Number(2))))
     ('-6 - (-3)', '(-2)^2')
     """
-    return _written(parenthesized(node))
+    return _written(whole(node))
 
 
 def _written(node: Any) -> str:
@@ -89,6 +89,16 @@ def _written(node: Any) -> str:
     if len(parts) == 1:
         return f"-{parts[0]}"
     return (node.function if node.function == "^" or node.axes == CLOSE else f" {node.function} ").join(parts)
+
+
+def whole(node: Any) -> Any:
+    """The tree with its parentheses in it; a sum that is all of it has none.
+
+    >>> spelled(Call(TERMS, (Text("1"), Text("-2"))))
+    '1 + (-2)'
+    """
+    tree = parenthesized(node)
+    return tree.parts[0] if isinstance(node, Call) and node.function == TERMS else tree
 
 
 def parenthesized(node: Any, *, first: bool = True) -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from normcli.formula.language import Call, Name, Number
-from normcli.formula.spelled import ABOUT, GAP, LIST, PARENTHESES, TERMS, Text, parenthesized
+from normcli.formula.spelled import ABOUT, GAP, LIST, PARENTHESES, TERMS, Text, whole
 
 LINE = 50  # digits, about, that stand beside a symbol in a column of text
 
@@ -66,7 +66,7 @@ def formula(node: Any) -> str:
     >>> formula(parsed("1 / sqrt(var + eps)"))
     '\\frac{1}{\\sqrt{\\sigma^2 + \\epsilon}}'
     """
-    return _tex(parenthesized(node))
+    return _tex(whole(node))
 
 
 def lines(node: Any) -> list[str]:
@@ -75,8 +75,8 @@ def lines(node: Any) -> list[str]:
     >>> lines(Call("/", (Call(TERMS, (Text("100.25"),) * 12), Number(12))))[0]
     '\\tfrac{1}{12} \\bigl( 100.25 + 100.25 + 100.25 + 100.25 + 100.25'
     """
-    node = parenthesized(node)
-    if _length(node) <= LINE or node.function not in ("/", LIST, "+", "-"):
+    node = whole(node)
+    if _length(node) <= LINE or node.function not in ("/", LIST, TERMS, "+", "-"):
         return [_tex(node)]
     if node.function == "/" and _is_parenthesized(node.parts[0]):
         first, *more = _filled(list(_terms(node.parts[0].parts[0])))

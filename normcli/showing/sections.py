@@ -121,7 +121,8 @@ def _of_result(result: Result, trace: Trace | None, detail: Detail) -> Iterator[
         output = result.output if isinstance(result.output, Stored) else np.asarray(result.output)
         yield from _matrices("output", output, detail.precision, most)
     if result.gradients():
-        yield _parameters(result, detail, most)
+        if result.gradients().keys() & set(PARAMETERS):
+            yield _parameters(result, detail, most)
         yield from _matrices("grad_input", np.asarray(result.grad_input), detail.precision, most)
 
 

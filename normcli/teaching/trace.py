@@ -8,6 +8,7 @@ before it if there would be still more.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Context, Decimal, localcontext
@@ -18,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from normcli.arithmetic.evaluate import Group
-from normcli.arithmetic.result import Result
+from normcli.arithmetic.result import PARAMETERS, Result
 from normcli.digits import computed, decimal, notation, short, written
 from normcli.errors import InputError
-from normcli.formula.extents import elementwise
+from normcli.formula.extents import AXES, across, elementwise
 from normcli.formula.language import REDUCTIONS, Call, Line, Name, Node, Number, names_in, substituted
 from normcli.formula.spelled import GAP, LIST, TERMS, inlined, spelled
 from normcli.planning.layout import number_of
@@ -31,8 +32,10 @@ from normcli.words import count
 
 _SHOWN = 8  # terms of a long sum that are written out when no element was asked for
 _MOST = 1000  # terms that are written out for an element
+_COUNTED = {"n", "N", "eps"}  # one for all groups
 _LARGEST = 2**16  # elements of a group whose statistics are worked out beyond float64's digits
 _MOST_DIGITS = 50  # of a number in a line, where it takes so many
+Over = tuple[str, int]  # the axes that a sum takes, and the member of the group through which it goes
 _BEYOND = Context(prec=400)  # for a thousand of them, each divided by n or multiplied
 
 
@@ -84,7 +87,8 @@ def trace(
     if element is not None:
         element = _counted_from_start(element, result.plan)
     group = _Traced(result, x, element)
-    writer = _Writer(group, precision, group.n if full else _SHOWN if element is None else _MOST)
+    most = x.size if full else _SHOWN if element is None else _MOST
+    writer = _Writer(group, precision, most)
     return Trace(title=group.title, steps=[*writer.steps()])
 
 
@@ -98,6 +102,9 @@ class _Traced:
         at = np.unravel_index(flat, layout.view)
         averaged = [axis in layout.axes for axis in range(len(layout.view))]
         self._region = tuple(slice(None) if inside else int(i) for i, inside in zip(at, averaged, strict=True))
+        self.backward = (
+            self.plan.gradient_lines if {line.name for line in self.plan.gradient_lines} <= result.named.keys() else ()
+        )
         base = [0 if inside else int(i) for i, inside in zip(at, averaged, strict=True)]
         place = np.unravel_index(number_of(base, layout.stats_view), layout.stats_shape or (1,))
         self._place = tuple(map(int, place))
@@ -110,24 +117,47 @@ class _Traced:
             name: np.full(self.plan.weight_shape, default) if value is None else value
             for name, value, default in (("weight", result.before.weight, 1.0), ("bias", result.before.bias, 0.0))
         }
-        self._members: dict[str, NDArray[np.float64]] = {}
+        if self.backward:
+            self._given["grad_output"] = result.grad_output
+        self._each = elementwise(self.plan.lines + self.backward)
+        self._members: dict[tuple[str, Over | None], NDArray[np.float64]] = {}
 
     def is_each(self, name: str) -> bool:
         """Whether a name has a number for each element."""
-        return name in self._given or name in elementwise(self.plan.lines)
+        return name in self._given or name in self._each
 
     def is_given(self, name: str) -> bool:
         """Whether a name of one number for each element was typed, not computed."""
         return name in self._given
 
-    def members(self, name: str) -> NDArray[np.float64]:
-        """The group's numbers of a name that has one for each element, in order."""
-        if name not in self._members:
+    def members(self, name: str, over: Over | None = None) -> NDArray[np.float64]:
+        """The group's numbers of a name, in order; ``over`` other axes those that meet one of its members."""
+        if (name, over) not in self._members:
             values = self._given[name] if name in self._given else getattr(self.result, name)
             layout, array = self.plan.layout, np.asarray(values, np.float64)
-            shape = layout.channels_view if name in ("weight", "bias") else layout.view
-            self._members[name] = np.broadcast_to(array.reshape(shape), layout.view)[self._region].ravel()
-        return self._members[name]
+            of_channels = name in ("weight", "bias", *PARAMETERS)
+            shape = layout.channels_view if of_channels else layout.view if self.is_each(name) else layout.stats_view
+            region = self._region if over is None else self._through(*over)
+            self._members[name, over] = np.broadcast_to(array.reshape(shape), layout.view)[region].ravel()
+        return self._members[name, over]
+
+    def _through(self, axes: str, member: int) -> tuple[slice | int, ...]:
+        """Where what a sum takes lies in the view."""
+        layout = self.plan.layout
+        inside = map(int, np.unravel_index(member, [layout.view[axis] for axis in layout.axes]))
+        at = (next(inside) if isinstance(part, slice) else part for part in self._region)
+        taken = (AXES[axes](role) for role in layout.dimensions)
+        return tuple(slice(None) if whole else i for whole, i in zip(taken, at, strict=True))
+
+    @property
+    def of_channels(self) -> list[int]:
+        """The members that are traced, but one alone for each weight."""
+        if self.one:
+            return [self.traced.start]
+        layout = self.plan.layout
+        sizes = [layout.view[axis] if axis in layout.channels else 1 for axis in layout.axes]
+        whole = [layout.view[axis] for axis in layout.axes]
+        return [number_of(map(int, np.unravel_index(i, sizes)), whole) for i in range(math.prod(sizes))]
 
     def statistic(self, name: str) -> float:
         """A number of the group as a whole."""
@@ -148,13 +178,15 @@ class _Traced:
     def _exact(self) -> Group | None:
         """The lines over decimal numbers; None where the numbers are not finite, or the group is too long."""
         given = [self.running(name)[0] for name in ("running_mean", "running_var") if self.plan.source == "running"]
-        x = self.members("x")
-        if self.n > _LARGEST or not np.isfinite([*x, *given]).all():
+        each = {name: self.members(name) for name in (self._given if self.backward else ["x"])}
+        if self.n > _LARGEST or not all(np.isfinite(values).all() for values in [np.array(given), *each.values()]):
             return None
         numbers = {"n": Decimal(self.n), "eps": Decimal(self.plan.eps)}
         numbers |= dict(zip(("running_mean", "running_var"), map(Decimal, given), strict=False))
-        block = {"x": np.array([Decimal(value) for value in x.tolist()], object)}
-        return Group(self.plan.lines, Decimals(), numbers, [lambda: block], {None: (0,)})
+        block = {name: np.array([Decimal(value) for value in values.tolist()], object) for name, values in each.items()}
+        lines = self.plan.lines + self.backward
+        inside = tuple(line for line in lines if line.name not in across(lines))
+        return Group(inside, Decimals(), numbers, [lambda: block], {None: (0,)})
 
     def exact(self, name: str, place: int | None = None) -> Decimal | None:
         """The value of a name beyond float64's digits, where there is one."""
@@ -180,10 +212,10 @@ class _Writer:
 
     def __init__(self, group: _Traced, precision: int, most: int) -> None:
         self.group, self.precision, self.most = group, precision, most
-        self._notations: dict[tuple[str, range], str] = {}
+        self._notations: dict[tuple[str, range, Over | None], str] = {}
 
     def steps(self) -> Iterator[Step]:
-        """The lines of the group, and of its channel's running statistics."""
+        """The lines of the group, of its channel's running statistics, and of the backward pass."""
         plan = self.group.plan
         for line in plan.lines:
             if line.role == "shown":
@@ -192,6 +224,11 @@ class _Writer:
         for line in plan.running_lines:
             if line.role == "shown":
                 yield self._running(line, where)
+        for line in self.group.backward:
+            if line.name in PARAMETERS:
+                yield self._parameter(line)
+            else:
+                yield self._each(line) if self.group.is_each(line.name) else self._statistic(line)
 
     def _statistic(self, line: Line) -> Step:
         """A number of the group as a whole."""
@@ -204,9 +241,20 @@ class _Writer:
         values = group.members(line.name)[traced.start : traced.stop]
         places = [traced[i] for i in self._shown(len(values))]
         trees = [self._filled(line.value, self._of_element(place, traced)) for place in places]
-        dtype = group.plan.dtype if line.name == "output" and group.plan.dtype != "float64" else None
+        is_rounded = line.name in ("output", "grad_input") and group.plan.dtype != "float64"
+        dtype = group.plan.dtype if is_rounded else None
         value = float(values[0]) if group.one else values.tolist()
         return self._step(line.name, line.value, trees, values.tolist(), value, dtype)
+
+    def _parameter(self, line: Line) -> Step:
+        """One number for each weight that the traced elements have."""
+        places = self.group.of_channels
+        values = self.group.members(line.name)[places].tolist()
+        trees = [
+            self._filled(line.value, self._of_element(places[i], range(self.group.n)), places[i])
+            for i in self._shown(len(places))
+        ]
+        return self._step(line.name, line.value, trees, values, values if len(values) > 1 else values[0])
 
     def _running(self, line: Line, where: dict[str, Node]) -> Step:
         """A running statistic: the old one and the batch's, by their shares."""
@@ -242,18 +290,20 @@ class _Writer:
         program = self.group.plan.kind.program
         return node.name if isinstance(node, Name) else next(line.name for line in program if line.value == node)
 
-    def _filled(self, node: Node, number_of: Callable[[str], Figure]) -> Any:
-        """An expression with numbers in the place of names, and sums written out."""
+    def _filled(self, node: Node, number_of: Callable[[str], Figure], place: int = 0) -> Any:
+        """An expression with numbers in the place of names, and sums written out; those over other axes at a place."""
         if isinstance(node, Number):
             return Figure(node.value, written(node.value))
         if isinstance(node, Name):
             return number_of(node.name)
         if node.function == "^":
-            return Call("^", (self._filled(node.parts[0], number_of), node.parts[1]))
+            return Call("^", (self._filled(node.parts[0], number_of, place), node.parts[1]))
         if node.function in REDUCTIONS:
-            n = self.group.n
-            return _terms([self._filled(node.parts[0], self._of_element(i, range(n))) for i in self._shown(n)], n)
-        return Call(node.function, tuple(self._filled(part, number_of) for part in node.parts), node.axes)
+            over = None if node.axes is None else (node.axes, place)
+            among = range(len(self.group.members("x", over)))
+            numbers = [self._of_element(i, among, over) for i in self._shown(len(among))]
+            return _terms([self._filled(node.parts[0], number) for number in numbers], len(among))
+        return Call(node.function, tuple(self._filled(part, number_of, place) for part in node.parts), node.axes)
 
     def _of_group(self, name: str) -> Figure:
         """A number that belongs to the group as a whole."""
@@ -269,24 +319,25 @@ class _Writer:
         value = group.statistic(name)
         return Figure(value, self._number(value), lambda: group.exact(name))
 
-    def _of_element(self, place: int, among: range) -> Callable[[str], Figure]:
+    def _of_element(self, place: int, among: range, over: Over | None = None) -> Callable[[str], Figure]:
         """The numbers of one element; computed ones stand in one notation with those of the others."""
 
         def number(name: str) -> Figure:
-            if not self.group.is_each(name):
+            if name in _COUNTED or (over is None and not self.group.is_each(name)):
                 return self._of_group(name)
-            value = float(self.group.members(name)[place])
+            value = float(self.group.members(name, over)[place])
             if self.group.is_given(name):
                 return Figure(value, written(value))
-            return Figure(value, computed(value, self._notation(name, among)), partial(self.group.exact, name, place))
+            exact = partial(self.group.exact, name, place) if over is None else lambda: None
+            return Figure(value, computed(value, self._notation(name, among, over)), exact)
 
         return number
 
-    def _notation(self, name: str, among: range) -> str:
-        if (name, among) not in self._notations:
-            values = self.group.members(name)[among.start : among.stop].tolist()
-            self._notations[name, among] = notation(values, self.precision)
-        return self._notations[name, among]
+    def _notation(self, name: str, among: range, over: Over | None) -> str:
+        if (name, among, over) not in self._notations:
+            values = self.group.members(name, over)[among.start : among.stop].tolist()
+            self._notations[name, among, over] = notation(values, self.precision)
+        return self._notations[name, among, over]
 
     def _number(self, value: float) -> str:
         return computed(value, notation([value], self.precision))
