@@ -21,15 +21,15 @@ from normcli.errors import InputError
 from normcli.floats import rounded
 from normcli.formula import tex
 from normcli.formula.extents import Extent
-from normcli.formula.family import CENTERED, DDOF_1, EVAL, NO_AFFINE, RMS
-from normcli.formula.gradient import gradient
+from normcli.formula.family import CENTERED, COURSES, DDOF_1, EVAL, NO_AFFINE, RMS
+from normcli.formula.gradient import COURSE, gradient
 from normcli.formula.language import Lines, lines
 from normcli.formula.rewrite import replaced
 from normcli.formula.spelled import spelled
 from normcli.planning.plan import plan
 from normcli.showing.report import Detail, Report
 from normcli.showing.sections import sections
-from normcli.teaching.trace import trace
+from normcli.teaching.trace import in_stages, trace
 
 # --- the lines ------------------------------------------------------------------------------------
 
@@ -635,3 +635,78 @@ def test_the_trace_in_latex(normcli: Run) -> None:
 def test_torch_has_no_steps_of_the_backward_pass(normcli: Run) -> None:
     done = normcli("batch", BN1D, *FLOW, "--backend", "torch", "--trace", "--json")
     assert json.loads(done.stdout)["trace"][-1]["step"] == "running_var"
+
+
+# --- the stages of a course -----------------------------------------------------------------------
+
+KRATZERT = """\
+dgammax = grad_output
+dxhat = dgammax * weight
+divar = sum(dxhat * xmu)
+dsqrtvar = -divar * ivar^2
+dvar = 0.5 * dsqrtvar * ivar
+dsq = dvar / n
+dxmu1 = dxhat * ivar
+dxmu2 = 2 * dsq * xmu
+dmu = -sum(dxmu1 + dxmu2)
+dx1 = dxmu1 + dxmu2
+dx2 = dmu / n
+dx = dx1 + dx2
+dgamma = sum(dgammax * xhat)
+dbeta = sum(grad_output)"""
+STAGES = {  # for each channel
+    "divar": [2.25, 0.3, 1.6, -0.6],
+    "dsqrtvar": [-0.482142, -0.449993, -0.599998, 0.299999],
+    "dvar": [-0.111594, -0.275561, -0.183711, 0.106065],
+    "dmu": [-0.277746, -0.18371, -0.122474, -0.848526],
+    "dx": BY_HAND["grad_input"],
+    "dgamma": BY_HAND["grad_weight"],
+    "dbeta": BY_HAND["grad_bias"],
+}
+
+
+def test_the_stages_of_kratzert_are_derived() -> None:
+    text, _ = COURSES["kratzert"]
+    assert written(gradient(lines(text), BATCH, COURSE)) == KRATZERT
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_numbers_of_the_stages(stage: str) -> None:
+    staged = in_stages(normalize(X, "batch", weight=WEIGHT, grad_output=G), np.array(X), "kratzert")
+    np.testing.assert_allclose(staged.named[stage], STAGES[stage], rtol=0, atol=0.5000001e-6)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if not case.startswith("rms")])
+def test_the_stages_lead_to_the_same_gradients(case: str) -> None:
+    kind, x, g, options = arrays(case)
+    found = normalize(x, kind, grad_output=g, **options)
+    staged = in_stages(found, x, "kratzert")
+    for name, ours in (("dx", "grad_input"), ("dgamma", "grad_weight"), ("dbeta", "grad_bias"), ("var", "var")):
+        if not (name == "var" and options.get("ddof")):  # there var is the one that is divided by n - 1
+            np.testing.assert_allclose(staged.named[name], getattr(found, ours), rtol=1e-14, atol=1e-15, err_msg=name)
+
+
+def test_the_stages_on_the_command_line(normcli: Run) -> None:
+    done = normcli("batch", BN1D, *FLOW, "--steps", "kratzert", "--element", "1,0", "--json")
+    document = json.loads(done.stdout)
+    steps = [step["step"] for step in document["trace"]]
+    assert steps[:3] == ["mu", "xmu", "sq"]
+    assert steps[-14:] == [line.split(" = ")[0] for line in KRATZERT.splitlines()]
+    assert document["gradients"]["bias"] == [0.4, 0.30000000000000004, 0.1, 1.2]
+    table = normcli("layer", BN1D, "--dy", "ones", "--no-affine", "--steps", "kratzert", "--only", "trace").stdout
+    assert "dmu " in table
+    assert "dgamma " not in table
+
+
+STEPS_REFUSED = {
+    "another formula": (["rms"], "kratzert", "the steps of kratzert are those of BatchNorm's formula; RMSNorm has"),
+    "no course": (["layer"], "karp", "--steps is 'karp'; use kratzert"),
+}
+
+
+@pytest.mark.parametrize("case", STEPS_REFUSED)
+def test_stages_that_are_refused(normcli: Run, case: str) -> None:
+    kind, course, said = STEPS_REFUSED[case]
+    done = normcli(*kind, BN1D, "--steps", course)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"error: {said}")

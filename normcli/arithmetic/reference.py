@@ -24,7 +24,7 @@ from normcli.arithmetic.numbers import DOUBLES, FAR_GRADIENT, PAIRS, SINGLES, WI
 from normcli.arithmetic.order import Elements, Floats, Region, axes_of, cut, in_order, joined, met, placed, shape_of
 from normcli.arithmetic.outcome import as_floats, constants, outcome
 from normcli.arithmetic.pair import Pair
-from normcli.arithmetic.result import PARAMETERS, Result, State
+from normcli.arithmetic.result import Result, State
 from normcli.arithmetic.warned import blocks
 from normcli.files.stored import Stored
 from normcli.floats import numpy_dtype, rounded
@@ -37,7 +37,6 @@ SMALL = 2**16  # elements; what is larger goes through the compiled loops
 BLOCK = 2**14  # elements: a few pairs of temporaries of this size stay in the second-level cache
 _SINGLE_BLOCK = 2**17
 _AT_ONCE = 64  # groups for each thread, before what they add to sums is added up
-_ROUNDED = {"output", "grad_input"}  # to the tensor's dtype
 _SPAN = 64  # elements that lie side by side in memory, at least, wherever the shape allows
 
 
@@ -84,8 +83,9 @@ def by_lines(
     targets = {} if output is None else {"output": in_order(output, layout, work.axes)}
     gradients: dict[str, NDArray[Any]] = {}
     if grad_output is not None:
-        gradients = {"grad_output": grad_output, "grad_input": np.empty(plan.shape, numpy_dtype(plan.dtype))}
-        targets["grad_input"] = in_order(gradients["grad_input"], layout, work.axes)
+        found, own = np.empty(plan.shape, numpy_dtype(plan.dtype)), plan.gradient_name("x")
+        gradients = {"grad_output": grad_output, own: found}
+        targets[own] = in_order(found, layout, work.axes)
     with np.errstate(all="ignore"):  # NaN and overflow are reported in words, by the result's warnings
         undefined = work.through(targets, threads)
         for name, values in work.parameters().items():
@@ -116,14 +116,20 @@ class _Work:
         self._gradient = None if grad_output is None else in_order(grad_output, plan.layout, self.axes)
         given = {name: getattr(state, name) for name in ("weight", "bias", "running_mean", "running_var")}
         self._given = {name: placed(value, self.axes) for name, value in given.items() if value is not None}
-        program = plan.lines if grad_output is None else plan.lines + plan.gradient_lines
+        program, rounded_ = plan.lines, {"output"}  # to the tensor's dtype
+        self._parameters: list[str] = []
+        if grad_output is not None:
+            program += plan.gradient_lines
+            rounded_.add(plan.gradient_name("x"))
+            self._parameters = [plan.gradient_name(name) for name in ("weight", "bias")]
         own, beyond, names = elementwise(program), across(program), [line.name for line in program]
         shape = self.axes.stats
         self.statistics = {name: Pair(np.empty(shape), np.empty(shape)) for name in names if name not in own | beyond}
-        kept = [name for name in names if steps and name in own and name not in _ROUNDED]
+        kept = [name for name in names if steps and name in own and name not in rounded_]
         self.elements = {name: np.empty(self.axes.shape) for name in kept}
-        wanted = [*self.statistics, *self.elements, *beyond, *(["output"] if output else [])]
-        lines = needed(used(program, frozenset(self._given)), [*wanted, "grad_input"])
+        rounded_ -= set() if output else {"output"}
+        wanted = [*self.statistics, *self.elements, *beyond]
+        lines = needed(used(program, frozenset(self._given)), [*wanted, *rounded_])
         self._lines = tuple(line for line in lines if line.name not in beyond)
         self._beyond = {line.name: line.value for line in lines if line.name in beyond}
         sums = [node for value in self._beyond.values() for node in reductions(value)]
@@ -224,7 +230,7 @@ class _Work:
             return known[node.name] if node.name in known else PAIRS.number(self._constants[node.name].hi)
 
         found = {name: worked_out(value, PAIRS, value_of).hi for name, value in self._beyond.items()}
-        return found | {name: self.statistics[name].hi for name in PARAMETERS if name in self.statistics}
+        return found | {name: self.statistics[name].hi for name in self._parameters if name in self.statistics}
 
     def _read(self, region: Region) -> dict[str, Any]:
         """What belongs to each element of a block; of a file, an array read from it."""

@@ -49,7 +49,7 @@ def gradient_warnings(gradients: Mapping[str, Any], plan: Plan, undefined: int) 
     if undefined and plan.source == "batch":
         yield f"grad_input is NaN in {count(undefined, 'group')} of statistics: divided by 0, it has no gradient"
         return
-    given, found = (np.asarray(gradients[name], np.float64) for name in ("grad_output", "grad_input"))
+    given, found = (np.asarray(gradients[name], np.float64) for name in ("grad_output", plan.gradient_name("x")))
     nan, infinite = (int(np.count_nonzero(test(given))) for test in (np.isnan, np.isinf))
     if nan or infinite:
         yield f"grad_output holds {nan} NaN and {count(infinite, 'infinity', 'infinities')}"

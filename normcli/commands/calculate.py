@@ -32,12 +32,13 @@ from normcli.teaching.printed import read_printed
 from normcli.words import flag
 
 if TYPE_CHECKING:
-    from normcli.arithmetic.result import State
+    from normcli.arithmetic.result import Result, State
     from normcli.files.stored import Stored
     from normcli.layers import Filled
     from normcli.planning.kinds import Kind
     from normcli.planning.plan import Plan
     from normcli.teaching.printed import Printed
+    from normcli.teaching.trace import Trace
 
 
 @dataclass(kw_only=True)
@@ -140,7 +141,7 @@ _SLOW = (
 
 def _hint_if_slow(x: NDArray[Any] | Stored, show: Show, files: Files) -> None:
     """Say once that a tensor takes long only because nothing was compiled."""
-    here = show.backend == REFERENCE and not show.steps
+    here = show.backend == REFERENCE and not show.traced
     if files.slow or not here or x.dtype.newbyteorder("=") != np.float64 or x.size <= SMALL:
         return
     if arithmetic.loops.compiled() is None:
@@ -214,7 +215,7 @@ def _report(
         state,
         backend=str(show.backend),
         device=show.device,
-        steps=show.steps,
+        steps=show.traced,
         threads=show.threads,
         grad_output=None if flow is None else gradient_of_output(flow, settled),
     )
@@ -222,9 +223,15 @@ def _report(
         result=result,
         x=x if show.spelled else None,
         picture=showing.picture.drawer(x, result) if show.picture else None,
-        trace=teaching.trace.trace(result, x, show.element, show.precision, full=show.full) if show.steps else None,
+        trace=_trace(result, x, show) if show.traced else None,
         comparisons=tuple(teaching.versus.compare(x, given, result, spec) for spec in show.versus),
     )
+
+
+def _trace(result: Result, x: NDArray[Any], show: Show) -> Trace:
+    """The trace of a result, or of the same in the stages of a course."""
+    staged = result if show.steps is None else teaching.trace.in_stages(result, x, show.steps)
+    return teaching.trace.trace(staged, x, show.element, show.precision, full=show.full)
 
 
 def _filled(kind: Kind, given: Mapping[str, Any], show: Show) -> Filled | None:

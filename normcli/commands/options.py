@@ -17,6 +17,7 @@ import typer
 from normcli.arithmetic.result import GRADIENTS, quantities
 from normcli.dtypes import FLOAT_DTYPES
 from normcli.errors import InputError
+from normcli.formula.family import COURSES
 from normcli.planning.conventions import CONVENTIONS, TORCH
 from normcli.planning.kinds import Kind
 from normcli.showing.formats import FORMATS, LISTS
@@ -286,6 +287,7 @@ PRESENTATION = (
         values=_specs,
     ),
     Row("trace", mark, "", "Show every step: formula, numbers filled in, value."),
+    Row("steps", word, "COURSE", f"Trace it in the stages of a course: {either(COURSES)}.", values=lambda: COURSES),
     Row("element", integers, "I,J,...", "Trace this output element, every number written out."),
     Row("picture", mark, "", "Show input and output as heat maps, and histograms of both."),
     Row("format", word, "NAME", f"{either(FORMATS)} [table].", values=lambda: FORMATS),

@@ -37,6 +37,7 @@ class Show(NamedTuple):  # see normcli.showing.report
     input_decimals: int | None = None
     versus: tuple[str, ...] = ()
     trace: bool = False
+    steps: str | None = None
     picture: bool = False
     format: str | None = None
     json: bool = False
@@ -53,7 +54,7 @@ class Show(NamedTuple):  # see normcli.showing.report
     def streams(self) -> bool:
         """Whether an input may stay in its file: nothing but the reference's own result is asked for."""
         plain = self.backend == REFERENCE and self.key is None
-        more = self.picture or self.spelled or self.steps or self.versus or self.expect or self.grad_output
+        more = self.picture or self.spelled or self.traced or self.versus or self.expect or self.grad_output
         return plain and not more
 
     @property
@@ -67,9 +68,9 @@ class Show(NamedTuple):  # see normcli.showing.report
         return self.only if self.only in GRADIENTS else "output"
 
     @property
-    def steps(self) -> bool:
+    def traced(self) -> bool:
         """Whether the steps of the calculation are wanted."""
-        return self.trace or self.element is not None or self.only == "trace"
+        return self.trace or self.steps is not None or self.element is not None or self.only == "trace"
 
 
 def settled(inputs: list[str], options: Mapping[str, Any], show: Show) -> Show:

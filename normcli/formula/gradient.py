@@ -43,20 +43,26 @@ _SLOPES: Mapping[tuple[str, int], tuple[str, ...]] = {
 }
 
 
-def gradient_name(name: str) -> str:
+# What gradients are called: by what comes before a name, or by names of their own.
+PLAIN, COURSE = "grad_", "d"
+_NAMES = {PLAIN: {"x": "grad_input"}, COURSE: {"weight": "dgamma", "bias": "dbeta"}}
+
+
+def gradient_name(name: str, style: str = PLAIN) -> str:
     """What the gradient of a name is called.
 
-    >>> gradient_name("var"), gradient_name("x")
-    ('grad_var', 'grad_input')
+    >>> gradient_name("var"), gradient_name("x"), gradient_name("x", COURSE)
+    ('grad_var', 'grad_input', 'dx')
     """
-    return "grad_input" if name == "x" else f"grad_{name}"
+    return _NAMES[style].get(name, style + name)
 
 
 @cache
-def gradient(program: Lines, roles: Extent) -> Lines:
+def gradient(program: Lines, roles: Extent, style: str = PLAIN) -> Lines:
     """The lines of the backward pass, from the gradient of ``output`` to those of x, weight and bias.
 
-    They go through what leads from these to the output, and come after the program's own lines.
+    They go through what leads from these to the output, and come after the program's own lines. In the style
+    of courses there is a line for each use of a name: dx1 and dx2, with their sum in the place of dx.
 
     >>> from normcli.formula.language import lines
     >>> from normcli.formula.spelled import spelled
@@ -68,7 +74,7 @@ def gradient(program: Lines, roles: Extent) -> Lines:
     grad_input = grad_centered + grad_mean / n
     grad_weight = sum(grad_output * centered)
     """
-    return tuple(_Reverse(needed(program, ["output"]), roles).lines())
+    return tuple(_Reverse(needed(program, ["output"]), roles, style).lines())
 
 
 class _Monomial(NamedTuple):
@@ -95,8 +101,8 @@ _ONE = _Monomial(Fraction(1), {})
 class _Reverse:
     """Reverse mode on a program."""
 
-    def __init__(self, program: Lines, roles: Extent) -> None:
-        self._roles = roles
+    def __init__(self, program: Lines, roles: Extent, style: str) -> None:
+        self._roles, self._style = roles, style
         self._program = _apart(program, roles)
         own = {line.name for line in program}
         self._apart = [line for line in self._program if line.name not in own]
@@ -113,10 +119,15 @@ class _Reverse:
         self._through(self._program[-1], Name(SEED))
         for line in reversed(self._program[:-1]):
             if line.name in self._active:
-                found = self._line(line.name)
-                yield found
-                self._through(line, Name(found.name))
-        yield from (self._line(name) for name in LEAVES if self._flows[name])
+                found, total = self._gradient(line.name)
+                yield from found
+                self._through(line, total)
+        for name in LEAVES:
+            if self._flows[name]:
+                found, total = self._gradient(name)
+                yield from found
+                if len(found) > 1:
+                    yield Line(gradient_name(name, self._style), total)
 
     def _through(self, line: Line, gradient: Node) -> None:
         """Let the gradient of a line flow on to the names in it."""
@@ -135,18 +146,23 @@ class _Reverse:
                 if names_in(part) & self._active:
                     self._flow(part, factor.times(slope), domain)
 
-    def _line(self, name: str) -> Line:
-        """The gradient of a name: the sum of what flows to it."""
+    def _gradient(self, name: str) -> tuple[list[Line], Node]:
+        """The lines of a name's gradient, and what it is: the sum of what flows to it."""
         total: dict[frozenset[tuple[Node, Fraction]], _Monomial] = {}
         for factor, domain in self._flows[name]:
             term = self._summed(factor, domain - self._extents[name])
             same = frozenset(term.powers.items())
             before = total[same].coefficient if same in total else 0
             total[same] = term._replace(coefficient=before + term.coefficient)
-        value = _sum(term for term in total.values() if term.coefficient)
-        line = Line(gradient_name(name), value)
-        self._extents[line.name] = extent(value, self._extents)
-        return line
+        terms = [term for term in total.values() if term.coefficient]
+        own = gradient_name(name, self._style)
+        if self._style == COURSE and len(terms) > 1:
+            found = [Line(f"{own}{number}", _sum([term])) for number, term in enumerate(terms, 1)]
+        else:
+            found = [Line(own, _sum(terms))]
+        for line in found:
+            self._extents[line.name] = extent(line.value, self._extents)
+        return found, _sum(_monomial(Name(line.name)) for line in found)
 
     def _summed(self, factor: _Monomial, lost: Extent) -> _Monomial:
         """A product summed over dimensions, with what does not vary over them outside."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Context, Decimal, localcontext
 from functools import cached_property, partial
 from typing import Any
@@ -19,12 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from normcli.arithmetic.evaluate import Group
-from normcli.arithmetic.result import PARAMETERS, Result
+from normcli.arithmetic.result import Result
+from normcli.calculate import run
 from normcli.digits import computed, decimal, notation, short, written
 from normcli.errors import InputError
 from normcli.formula.extents import AXES, across, elementwise
 from normcli.formula.language import REDUCTIONS, Call, Line, Name, Node, Number, names_in, substituted
 from normcli.formula.spelled import GAP, LIST, TERMS, inlined, spelled
+from normcli.planning.kinds import taught
 from normcli.planning.layout import number_of
 from normcli.planning.plan import Plan
 from normcli.teaching.filled import EXACT, LEFT_OUT, Decimals, Expression, Figure
@@ -92,6 +94,19 @@ def trace(
     return Trace(title=group.title, steps=[*writer.steps()])
 
 
+def in_stages(result: Result, x: NDArray[Any], course: str) -> Result:
+    """The same calculation in the stages of a course, with its steps.
+
+    >>> from normcli.calculate import normalize
+    >>> x = np.array([[1.0, 2, 4]])
+    >>> [*in_stages(normalize(x, "layer"), x, "kratzert").named][:3]
+    ['mu', 'xmu', 'sq']
+    """
+    plan = result.plan
+    staged = replace(plan, kind=taught(plan.kind, course), track_running_stats=plan.source == "running")
+    return run(x, staged, result.before, steps=True, grad_output=result.grad_output)
+
+
 class _Traced:
     """The numbers of one group of statistics, and which of its elements are traced."""
 
@@ -122,6 +137,11 @@ class _Traced:
         self._each = elementwise(self.plan.lines + self.backward)
         self._members: dict[tuple[str, Over | None], NDArray[np.float64]] = {}
 
+    @cached_property
+    def parameters(self) -> list[str]:
+        """The names of what there is one number of for each weight."""
+        return [self.plan.gradient_name(name) for name in ("weight", "bias")] if self.backward else []
+
     def is_each(self, name: str) -> bool:
         """Whether a name has a number for each element."""
         return name in self._given or name in self._each
@@ -135,7 +155,7 @@ class _Traced:
         if (name, over) not in self._members:
             values = self._given[name] if name in self._given else getattr(self.result, name)
             layout, array = self.plan.layout, np.asarray(values, np.float64)
-            of_channels = name in ("weight", "bias", *PARAMETERS)
+            of_channels = name in ("weight", "bias", *self.parameters)
             shape = layout.channels_view if of_channels else layout.view if self.is_each(name) else layout.stats_view
             region = self._region if over is None else self._through(*over)
             self._members[name, over] = np.broadcast_to(array.reshape(shape), layout.view)[region].ravel()
@@ -225,7 +245,7 @@ class _Writer:
             if line.role == "shown":
                 yield self._running(line, where)
         for line in self.group.backward:
-            if line.name in PARAMETERS:
+            if line.name in self.group.parameters:
                 yield self._parameter(line)
             else:
                 yield self._each(line) if self.group.is_each(line.name) else self._statistic(line)
@@ -241,7 +261,7 @@ class _Writer:
         values = group.members(line.name)[traced.start : traced.stop]
         places = [traced[i] for i in self._shown(len(values))]
         trees = [self._filled(line.value, self._of_element(place, traced)) for place in places]
-        is_rounded = line.name in ("output", "grad_input") and group.plan.dtype != "float64"
+        is_rounded = line.name in ("output", group.plan.gradient_name("x")) and group.plan.dtype != "float64"
         dtype = group.plan.dtype if is_rounded else None
         value = float(values[0]) if group.one else values.tolist()
         return self._step(line.name, line.value, trees, values.tolist(), value, dtype)
