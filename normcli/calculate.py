@@ -35,6 +35,7 @@ def normalize(
     out: Any = None,
     steps: bool = False,
     threads: int | None = None,
+    grad_output: Any = None,
     **options: Any,
 ) -> Result:
     """Normalize a tensor: y = (x - mean) / sqrt(var + eps) * weight + bias.
@@ -47,7 +48,8 @@ def normalize(
     holds the layer's numbers, and the layer in it. ``out`` is an array of the output's shape
     and dtype to write to (it may be ``x`` itself); ``steps=True`` keeps centered and normalized in the
     Result; ``threads`` is how many work on a large tensor (all cores by default; the result does not
-    depend on it).
+    depend on it). ``grad_output``, of the tensor's shape, or one number for all, or "ones", adds the gradients of
+    sum(output * grad_output): grad_input, grad_weight and grad_bias.
 
     Raises InputError (a ValueError) for what cannot be computed, UnavailableError where the backend
     or the device is missing.
@@ -73,7 +75,10 @@ def normalize(
         tensor = as_float_array(x, given.get("dtype"))
     settled = plan(kind, tuple(tensor.shape), dtype_name(tensor), given)
     state = initial_state(settled, given)
-    result = run(tensor, settled, state, backend=backend, device=device, out=out, steps=steps, threads=threads)
+    result = run(
+        tensor, settled, state, backend=backend, device=device, out=out, steps=steps, threads=threads,
+        grad_output=None if grad_output is None else gradient_of_output(grad_output, settled),
+    )  # fmt: skip
     return said(result, *lost, *assumed(settled, given))
 
 
@@ -117,6 +122,7 @@ def run(
     out: Any = None,
     steps: bool = False,
     threads: int | None = None,
+    grad_output: NDArray[Any] | None = None,
 ) -> Result:
     """Run a planned calculation on the backend of that name; a device implies torch."""
     _check(settled, state, threads)
@@ -125,7 +131,23 @@ def run(
         backend = chosen(None, device)
     if out is not None:
         _check_out(out, x, settled)
-    return backend_named(backend).normalize(x, settled, state, device=device, out=out, steps=steps, threads=threads)
+    return backend_named(backend).normalize(
+        x, settled, state, device=device, out=out, steps=steps, threads=threads, grad_output=grad_output
+    )
+
+
+def gradient_of_output(value: Any, settled: Plan) -> NDArray[Any]:
+    """What flows into the output: an array of its shape, one number for all of it, or the word ones.
+
+    >>> gradient_of_output("ones", plan("layer", (2, 3), "float64", {})).sum()
+    np.float64(6.0)
+    """
+    if isinstance(value, str) and value.strip().lower() != "ones":
+        raise InputError(f"grad_output is {repr_of(value)}; give a tensor, a number, or ones")
+    array = as_float_array(1.0 if isinstance(value, str) else value, name="grad_output")
+    if array.shape not in ((), settled.shape):
+        raise InputError(f"grad_output has shape {array.shape}; {settled.shape} is needed, the shape of the output")
+    return np.broadcast_to(array, settled.shape)
 
 
 def run_stored(

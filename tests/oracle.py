@@ -132,6 +132,79 @@ def exact(
     return result
 
 
+@dataclass
+class ExactGradients:
+    """The gradients as flat lists in C order, and for each element the largest of the terms that make up its own."""
+
+    input: list[Fraction] = field(default_factory=list)
+    weight: list[Fraction] = field(default_factory=list)
+    bias: list[Fraction] = field(default_factory=list)
+    terms: list[Fraction] = field(default_factory=list)
+
+
+def exact_gradients(
+    x: Any,
+    grad_output: Any,
+    kind: str,
+    *,
+    eps: float = 1e-5,
+    weight: Any = None,
+    ddof: int = 0,
+    mode: str = "train",
+    running_mean: Any = None,
+    running_var: Any = None,
+    channel_axis: int = 1,
+    groups: int = 1,
+    normalized_shape: Sequence[int] | None = None,
+    affine: bool = True,
+) -> ExactGradients:
+    """The gradients by their closed form, r (d - m(d) - n / (n - ddof) xhat m(d xhat)), one element at a time."""
+    x, grad_output = np.asarray(x), np.asarray(grad_output)
+    value = {index: Fraction(float(x[index])) for index in np.ndindex(x.shape)}
+    axis = channel_axis % x.ndim
+    kept = x.ndim - len(normalized_shape or x.shape[-1:])
+    members: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
+    owned: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
+    for index in value:
+        width = x.shape[axis] // groups
+        group = {
+            "batch": (index[axis],),
+            "instance": (index[0] if x.ndim > 2 else 0, index[axis]),
+            "group": (index[0], index[axis] // width),
+        }.get(kind, index[:kept])
+        members.setdefault(group, []).append(index)
+        owned.setdefault(index[kept:] if kind in ("layer", "rms") else (index[axis],), []).append(index)
+
+    given = {index: Fraction(float(grad_output[index])) for index in value}
+    scaled = dict(given)
+    if weight is not None and affine:
+        for place, indices in owned.items():
+            scaled |= {index: given[index] * Fraction(float(np.asarray(weight)[place])) for index in indices}
+    normalized, found, terms = {}, {}, {}
+    for group, indices in members.items():
+        n = len(indices)
+        mean = Fraction(0) if kind == "rms" else sum(value[index] for index in indices) / n
+        var = sum((value[index] - mean) ** 2 for index in indices) / (n - ddof)
+        if mode == "eval":
+            mean, var = (Fraction(float(np.asarray(running)[group[-1]])) for running in (running_mean, running_var))
+        rstd = 1 / square_root(var + Fraction(eps))
+        normalized |= {index: (value[index] - mean) * rstd for index in indices}
+        flat = sum(scaled[index] for index in indices) / n * (kind != "rms")
+        tilted = sum(scaled[index] * normalized[index] for index in indices) / (n - ddof)
+        if mode == "eval":
+            flat = tilted = Fraction(0)
+        for index in indices:
+            parts = (scaled[index], flat, normalized[index] * tilted)
+            found[index] = rstd * (parts[0] - parts[1] - parts[2])
+            terms[index] = abs(rstd) * max(map(abs, parts))
+    return ExactGradients(
+        input=[found[index] for index in value],
+        weight=[sum(given[i] * normalized[i] for i in owned[place]) for place in sorted(owned)],
+        bias=[sum(given[i] for i in owned[place]) for place in sorted(owned)],
+        terms=[terms[index] for index in value],
+    )
+
+
 def square_root(number: Fraction) -> Fraction:
     """The square root, cut after about ROOT_BITS significant bits."""
     shift = ROOT_BITS - (number.numerator.bit_length() - number.denominator.bit_length()) // 2

@@ -261,7 +261,7 @@ def test_text_fits_the_terminal(environment: dict[str, str], arguments: tuple[st
         (("layer", "[1,2]", "--eps"), "option '--eps' requires an argument"),
         (("layer", "[1,2]", "--precision", "-1"), "--precision is -1; it must be between 0 and 17"),
         (("layer", "[1,2]", "--precision", "1.5"), "--precision is '1.5'; it must be a whole number"),
-        (("layer", "[1,2]", "--only", "mean"), "--only is 'mean'; use output, statistics, running or trace"),
+        (("layer", "[1,2]", "--only", "mean"), "--only is 'mean'; use output, statistics, running, trace, grad-input"),
         (("layer", "[1,2]", "--format", "xml"), "--format is 'xml'; use "),
         (("layer", "[1,2]", "--format", "table", "--json"), "--json and --format table contradict each other"),
         (("layer", "[1,2]", "--dtype", "int8"), "dtype 'int8' is not known"),

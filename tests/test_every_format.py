@@ -17,6 +17,7 @@ from conftest import ROOT, Run
 from normcli.showing.formats import FORMATS, LISTS, SCRIPT
 
 BN1D = "[[1,2,4,1],[6,3,2,4],[2,4,6,1]]"
+GRADIENT = "[[0.1,-0.2,0.3,0.4],[0.5,0.1,-0.3,0.2],[-0.2,0.4,0.1,0.6]]"
 RIGHT, WRONG = ("[[-1,1],[-1,1]]", "[[-1,1],[-0.5,1]]")
 LAYER = ["layer", "[[1,3],[2,6]]", "--eps", "0"]
 CHECKS = ROOT / "examples" / "checks"
@@ -30,6 +31,12 @@ VIEWS: dict[str, tuple[list[str], int]] = {
     "statistics": ([*LAYER, "--only", "statistics"], 0),
     "running": (["batch", BN1D, "--only", "running"], 0),
     "trace": (["batch", BN1D, "--trace"], 0),
+    "gradients": (["batch", BN1D, "--grad-output", GRADIENT], 0),
+    "grad-input": (["batch", BN1D, "--dy", GRADIENT, "--only", "grad-input"], 0),
+    "grad-weight": ([*LAYER, "--dy", "ones", "--only", "grad-weight"], 0),
+    "gradients traced": (["batch", BN1D, "--dy", GRADIENT, "--trace"], 0),
+    "gradients of an element": (["layer", "[[1,2,4],[6,3,2]]", "--dy", "[[1,2,0],[0,0,1]]", "--element", "1,0"], 0),
+    "gradients and versus": (["batch", BN1D, "--dy", GRADIENT, "--versus", "numpy::float32"], 0),
     "element": (["batch", BN1D, "--element", "1,0"], 0),
     "right answer": ([*LAYER, "--expect", RIGHT], 0),
     "wrong answer": ([*LAYER, "--expect", WRONG], 1),
@@ -46,7 +53,7 @@ VIEWS: dict[str, tuple[list[str], int]] = {
     "axes": (["axes", "group", "--shape", "2,6,4,4", "--groups", "3"], 0),
     "large axes": (["axes", "rms", "--shape", "20,64,3,10,10"], 0),
 }
-SCRIPTS = {"result", "results", "output", "trace"}  # what a script is of
+SCRIPTS = {"result", "results", "output", "trace", "gradients", "gradients traced"}  # what a script is of
 
 
 @pytest.fixture

@@ -220,7 +220,7 @@ def test_names_are_replaced_by_trees() -> None:
 
 
 def test_what_belongs_to_each_element() -> None:
-    assert elementwise(lines(CENTERED)) == {"x", "centered", "normalized", "output"}
+    assert elementwise(lines(CENTERED)) == {"centered", "normalized", "output"}
 
 
 @pytest.mark.parametrize(("text", "times"), [(CENTERED, 2), (RMS, 1), ("y = x / sum(x) + sum(x^2)", 1)])

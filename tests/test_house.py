@@ -220,6 +220,25 @@ def test_a_toy_kind_has_a_document(toy: Toy) -> None:
     assert [step["step"] for step in document["trace"]] == ["mean", "centered", "spread", "normalized", "output"]
 
 
+def test_a_toy_kind_has_gradients(toy: Toy) -> None:
+    """Held against differences, which know of no lines."""
+    rng = np.random.default_rng(1)
+    x, g, way = (rng.normal(size=(3, 5)) for _ in range(3))
+    after, before = (normcli.normalize(x + step * way, "toy").output for step in (1e-6, -1e-6))
+    found = normcli.normalize(x, "toy", grad_output=g)
+    assert (found.grad_input * way).sum() == pytest.approx(((after - before) * g).sum() / 2e-6, rel=1e-7)
+    np.testing.assert_allclose(found.grad_weight, (g * found.output).sum(axis=0), rtol=1e-14)
+
+
+def test_a_toy_kind_has_a_backward_trace(toy: Toy) -> None:
+    done = toy("toy", X, "--element", "0,2", "--dy", "[[1,2,0,1],[0,3,2,5]]", "--eps", "0", "--json")
+    steps = {step["step"]: (step["formula"], step["substituted"]) for step in json.loads(done.stdout)["trace"]}
+    assert steps["grad_centered"] == (
+        "grad_normalized / (spread + eps) + grad_spread * sign(centered) / n",
+        "0 / (1 + 0) + 2 * sign(2) / 4",
+    )
+
+
 def test_a_toy_kind_has_markdown_and_latex(toy: Toy) -> None:
     assert "| spread | `sum(abs(centered)) / n` |" in toy("toy", X, "--trace", "--format", "markdown").stdout
     assert r"\frac{\sum \lvert d \rvert}{n}" in toy("toy", X, "--trace", "--format", "latex").stdout

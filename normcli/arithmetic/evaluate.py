@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import reduce
 from typing import Any, Protocol
 
-from normcli.formula.extents import elementwise, readings
+from normcli.formula.extents import elementwise, readings, reductions
 from normcli.formula.language import REDUCTIONS, Call, Lines, Name, Node, Number
 
 Given = Mapping[str, Any]
@@ -41,6 +41,14 @@ class Numbers(Protocol):
         """The square root."""
         ...
 
+    def sign(self, value: Any) -> Any:
+        """-1, 0 or 1."""
+        ...
+
+    def settled(self, total: Any, size: Any) -> Any:
+        """A sum, but 0 where its terms, of that size together, cancel and leave nothing but their rounding."""
+        ...
+
 
 def worked_out(node: Node, numbers: Numbers, value_of: Callable[[Name | Call], Any]) -> Any:
     """An expression's value; ``value_of`` knows the names and the reductions.
@@ -59,8 +67,8 @@ def worked_out(node: Node, numbers: Numbers, value_of: Callable[[Name | Call], A
     values = [worked_out(part, numbers, value_of) for part in node.parts]
     if node.function == "-":
         return values[0] - values[1] if len(values) > 1 else -values[0]
-    if node.function == "sqrt":
-        return numbers.sqrt(values[0])
+    if node.function in ("sqrt", "sign"):
+        return getattr(numbers, node.function)(values[0])
     return _OPERATORS[node.function](*values)
 
 
@@ -69,12 +77,18 @@ def _power(base: Any, exponent: Node) -> Any:
     return reduce(operator.mul, [base] * int(exponent.value))
 
 
+def size_of(node: Call) -> Call:
+    """The sum of what a reduction's terms are without their signs."""
+    return Call("sum", (Call("abs", node.parts),), node.axes)
+
+
 class Group:
     """The values of names in some groups of statistics, each worked out when it is asked for.
 
     ``given`` holds what the groups have as a whole, ``blocks`` gives for each block of their elements
     what is given there (x, and what broadcasts to it); ``axes`` are the dimensions that each kind of
     reduction takes. ``at_once`` is how a function is called for all blocks, ``map`` or its like.
+    ``cancelling`` lines are those in which a sum may be 0 by what it is of, whatever the numbers.
     """
 
     def __init__(
@@ -85,11 +99,16 @@ class Group:
         blocks: Sequence[Callable[[], Given]],
         axes: Mapping[str | None, tuple[int, ...]],
         at_once: Callable[..., Iterable[Any]] = map,
+        cancelling: frozenset[str] = frozenset(),
     ) -> None:
         self.lines, self.numbers, self._axes, self._at_once = lines, numbers, axes, at_once
         self._values = {line.name: line.value for line in lines}
         self._known: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         self._elementwise = elementwise(lines)
+        self._cancelling = cancelling
+        self._sizes = {
+            node: size_of(node) for line in lines if line.name in cancelling for node in reductions(line.value)
+        }
         self._reduced: dict[Call, Any] = {}
         self._blocks = blocks
         self._kept = Block(self, blocks[0]()) if len(blocks) == 1 else None
@@ -97,7 +116,7 @@ class Group:
     def __getitem__(self, name: str) -> Any:
         """The value of a name; KeyError for what is neither given nor a line."""
         if name not in self._known:
-            self._known[name] = self.value(self._values[name])
+            self._known[name] = self.worked_out(name, self.value)
         return self._known[name]
 
     def value(self, node: Node) -> Any:
@@ -112,11 +131,25 @@ class Group:
         """The value of a reduction, from a reading of the elements that serves others too."""
         if node not in self._reduced:
             together = next((nodes for nodes in readings(self.lines) if node in nodes), (node,))
-            found = self._at_once(lambda block: [block.partial(one) for one in together], self.blocks())
-            for one, *partials in zip(together, *found, strict=True):
-                total = reduce(operator.add, partials)
+            taken = [*together, *(self._sizes[one] for one in together if one in self._sizes)]
+            found = self._at_once(lambda block: [block.partial(one) for one in taken], self.blocks())
+            totals = {one: reduce(operator.add, partials) for one, *partials in zip(taken, *found, strict=True)}
+            for one in together:
+                total = totals[one]
+                if one in self._sizes:
+                    total = self.numbers.settled(total, totals[self._sizes[one]])
                 self._reduced[one] = total / self[one.axes or "n"] if one.function == "mean" else total
         return self._reduced[node]
+
+    def worked_out(self, name: str, value: Callable[[Node], Any]) -> Any:
+        """A line's value from those of its parts."""
+        node = self._values[name]
+        sum_ = isinstance(node, Call) and node.function in "+-" and len(node.parts) == 2
+        if name not in self._cancelling or not sum_:
+            return value(node)
+        one, two = map(value, node.parts)  # type: ignore[union-attr]
+        total = one + two if node.function == "+" else one - two  # type: ignore[union-attr]
+        return self.numbers.settled(total, abs(one) + abs(two))
 
     def axes(self, node: Call) -> tuple[int, ...]:
         """The dimensions that a reduction takes."""
@@ -129,10 +162,6 @@ class Group:
     def is_elementwise(self, name: str) -> bool:
         """Whether a name has a value for each element."""
         return name in self._elementwise and name in self._values
-
-    def line(self, name: str) -> Node:
-        """The expression of a name."""
-        return self._values[name]
 
 
 class Block:
@@ -148,7 +177,7 @@ class Block:
             return self._known[name]
         if not self._group.is_elementwise(name):
             return self._group[name]
-        self._known[name] = self._value(self._group.line(name))
+        self._known[name] = self._group.worked_out(name, self._value)
         return self._known[name]
 
     def _value(self, node: Node) -> Any:

@@ -24,9 +24,17 @@ _LEAST_VAR = 2.0**-900  # below, squares of float64 numbers come close to the en
 _MOST = 2.0**480  # up to here, no sum of their squares comes close to the other end
 
 
-def normalize(x: Elements, plan: Plan, state: State, *, out: Elements | None, threads: int | None) -> Result | None:
+def normalize(
+    x: Elements,
+    plan: Plan,
+    state: State,
+    *,
+    out: Elements | None,
+    threads: int | None,
+    grad_output: NDArray[Any] | None = None,
+) -> Result | None:
     """The Result; None where the loops are not there or not for these lines, or numbers left float64's range."""
-    if loops.compiled() is None or loops.centers(plan.lines) is None:
+    if loops.compiled() is None or loops.centers(plan.lines) is None or grad_output is not None:
         return None
     if isinstance(x, Stored):
         return _normalized(x, plan, state, out, threads)

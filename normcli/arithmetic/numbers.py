@@ -2,7 +2,7 @@
 
 ``PAIRS`` are the reference's own; ``WIDES`` take their place where a number is so far out that pairs would leave
 float64's range; ``SINGLES`` are float64 with pairs for the statistics, which is enough for tensors of 24
-bits or fewer. ``FLOATS`` are what others compute with.
+bits or fewer, ``DOUBLES`` are so for their gradients. ``FLOATS`` are what others compute with.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from normcli.arithmetic.pair import Pair
 from normcli.arithmetic.wide import Wide
 
 _FAR = 2.0**300  # beyond it, and below its reciprocal, products leave float64's range
+_NOISE = 2.0**-95  # of the terms: what is smaller where pairs cancel is rounding
+FAR_GRADIENT = 2.0**150  # the same for the products of a backward pass, which have more factors
 
 
 class Pairs:
@@ -41,6 +43,14 @@ class Pairs:
         """The square root."""
         return value.sqrt()
 
+    def sign(self, value: Any) -> Any:
+        """-1, 0 or 1."""
+        return Pair(np.sign(value.hi))
+
+    def settled(self, total: Any, size: Any) -> Any:
+        """A sum, but 0 where its terms, of that size together, cancel and leave nothing but their rounding."""
+        return total.where(np.abs(total.hi) < _NOISE * size.hi, Pair(np.float64(0)))
+
 
 class Wides(Pairs):
     """About 106 bits, and any exponent."""
@@ -52,6 +62,14 @@ class Wides(Pairs):
     def array(self, values: NDArray[Any]) -> Any:
         """An array of any floating dtype."""
         return Wide(Pair(values.astype(np.float64)))
+
+    def sign(self, value: Any) -> Any:
+        """-1, 0 or 1."""
+        return Wide(Pair(np.sign(value.pair.hi)))
+
+    def settled(self, total: Any, size: Any) -> Any:
+        """A sum, but 0 where its terms, of that size together, cancel and leave nothing but their rounding."""
+        return total.where((abs(total) - size * self.number(_NOISE)).pair.hi < 0, self.number(0))
 
 
 class Singles(Pairs):
@@ -69,6 +87,16 @@ class Singles(Pairs):
         """The sum over axes, which stay with length 1: of 24 bits nothing that matters is lost."""
         is_array = isinstance(value, np.ndarray)
         return Pair(np.add.reduce(value, axis=axes, keepdims=True)) if is_array else value.sum(axes)
+
+    def sign(self, value: Any) -> Any:
+        """-1, 0 or 1."""
+        return np.sign(value) if isinstance(value, np.ndarray) else super().sign(value)
+
+    def settled(self, total: Any, size: Any) -> Any:
+        """A sum, but 0 where its terms, of that size together, cancel and leave nothing but their rounding."""
+        if not isinstance(total, np.ndarray):
+            return super().settled(total, size)
+        return np.where(np.abs(total) < 2.0**-52 * size, 0.0, total)
 
 
 class Float:
@@ -147,10 +175,18 @@ class Floats(Pairs):
         return Float(np.sqrt(value.hi))
 
 
-PAIRS, WIDES, SINGLES, FLOATS = Pairs(), Wides(), Singles(), Floats()
+class Doubles(Singles):
+    """The same, but that sums are exact: where their terms cancel, what is lost in them is seen."""
+
+    def sum(self, value: Any, axes: tuple[int, ...]) -> Any:
+        """The sum over axes, which stay with length 1."""
+        return (Pair(value) if isinstance(value, np.ndarray) else value).sum(axes)
 
 
-def is_far(values: NDArray[Any]) -> bool:
+PAIRS, WIDES, SINGLES, DOUBLES, FLOATS = Pairs(), Wides(), Singles(), Doubles(), Floats()
+
+
+def is_far(values: NDArray[Any], far: float = _FAR) -> bool:
     """Whether a number is so far out that products of such numbers leave float64's range.
 
     >>> is_far(np.array([1.0, 0.0])), is_far(np.array([1e-200, 1.0])), is_far(np.array([np.inf]))
@@ -159,4 +195,4 @@ def is_far(values: NDArray[Any]) -> bool:
     if values.dtype != np.float64:
         return False  # the others end long before
     size = np.abs(values)
-    return bool(((size > _FAR) & (size < np.inf)).any() or ((size < 1 / _FAR) & (size > 0)).any())
+    return bool(((size > far) & (size < np.inf)).any() or ((size < 1 / far) & (size > 0)).any())

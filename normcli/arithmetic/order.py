@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from normcli.files.stored import Stored
+from normcli.formula.extents import AXES
 from normcli.planning.layout import Layout, Shape
 
 Floats = NDArray[np.float64]
@@ -43,6 +44,12 @@ class Axes:
     def channels(self) -> Shape:
         """The shape with all but the channel dimensions shrunk to 1."""
         return tuple(size if own else 1 for size, own in zip(self.shape, self.channel, strict=True))
+
+    def taken(self, axes: str | None) -> Shape:
+        """The dimensions that a reduction over the axes of that name takes."""
+        return tuple(
+            axis for axis, role in enumerate(zip(self.averaged, self.channel, strict=True)) if AXES[axes](role)
+        )
 
     def merged(self, *arrays: Elements) -> tuple[Any, ...]:
         """Axes in which neighbours of one purpose are one where all arrays allow it, and the arrays with them.

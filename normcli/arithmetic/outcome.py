@@ -14,7 +14,7 @@ from normcli.arithmetic.numbers import SINGLES
 from normcli.arithmetic.order import Elements
 from normcli.arithmetic.pair import Floats, Pair
 from normcli.arithmetic.result import Result, State
-from normcli.arithmetic.warned import warnings
+from normcli.arithmetic.warned import gradient_warnings, warnings
 from normcli.planning.plan import Plan
 
 
@@ -34,15 +34,21 @@ def outcome(
     statistics: Mapping[str, Any],
     elements: Mapping[str, Any],
     undefined: int,
+    gradients: Mapping[str, Any] | None = None,
 ) -> Result:
-    """The Result of a calculation whose ``statistics`` have the shape ``plan.layout.stats_view``."""
+    """The Result of a calculation whose ``statistics`` have the shape ``plan.layout.stats_view``.
+
+    ``gradients``, where they were asked for, are what flowed in and what came out.
+    """
     with np.errstate(all="ignore"):
         named = {name: as_floats(value).reshape(plan.layout.stats_shape) for name, value in statistics.items()}
         after = _updated(plan, state, statistics) if plan.updates_running else state
-        said = tuple(warnings(x, output, state, plan, named.get("rstd"), undefined))
-    found = named | dict(elements)
-    ordered = {line.name: found[line.name] for line in plan.lines if line.name in found}
-    return Result(plan=plan, named=ordered, output=output, before=state, after=after, warnings=said)
+        said = [*warnings(x, output, state, plan, named.get("rstd"), undefined)]
+        said += gradient_warnings(gradients, plan, undefined) if gradients else []
+    found = named | dict(elements) | dict(gradients or {})
+    lines = plan.lines + (plan.gradient_lines if gradients else ())
+    ordered = {name: found[name] for name in [*(line.name for line in lines), "grad_output"] if name in found}
+    return Result(plan=plan, named=ordered, output=output, before=state, after=after, warnings=tuple(said))
 
 
 def _updated(plan: Plan, state: State, statistics: Mapping[str, Any]) -> State:

@@ -14,6 +14,13 @@ if TYPE_CHECKING:
     from normcli.planning.plan import Plan
 
 
+PARAMETERS = ("grad_weight", "grad_bias")  # what has the shape of weight and bias
+GRADIENTS = ("grad_input", *PARAMETERS)
+ALIASES = {
+    "dx": "grad_input", "dweight": "grad_weight", "dgamma": "grad_weight", "dbias": "grad_bias", "dbeta": "grad_bias",
+    "dy": "grad_output",
+}  # fmt: skip
+
 STATE_ARRAYS = ("weight", "bias", "running_mean", "running_var")  # of a State
 
 
@@ -41,6 +48,9 @@ class Result:
     layer and rms. ``output`` has the shape and dtype of the input. For rms, ``mean_square`` stands
     in place of ``mean``, ``var`` and ``var_unbiased``, which are None. ``centered`` and
     ``normalized`` are float64 arrays of the input's shape where the steps were asked for.
+
+    ``grad_input`` (shape and dtype of the input), ``grad_weight`` and ``grad_bias`` (float64, shape of weight)
+    are the gradients of sum(output * grad_output), None without one and where there is none.
     """
 
     plan: Plan = field(repr=False)
@@ -59,13 +69,22 @@ class Result:
     def __getattr__(self, name: str) -> Any:
         # Every kind has its own names; those of the family are None where a kind, or this result, has none.
         named = self.__dict__.get("named", {})
-        if name not in named and name not in (*QUANTITIES, "centered"):
+        if name not in named and name not in (*QUANTITIES, "centered", "grad_output", *GRADIENTS):
             raise AttributeError(f"a Result has no {name}")
         return named.get(name)
 
     def statistics(self) -> dict[str, Any]:
         """What there is one value of for each group of statistics, by its name, in the order of the lines."""
         return {name: self.named[name] for name in self.plan.kind.statistics if name in self.named}
+
+    def gradients(self) -> dict[str, Any]:
+        """The gradients by their names; none without a ``grad_output``.
+
+        >>> from normcli.calculate import normalize
+        >>> normalize([[1, 2, 4]], "layer", grad_output=[[0, 0, 1]]).gradients()["grad_bias"].tolist()
+        [0.0, 0.0, 1.0]
+        """
+        return {name: self.named[name] for name in GRADIENTS if name in self.named}
 
     @property
     def running_mean(self) -> Any:

@@ -31,8 +31,12 @@ class Backend(Protocol):
         out: Any = None,
         steps: bool = False,
         threads: int | None = None,
+        grad_output: Any = None,
     ) -> Result:
-        """Normalize ``x`` as planned, from ``state``; ``steps`` asks for centered and normalized too."""
+        """Normalize ``x`` as planned, from ``state``; ``steps`` asks for centered and normalized too.
+
+        ``grad_output``, an array of the tensor's shape, asks for the gradients.
+        """
         ...
 
 

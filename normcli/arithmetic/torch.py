@@ -41,6 +41,7 @@ def normalize(
     out: Any = None,
     steps: bool = False,
     threads: int | None = None,
+    grad_output: Any = None,
 ) -> Result:
     """Normalize ``x``, a NumPy array or a tensor (shape ``plan.shape``), with torch's function for the kind.
 
@@ -56,6 +57,8 @@ def normalize(
         with torch.no_grad(), _threads(threads):
             tensor = _tensor(x, plan.dtype, place)
             values = _calculate(tensor, plan, state, place, steps=steps)
+            if grad_output is not None:
+                values |= _gradients(tensor, plan, state, _tensor(grad_output, plan.dtype, place))
     except _OUT_OF_MEMORY:
         raise UnavailableError(f"not enough memory on device {place} for shape {plan.shape}") from None
     except (ValueError, RuntimeError, NotImplementedError) as error:
@@ -64,7 +67,8 @@ def normalize(
     after = values.pop("after", state)
     output = values.pop("output")
     if not is_tensor:
-        values = {name: value.double().cpu().numpy() for name, value in values.items()}
+        rounded = {name: _array(values.pop(name), plan.dtype) for name in ("grad_input",) if name in values}
+        values = {name: value.double().cpu().numpy() for name, value in values.items()} | rounded
         output = _array(output, plan.dtype)
         after = _state_arrays(after)
     if out is not None:
@@ -147,6 +151,26 @@ def _calculate(x: torch.Tensor, plan: Plan, state: State, place: torch.device, *
             average = values["mean"].reshape(plan.layout.stats_view)
             values["centered"] = (x.reshape(plan.layout.view) - average).reshape(plan.shape)
     return values
+
+
+def _gradients(x: torch.Tensor, plan: Plan, state: State, grad_output: torch.Tensor) -> dict[str, torch.Tensor]:
+    """What autograd makes of the gradient of the output; weight and bias have one where the layer has them."""
+    like = torch.ones(plan.weight_shape, dtype=x.dtype, device=x.device)
+    names = [name for name in ("weight", "bias") if plan.affine and name in plan.kind.options]
+    given = {"weight": like, "bias": torch.zeros_like(like)}
+    given |= {name: _tensor(v, plan.dtype, x.device) for name in names if (v := getattr(state, name)) is not None}
+    running = tuple(
+        _tensor(v, plan.dtype, x.device).clone() for v in (state.running_mean, state.running_var) if v is not None
+    )
+    with torch.enable_grad():
+        leaves = {"input": x.detach().clone()} | {name: given[name].clone() for name in names}
+        for leaf in leaves.values():
+            leaf.requires_grad_()
+        output = _function(
+            leaves["input"], plan, state, running or (None, None), leaves.get("weight"), leaves.get("bias")
+        )
+        found = torch.autograd.grad(output, [*leaves.values()], grad_output)
+    return {f"grad_{name}": values for name, values in zip(leaves, found, strict=True)} | {"grad_output": grad_output}
 
 
 def _function(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -42,6 +42,19 @@ def warnings(
     overflow = 0 if output is None or zero else sum(int(np.count_nonzero(np.isinf(y))) for y in blocks(output))
     if overflow:
         yield f"{count(overflow, 'output value')} beyond the range of {plan.dtype} became infinite"
+
+
+def gradient_warnings(gradients: Mapping[str, Any], plan: Plan, undefined: int) -> Iterator[str]:
+    """What is to be said of the gradients, by what flowed in and what came out."""
+    if undefined and plan.source == "batch":
+        yield f"grad_input is NaN in {count(undefined, 'group')} of statistics: divided by 0, it has no gradient"
+        return
+    given, found = (np.asarray(gradients[name], np.float64) for name in ("grad_output", plan.gradient_name("x")))
+    nan, infinite = (int(np.count_nonzero(test(given))) for test in (np.isnan, np.isinf))
+    if nan or infinite:
+        yield f"grad_output holds {nan} NaN and {count(infinite, 'infinity', 'infinities')}"
+    elif overflow := int(np.count_nonzero(np.isinf(found))):
+        yield f"{count(overflow, 'value')} of grad_input beyond the range of {plan.dtype} became infinite"
 
 
 def surely_finite(state: State, plan: Plan, rstd: Floats | None) -> bool:

@@ -17,7 +17,7 @@ from normcli import arithmetic, showing, teaching
 from normcli.arithmetic.reference import SMALL
 from normcli.arithmetic.result import STATE_ARRAYS
 from normcli.arithmetic.run import REFERENCE
-from normcli.calculate import assumed, initial_state, run, run_stored, said
+from normcli.calculate import assumed, gradient_of_output, initial_state, run, run_stored, said
 from normcli.commands.options import Source
 from normcli.commands.show import Show, refuse_overwriting, settled
 from normcli.errors import hint, room_for, warn
@@ -31,12 +31,13 @@ from normcli.showing.report import Report
 from normcli.words import flag
 
 if TYPE_CHECKING:
-    from normcli.arithmetic.result import State
+    from normcli.arithmetic.result import Result, State
     from normcli.files.stored import Stored
     from normcli.layers import Filled
     from normcli.planning.kinds import Kind
     from normcli.planning.plan import Plan
     from normcli.teaching.printed import Printed
+    from normcli.teaching.trace import Trace
 
 
 @dataclass(kw_only=True)
@@ -78,7 +79,8 @@ def _write_files(reports: list[Report], show: Show, written: ExitStack) -> None:
     for index, report in enumerate(reports):
         if show.output and not report.written:
             path = show.output.replace("{i}", str(index))
-            write_tensor_to(written.enter_context(whole_file(path)), path, report.calculated.output)
+            tensor = showing.sections.tensor(report.calculated, show.tensor)
+            write_tensor_to(written.enter_context(whole_file(path)), path, tensor, show.tensor)
     if show.svg:
         drawn = showing.svg.screenshot(reports, show.detail)
         written.enter_context(whole_file(show.svg)).write(drawn.encode())
@@ -91,6 +93,7 @@ def _reports(kind: Kind, inputs: list[str], options: dict[str, Any], show: Show,
     }
     if filled := _filled(kind, given, show):
         given = filled.options
+    flow = None if show.grad_output is None else _flow(show.grad_output)
     state: State | None = None
     index = 0
     for text in inputs:
@@ -99,7 +102,7 @@ def _reports(kind: Kind, inputs: list[str], options: dict[str, Any], show: Show,
         refuse_overwriting(show, index + len(batches))
         for x in batches:
             _hint_if_slow(x, show, files)
-        for report in [streamed] if streamed else (_report(kind, x, given, show, state) for x in batches):
+        for report in [streamed] if streamed else (_report(kind, x, given, show, state, flow) for x in batches):
             result = report.calculated
             if state is None:
                 result = said(result, *assumed(result.plan, given))
@@ -137,7 +140,7 @@ _SLOW = (
 
 def _hint_if_slow(x: NDArray[Any] | Stored, show: Show, files: Files) -> None:
     """Say once that a tensor takes long only because nothing was compiled."""
-    here = show.backend == REFERENCE and not show.steps
+    here = show.backend == REFERENCE and not show.traced
     if files.slow or not here or x.dtype.newbyteorder("=") != np.float64 or x.size <= SMALL:
         return
     if arithmetic.loops.compiled() is None:
@@ -200,19 +203,34 @@ def _progress(x: Stored) -> Iterator[None]:
         yield
 
 
-def _report(kind: Kind, x: NDArray[Any], given: dict[str, Any], show: Show, state: State | None) -> Report:
+def _report(
+    kind: Kind, x: NDArray[Any], given: dict[str, Any], show: Show, state: State | None, flow: NDArray[Any] | str | None
+) -> Report:
     settled = plan(kind.name, x.shape, str(x.dtype), given)
     state = initial_state(settled, given) if state is None else state
     result = run(
-        x, settled, state, backend=str(show.backend), device=show.device, steps=show.steps, threads=show.threads
+        x,
+        settled,
+        state,
+        backend=str(show.backend),
+        device=show.device,
+        steps=show.traced,
+        threads=show.threads,
+        grad_output=None if flow is None else gradient_of_output(flow, settled),
     )
     return Report(
         result=result,
         x=x if show.spelled else None,
         picture=showing.picture.drawer(x, result) if show.picture else None,
-        trace=teaching.trace.trace(result, x, show.element, show.precision, full=show.full) if show.steps else None,
+        trace=_trace(result, x, show) if show.traced else None,
         comparisons=tuple(teaching.versus.compare(x, given, result, spec) for spec in show.versus),
     )
+
+
+def _trace(result: Result, x: NDArray[Any], show: Show) -> Trace:
+    """The trace of a result, or of the same in the stages of a course."""
+    staged = result if show.steps is None else teaching.trace.in_stages(result, x, show.steps)
+    return teaching.trace.trace(staged, x, show.element, show.precision, full=show.full)
 
 
 def _filled(kind: Kind, given: Mapping[str, Any], show: Show) -> Filled | None:
@@ -238,7 +256,8 @@ def _checked(kind: Kind, text: str, options: dict[str, Any], show: Show) -> Repo
         }
     x = _read_written(Source(text, ""), show.key)
     cast = as_float_array(x.in_dtype, given.get("dtype"))
-    report = _report(kind, cast, given, show, None)
+    flow = None if show.grad_output is None else _flow(show.grad_output)
+    report = _report(kind, cast, given, show, None, flow)
     found = teaching.check.check_result(
         replace(x, values=np.asarray(cast, np.float64)),
         report.calculated,
@@ -248,6 +267,11 @@ def _checked(kind: Kind, text: str, options: dict[str, Any], show: Show) -> Repo
         input_decimals=show.input_decimals,
     )
     return report._replace(check=found)
+
+
+def _flow(source: Source) -> NDArray[Any] | str:
+    """What flows into the output: a tensor, or the word ones."""
+    return "ones" if source.text.strip().lower() == "ones" else _read(source)
 
 
 def _read(source: Source) -> NDArray[Any]:

@@ -14,8 +14,10 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
+from normcli.arithmetic.result import GRADIENTS
 from normcli.dtypes import FLOAT_DTYPES
 from normcli.errors import InputError
+from normcli.formula.family import COURSES
 from normcli.planning.conventions import CONVENTIONS, TORCH
 from normcli.planning.kinds import Kind, quantities
 from normcli.showing.formats import FORMATS, LISTS
@@ -210,6 +212,8 @@ def _defaults(kind: Kind) -> dict[str, str]:
 
 _TENSOR = "a tensor, given as INPUT is"
 
+PARTS: tuple[str, ...] = ("output", "statistics", "running", "trace", *(n.replace("_", "-") for n in GRADIENTS))
+
 # What shapes the result; each kind has those that its row in normcli.planning.plan names.
 CALCULATION = (
     Row("eps", number, "FLOAT", "Added to the variance under the root [{eps}]."),
@@ -246,6 +250,13 @@ CALCULATION = (
 
 # What is done with it; every kind has these.
 PRESENTATION = (
+    Row(
+        "grad_output",
+        tensor,
+        "TENSOR",
+        "Add the gradients, from that of the output: a tensor, a number, or ones.",
+        ("--dy",),
+    ),
     Row("key", word, "NAME", "The array to take from an NPZ file of several (or FILE.npz::NAME)."),
     Row("state", tensor, "FILE", "Weight, bias and running statistics: JSON, NPZ, safetensors, or .pt by torch."),
     Row("prefix", word, "NAME", "The layer to take from --state, such as layer1.0.bn1."),
@@ -275,15 +286,28 @@ PRESENTATION = (
         values=_specs,
     ),
     Row("trace", mark, "", "Show every step: formula, numbers filled in, value."),
+    Row("steps", word, "COURSE", f"Trace it in the stages of a course: {either(COURSES)}.", values=lambda: COURSES),
     Row("element", integers, "I,J,...", "Trace this output element, every number written out."),
     Row("picture", mark, "", "Show input and output as heat maps, and histograms of both."),
     Row("format", word, "NAME", f"{either(FORMATS)} [table].", values=lambda: FORMATS),
     Row("json", mark, "", "Short for --format json."),
-    Row("only", word, "PART", "Print only output, statistics, running or trace.", values=lambda: PARTS),
+    Row(
+        "only",
+        word,
+        "PART",
+        "Print only output, statistics, running, trace, grad-input (-weight, -bias).",
+        values=lambda: PARTS,
+    ),
     Row("full", mark, "", "Show every element of a large tensor, not its edges."),
     Row("precision", integer, "N", "Decimals in tables [4]; JSON is always exact."),
     Row("svg", word, "FILE", "Keep what the terminal shows as a picture (SVG)."),
-    Row("output", word, "FILE", "Write the output tensor: .npy, .npz, .json or .csv.", ("-o",)),
+    Row(
+        "output",
+        word,
+        "FILE",
+        "Write the output tensor (or that of --only): .npy, .npz, .json or .csv.",
+        ("-o",),
+    ),
     Row("save_state", word, "FILE", "Write the state after the last batch: .json, .npz or .safetensors.", running=True),
 )
 
@@ -298,8 +322,6 @@ def rows_of(kind: Kind) -> list[Row]:
     calculation = [row for row in CALCULATION if row.name in kind.options]
     return calculation + [row for row in PRESENTATION if kind.has_running_stats or not row.running]
 
-
-PARTS: tuple[str, ...] = ("output", "statistics", "running", "trace")
 
 # The format of what is no calculation, for the other commands.
 ListFormat = Annotated[

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import normcli
+from normcli.arithmetic.result import ALIASES, GRADIENTS
 from normcli.arithmetic.run import REFERENCE, chosen
 from normcli.commands.options import PARTS, Source, chosen_format
 from normcli.errors import InputError
@@ -19,6 +20,7 @@ from normcli.words import either, flag
 class Show(NamedTuple):  # see normcli.showing.report
     """The options of PRESENTATION, with their defaults."""
 
+    grad_output: Source | None = None
     only: str | None = None
     element: tuple[int, ...] | None = None
     precision: int = 4
@@ -35,6 +37,7 @@ class Show(NamedTuple):  # see normcli.showing.report
     input_decimals: int | None = None
     versus: tuple[str, ...] = ()
     trace: bool = False
+    steps: str | None = None
     picture: bool = False
     format: str | None = None
     json: bool = False
@@ -51,7 +54,8 @@ class Show(NamedTuple):  # see normcli.showing.report
     def streams(self) -> bool:
         """Whether an input may stay in its file: nothing but the reference's own result is asked for."""
         plain = self.backend == REFERENCE and self.key is None
-        return plain and not (self.picture or self.spelled or self.steps or self.versus or self.expect)
+        more = self.picture or self.spelled or self.traced or self.versus or self.expect or self.grad_output
+        return plain and not more
 
     @property
     def spelled(self) -> bool:
@@ -59,9 +63,14 @@ class Show(NamedTuple):  # see normcli.showing.report
         return self.format == SCRIPT
 
     @property
-    def steps(self) -> bool:
+    def tensor(self) -> str:
+        """The name of the tensor that is written to --output."""
+        return self.only if self.only in GRADIENTS else "output"
+
+    @property
+    def traced(self) -> bool:
         """Whether the steps of the calculation are wanted."""
-        return self.trace or self.element is not None or self.only == "trace"
+        return self.trace or self.steps is not None or self.element is not None or self.only == "trace"
 
 
 def settled(inputs: list[str], options: Mapping[str, Any], show: Show) -> Show:
@@ -69,14 +78,18 @@ def settled(inputs: list[str], options: Mapping[str, Any], show: Show) -> Show:
     show = show._replace(format=chosen_format(show.format, json=show.json))
     if show.picture and show.format != "table":
         raise InputError(f"--picture is drawn with tables; it has no place in --format {show.format}")
-    if show.only is not None and show.only not in PARTS:
-        raise InputError(f"--only is {show.only!r}; use {either(PARTS)}")
+    if show.only is not None:
+        show = show._replace(only=_part(show.only, show))
     if not 0 <= show.precision <= 17:
         raise InputError(f"--precision is {show.precision}; it must be between 0 and 17")
     show = show._replace(backend=chosen(show.backend, show.device))
     sources = [
         *inputs,
-        *(v.text for v in [*options.values(), *show.expect.values(), show.state] if isinstance(v, Source)),
+        *(
+            v.text
+            for v in [*options.values(), *show.expect.values(), show.state, show.grad_output]
+            if isinstance(v, Source)
+        ),
     ]
     if [text.strip() for text in sources].count("-") > 1:
         raise InputError("standard input (-) is given twice; it can be read once")
@@ -95,6 +108,16 @@ def settled(inputs: list[str], options: Mapping[str, Any], show: Show) -> Show:
         raise InputError(f"--expect is the answer for one input; {len(inputs)} are given")
     _check_files(show)
     return show
+
+
+def _part(text: str, show: Show) -> str:
+    """The part that --only names, a gradient by any of its names."""
+    name = ALIASES.get(text, text.replace("-", "_"))
+    if name not in (*PARTS, *GRADIENTS):
+        raise InputError(f"--only is {text!r}; use {either(PARTS)}")
+    if name in GRADIENTS and show.grad_output is None:
+        raise InputError(f"--only {text} needs the gradient of the output; give it with --grad-output")
+    return name
 
 
 def refuse_overwriting(show: Show, times: int) -> None:

@@ -74,9 +74,9 @@ def write_tensor(path: str, array: NDArray[Any]) -> None:
         write_tensor_to(stream, path, array)
 
 
-def write_tensor_to(stream: BinaryIO, path: str, array: NDArray[Any]) -> None:
-    """Write the array to a stream, in the format of the suffix of the path that it goes to."""
-    OUTPUTS[output_format(path, array.ndim)](stream, array)
+def write_tensor_to(stream: BinaryIO, path: str, array: NDArray[Any], name: str = "output") -> None:
+    """Write the array to a stream, in the format of the suffix of the path that it goes to; ``name`` is its key."""
+    OUTPUTS[output_format(path, array.ndim)](stream, array, name)
 
 
 def write_text(path: str, text: str) -> None:
@@ -197,17 +197,21 @@ def write_npz(stream: BinaryIO, arrays: Mapping[str, NDArray[Any]]) -> None:
                 write_array(cast(BinaryIO, member), array)
 
 
-def _write_npz(stream: BinaryIO, array: NDArray[Any]) -> None:
-    write_npz(stream, {"output": array})
+def _write_npy(stream: BinaryIO, array: NDArray[Any], name: str) -> None:
+    write_array(stream, array)
 
 
-def _write_json(stream: BinaryIO, array: NDArray[Any]) -> None:
+def _write_npz(stream: BinaryIO, array: NDArray[Any], name: str) -> None:
+    write_npz(stream, {name: array})
+
+
+def _write_json(stream: BinaryIO, array: NDArray[Any], name: str) -> None:
     for chunk in json_chunks(array):
         stream.write(chunk.encode("ascii"))
     stream.write(b"\n")
 
 
-def _write_csv(stream: BinaryIO, array: NDArray[Any]) -> None:
+def _write_csv(stream: BinaryIO, array: NDArray[Any], name: str) -> None:
     table = np.atleast_2d(array)
     rows = max(1, _ROWS // max(1, table.shape[1]))
     for start in range(0, len(table), rows):
@@ -215,8 +219,8 @@ def _write_csv(stream: BinaryIO, array: NDArray[Any]) -> None:
             stream.write(",".join(map(repr, row)).encode("ascii") + b"\n")
 
 
-OUTPUTS: Mapping[str, Callable[[BinaryIO, NDArray[Any]], None]] = {
-    ".npy": write_array,
+OUTPUTS: Mapping[str, Callable[[BinaryIO, NDArray[Any], str], None]] = {
+    ".npy": _write_npy,
     ".npz": _write_npz,
     ".json": _write_json,
     ".csv": _write_csv,

@@ -2,31 +2,99 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 
 from normcli.formula.language import REDUCTIONS, Call, Lines, Name, Node, walked
 
+Role = tuple[bool, bool]  # of a dimension: whether it is averaged over, and whether weight has it
+Extent = frozenset[Role]  # the dimensions that something varies over
+
+# Given names that come with the elements: a number for each, or for each channel of theirs.
+GIVEN = frozenset({"x", "grad_output", "weight", "bias"})
+_OF_CHANNELS = {"weight", "bias", "running_mean", "running_var"}
+
+# The dimensions that a reduction takes, by the name of its axes: what a mean is over, what weight lacks,
+# and what the statistics of a channel are spread over.
+AXES: Mapping[str | None, Callable[[Role], bool]] = {
+    None: lambda role: role[0],
+    "rest": lambda role: not role[1],
+    "samples": lambda role: not any(role),
+    "places": lambda role: role[0] and not role[1],
+    "all": lambda role: True,
+}
+
+
+def over(axes: str | None, roles: Iterable[Role]) -> Extent:
+    """The dimensions among these that a reduction over those axes takes.
+
+    >>> over("rest", {(False, True), (True, False)})
+    frozenset({(True, False)})
+    """
+    return frozenset(filter(AXES[axes], roles))
+
+
+def extents(lines: Lines, roles: Extent) -> dict[str, Extent]:
+    """What each name varies over, those given among them; what is not there is one number.
+
+    >>> from normcli.formula.language import lines
+    >>> channel, place = (False, True), (True, False)
+    >>> found = extents(lines("mean = sum(x) / n; centered = x - mean"), frozenset({channel, place}))
+    >>> found["mean"] == {channel}, found["centered"] == {channel, place}
+    (True, True)
+    """
+    channels = frozenset(role for role in roles if role[1])
+    found = {"x": roles, "grad_output": roles} | dict.fromkeys(_OF_CHANNELS, channels)
+    for line in lines:
+        found[line.name] = extent(line.value, found)
+    return found
+
+
+def extent(node: Node, known: Mapping[str, Extent]) -> Extent:
+    """What an expression varies over, as far as its names do."""
+    if isinstance(node, Name):
+        return known.get(node.name, frozenset())
+    if not isinstance(node, Call):
+        return frozenset()
+    inside = frozenset[Role]().union(*(extent(part, known) for part in node.parts))
+    return inside - over(node.axes, inside) if node.function in REDUCTIONS else inside
+
 
 @cache
-def elementwise(lines: Lines, given: frozenset[str] = frozenset({"x"})) -> frozenset[str]:
-    """The names with a value for each element: they depend on x outside a reduction.
+def elementwise(lines: Lines) -> frozenset[str]:
+    """The lines with a value for each element: they depend on what comes with elements, outside a reduction.
 
     >>> from normcli.formula.language import lines
     >>> sorted(elementwise(lines("mean = sum(x) / n; centered = x - mean; var = sum(centered^2) / n")))
-    ['centered', 'x']
+    ['centered']
     """
-    found = set(given)
+    found = set(GIVEN)
     for line in lines:
         if _is_elementwise(line.value, found):
             found.add(line.name)
-    return frozenset(found)
+    return frozenset(found - GIVEN)
 
 
 def _is_elementwise(node: Node, known: set[str]) -> bool:
     if isinstance(node, Call):
         return node.function not in REDUCTIONS and any(_is_elementwise(part, known) for part in node.parts)
     return isinstance(node, Name) and node.name in known
+
+
+def reductions(node: Node) -> list[Call]:
+    """The reductions in an expression."""
+    return [part for part in walked(node) if isinstance(part, Call) and part.function in REDUCTIONS]
+
+
+@cache
+def across(lines: Lines) -> frozenset[str]:
+    """The lines with sums that go beyond a group of statistics, or take a part of it: their axes have a name.
+
+    >>> from normcli.formula.language import lines
+    >>> across(lines("grad_bias = sum(grad_output, rest); mean = sum(x) / n"))
+    frozenset({'grad_bias'})
+    """
+    return frozenset(line.name for line in lines if any(part.axes is not None for part in reductions(line.value)))
 
 
 @cache

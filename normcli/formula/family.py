@@ -40,6 +40,30 @@ DDOF_1 = {
 }
 EVAL = {"mean": "running_mean", "var": "running_var"}
 NO_AFFINE = {"output": "normalized"}
+OPTIONS = {"eval": EVAL, "ddof": DDOF_1, "no_affine": NO_AFFINE}
+
+# The same forward pass in the stages of a course, and what the options make of these.
+COURSES = {
+    # Frederik Kratzert, Understanding the backward pass through Batch Normalization Layer (2016), for cs231n.
+    "kratzert": (
+        """
+    mu = sum(x) / n
+    xmu = x - mu
+    sq = xmu^2
+    var = sum(sq) / n
+    sqrtvar = sqrt(var + eps)
+    ivar = 1 / sqrtvar
+    xhat = xmu * ivar
+    gammax = xhat * weight
+    output = gammax + bias
+""",
+        {
+            "eval": {"mu": "running_mean", "var": "running_var"},
+            "ddof": {"var": "sum(sq) / (n - 1)"},
+            "no_affine": {"gammax": "xhat", "output": "gammax"},
+        },
+    ),
+}
 
 
 @cache

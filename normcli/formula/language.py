@@ -21,7 +21,7 @@ from normcli.words import either, near, quoted
 
 LONGEST = 500  # characters of a formula
 REDUCTIONS = frozenset({"sum", "mean"})
-FUNCTIONS: Mapping[str, int] = {"sqrt": 1, "abs": 1, "larger": 2}  # and how many arguments each takes
+FUNCTIONS: Mapping[str, int] = {"sqrt": 1, "abs": 1, "sign": 1, "larger": 2}  # and how many arguments each takes
 _MACROS: Mapping[str, str] = {
     "var": "mean((A - mean(A))^2)",
     "std": "sqrt(mean((A - mean(A))^2))",

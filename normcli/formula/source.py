@@ -10,7 +10,7 @@ from normcli.formula.spelled import PARENTHESES, parenthesized
 
 _OPERATORS = "+-*/^"
 _COUNTS = {"n", "N"}  # never 0
-_CALLS: Mapping[str, str] = {"sqrt": "np.sqrt", "abs": "np.abs"}
+_CALLS: Mapping[str, str] = {"sqrt": "np.sqrt", "abs": "np.abs", "sign": "np.sign"}
 
 
 def source(

@@ -16,7 +16,7 @@ TERMS, LIST, ABOUT, PARENTHESES = "terms", "list", "about", "()"
 CLOSE = "close"  # the axes of an operator that is written without blanks around it
 GAP = Name("...")
 _BINDS: Mapping[str, int] = {LIST: -1, "=": 0, "+": 1, "-": 1, "*": 2, "/": 2, "^": 3}
-_TIGHTEST = 4
+_NEGATED, _TIGHTEST = 2.5, 4
 
 
 class Text(str):
@@ -26,7 +26,7 @@ class Text(str):
 
 
 def inlined(node: Node, name: str, value: Node) -> Node:
-    """An expression with another one in the place of a name, written without blanks.
+    """An expression with another one in the place of a name, written without blanks and axes.
 
     >>> from normcli.formula.language import parsed
     >>> spelled(inlined(parsed("m * batch"), "batch", parsed("sum(mean) / N")))
@@ -45,7 +45,7 @@ def inlined(node: Node, name: str, value: Node) -> Node:
 def _close(node: Node) -> Node:
     if not isinstance(node, Call):
         return node
-    axes = node.axes if node.function in REDUCTIONS else CLOSE
+    axes = None if node.function in REDUCTIONS else CLOSE
     return Call(node.function, tuple(map(_close, node.parts)), axes)
 
 
@@ -65,7 +65,7 @@ def spelled(node: Any) -> str:
     >>> spelled(Call("-", (Text("-6"), Text("-3")))), spelled(Call("^", (Text("-2"), Number(2))))
     ('-6 - (-3)', '(-2)^2')
     """
-    return _written(parenthesized(node))
+    return _written(whole(node))
 
 
 def _written(node: Any) -> str:
@@ -85,10 +85,20 @@ def _written(node: Any) -> str:
     if node.function == TERMS:
         return " + ".join(parts)
     if node.function not in _BINDS:
-        return f"{node.function}({', '.join(parts)})"
+        return f"{node.function}({', '.join([*parts, *([node.axes] if node.axes else [])])})"
     if len(parts) == 1:
         return f"-{parts[0]}"
     return (node.function if node.function == "^" or node.axes == CLOSE else f" {node.function} ").join(parts)
+
+
+def whole(node: Any) -> Any:
+    """The tree with its parentheses in it; a sum that is all of it has none.
+
+    >>> spelled(Call(TERMS, (Text("1"), Text("-2"))))
+    '1 + (-2)'
+    """
+    tree = parenthesized(node)
+    return tree.parts[0] if isinstance(node, Call) and node.function == TERMS else tree
 
 
 def parenthesized(node: Any, *, first: bool = True) -> Any:
@@ -113,11 +123,17 @@ def parenthesized(node: Any, *, first: bool = True) -> Any:
     return Call(node.function, (left, right), node.axes)
 
 
-def _within(node: Any, binds: int, *, first: bool) -> Any:
-    own = _BINDS.get(node.function, _TIGHTEST) if isinstance(node, Call) else _TIGHTEST
-    if own >= binds:
+def _within(node: Any, binds: float, *, first: bool) -> Any:
+    if _binding(node) >= binds:
         return parenthesized(node, first=first)
     return Call(PARENTHESES, (parenthesized(node),))
+
+
+def _binding(node: Any) -> float:
+    """How tightly the parts of an expression hold together."""
+    if not isinstance(node, Call):
+        return _TIGHTEST
+    return _NEGATED if node.function == "-" and len(node.parts) == 1 else _BINDS.get(node.function, _TIGHTEST)
 
 
 def mapped(node: Any, leaf: Callable[[Any], Any]) -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from normcli.formula.language import Call, Name, Number
-from normcli.formula.spelled import ABOUT, GAP, LIST, PARENTHESES, TERMS, Text, parenthesized
+from normcli.formula.spelled import ABOUT, GAP, LIST, PARENTHESES, TERMS, Text, whole
 
 LINE = 50  # digits, about, that stand beside a symbol in a column of text
 
@@ -15,6 +15,14 @@ SYMBOLS = {
     "x": "x", "n": "n", "m": "m", "N": "N", "eps": r"\epsilon", "old": r"\mathrm{old}",
     "mean": r"\mu", "centered": "d", "var": r"\sigma^2", "var_unbiased": r"s^2", "rstd": "r",
     "mean_square": r"\overline{x^2}", "normalized": r"\hat{x}", "output": "y", "weight": r"\gamma", "bias": r"\beta",
+    **{
+        f"grad_{name}": rf"\frac{{\partial L}}{{\partial {symbol}}}"
+        for name, symbol in {
+            "input": "x", "output": "y", "normalized": r"\hat{x}", "rstd": "r", "centered": "d", "mean": r"\mu",
+            "var": r"\sigma^2", "var_unbiased": "s^2", "mean_square": r"\overline{x^2}",
+            "weight": r"\gamma", "bias": r"\beta",
+        }.items()
+    },
     "running_mean": r"\mu_{\mathrm{running}}", "running_var": r"\sigma^2_{\mathrm{running}}",
 }  # fmt: skip
 _SPECIAL = str.maketrans(
@@ -58,7 +66,7 @@ def formula(node: Any) -> str:
     >>> formula(parsed("1 / sqrt(var + eps)"))
     '\\frac{1}{\\sqrt{\\sigma^2 + \\epsilon}}'
     """
-    return _tex(parenthesized(node))
+    return _tex(whole(node))
 
 
 def lines(node: Any) -> list[str]:
@@ -67,8 +75,8 @@ def lines(node: Any) -> list[str]:
     >>> lines(Call("/", (Call(TERMS, (Text("100.25"),) * 12), Number(12))))[0]
     '\\tfrac{1}{12} \\bigl( 100.25 + 100.25 + 100.25 + 100.25 + 100.25'
     """
-    node = parenthesized(node)
-    if _length(node) <= LINE or node.function not in ("/", LIST, "+", "-"):
+    node = whole(node)
+    if _length(node) <= LINE or node.function not in ("/", LIST, TERMS, "+", "-"):
         return [_tex(node)]
     if node.function == "/" and _is_parenthesized(node.parts[0]):
         first, *more = _filled(list(_terms(node.parts[0].parts[0])))
@@ -106,11 +114,15 @@ def _tex(node: Any) -> str:
         PARENTHESES: lambda: f"({_tex(one)})",
         "sqrt": lambda: rf"\sqrt{{{_tex(one)}}}",
         "abs": lambda: rf"\lvert {_tex(one)} \rvert",
-        "sum": lambda: rf"\sum {_tex(one)}",
+        "sum": lambda: rf"\sum{_below(node.axes)} {_tex(one)}",
     }
     return (
         written[node.function]() if node.function in written else rf"\mathrm{{{escaped(node.function)}}}({_tex(one)})"
     )
+
+
+def _below(axes: str | None) -> str:
+    return rf"_{{\mathrm{{{axes}}}}}" if axes else ""
 
 
 def _terms(node: Any) -> Iterator[str]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from normcli.errors import InputError
 from normcli.formula.extents import elementwise
-from normcli.formula.family import CENTERED, RMS
+from normcli.formula.family import CENTERED, COURSES, OPTIONS, RMS
 from normcli.formula.language import Lines, lines
 from normcli.planning.layout import Layout, Shape, by_channel, by_sample_and_channel, by_sample_and_group, trailing
+from normcli.words import either, quoted
 
 
 class Kind(NamedTuple):
@@ -26,6 +28,8 @@ class Kind(NamedTuple):
     group_words: tuple[str, ...] = ()  # what the indices of a group of statistics count; rows where there are none
     each: str | None = None  # what has a mean of its own, in words
     examples: tuple[str, ...] = ()
+    changes: Mapping[str, Mapping[str, str]] = OPTIONS  # of its lines, by options
+    course: str | None = None  # whose stages the lines are
 
     @property
     def program(self) -> Lines:
@@ -142,6 +146,20 @@ KINDS: dict[str, Kind] = {
         ),
     )
 }
+
+
+def taught(kind: Kind, course: str) -> Kind:
+    """The kind with its lines in the stages of a course; InputError where the course has another formula.
+
+    >>> taught(KINDS["batch"], "kratzert").statistics
+    ('mu', 'var', 'sqrtvar', 'ivar')
+    """
+    if course not in COURSES:
+        raise InputError(f"--steps is {quoted(course)}; use {either(COURSES)}")
+    if kind.text != CENTERED:
+        raise InputError(f"the steps of {course} are those of BatchNorm's formula; {kind.title} has another")
+    text, changes = COURSES[course]
+    return kind._replace(text=text, changes=changes, course=course)
 
 
 def layout_of(

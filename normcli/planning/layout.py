@@ -43,6 +43,20 @@ class Layout:
         return math.prod(self.view[axis] for axis in self.axes)
 
     @property
+    def roles(self) -> frozenset[tuple[bool, bool]]:
+        """What its dimensions are for, as ``normcli.formula.extents`` has it, whatever their sizes.
+
+        Trailing axes come after the samples' own, be these none: a row alone is a row of a batch.
+        """
+        kept = {(False, False)} if self.channel_axis is None else set()
+        return frozenset(kept.union(self.dimensions))
+
+    @property
+    def dimensions(self) -> tuple[tuple[bool, bool], ...]:
+        """For each dimension of the view, whether it is averaged over, and whether weight has it."""
+        return tuple((axis in self.axes, axis in self.channels) for axis in range(len(self.view)))
+
+    @property
     def stats_view(self) -> Shape:
         """The view with the averaged dimensions shrunk to 1: the statistics broadcast from it."""
         return tuple(1 if axis in self.axes else size for axis, size in enumerate(self.view))

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
 
+from normcli import formula
 from normcli.dtypes import DTYPES, FLOAT_DTYPES
 from normcli.errors import InputError
-from normcli.formula.family import DDOF_1, EVAL, NO_AFFINE, running
+from normcli.formula.family import running
 from normcli.formula.language import Lines, lines
 from normcli.formula.rewrite import replaced
 from normcli.planning.conventions import CONVENTIONS, Convention
@@ -66,11 +67,11 @@ class Plan:
         """The lines that are computed, as the options have them."""
         changes: dict[str, str] = {}
         if self.source == "running":
-            changes |= EVAL
+            changes |= self.kind.changes["eval"]
         elif self.ddof:
-            changes |= DDOF_1
+            changes |= self.kind.changes["ddof"]
         if not self.affine:
-            changes |= NO_AFFINE
+            changes |= self.kind.changes["no_affine"]
         return _lines(self.kind.text, tuple(changes.items()), self.source == "running" or self.layout.count == 1)
 
     @cached_property
@@ -81,6 +82,30 @@ class Plan:
         unbiased = "var_unbiased" if self.ddof else "var * n / (n - 1)"
         several = math.prod(self.layout.stats_shape) > math.prod(self.weight_shape)
         return running(unbiased if self.running_ddof else "var", over_samples=several)
+
+    @cached_property
+    def gradient_lines(self) -> Lines:
+        """The lines of the backward pass, derived from those that are computed.
+
+        >>> [line.name for line in plan("rms", (3, 4), "float64", {}).gradient_lines][:3]
+        ['grad_normalized', 'grad_rstd', 'grad_mean_square']
+        """
+        found: Lines = formula.gradient.gradient(self.lines, self.layout.roles, self._style)
+        return found
+
+    @property
+    def _style(self) -> str:
+        found: str = formula.gradient.COURSE if self.kind.course else formula.gradient.PLAIN
+        return found
+
+    def gradient_name(self, name: str) -> str:
+        """What the gradient of a name is called among these lines.
+
+        >>> plan("rms", (3, 4), "float64", {}).gradient_name("x")
+        'grad_input'
+        """
+        found: str = formula.gradient.gradient_name(name, self._style)
+        return found
 
     def new_weight(self, batches: int) -> float:
         """The weight of the new batch in the running update, after ``batches`` earlier ones."""

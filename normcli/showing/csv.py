@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from normcli.arithmetic.result import GRADIENTS
 from normcli.showing.report import Detail, Report
-from normcli.showing.sections import refuse_missing, words
+from normcli.showing.sections import refuse_missing, tensor, words
 
 if TYPE_CHECKING:
     from normcli.arithmetic.result import Result
@@ -80,8 +81,9 @@ def _tables(report: Report, detail: Detail) -> Iterator[tuple[list[str], Iterato
 
 def _part(result: Result, report: Report, only: str | None) -> tuple[list[str], Iterator[list[str]]]:
     """The head, empty for a matrix, and the rows of the part that is asked for, or of the whole result."""
-    if only == "output" and report.number is None and np.ndim(result.output) <= 2:
-        return [], _matrix_rows(result.output)
+    alone = tensor(result, only) if only in ("output", *GRADIENTS) else None
+    if alone is not None and report.number is None and np.ndim(alone) <= 2:
+        return [], _matrix_rows(alone)
     if report.trace is not None and only in (None, "trace"):
         steps = report.trace.steps
         rows = ([step.step, step.formula, step.substituted, _values(step.value)] for step in steps)
@@ -89,7 +91,7 @@ def _part(result: Result, report: Report, only: str | None) -> tuple[list[str], 
     if only in ("statistics", "running"):
         head, *rest = _columns(result, only)
         return head, iter(rest)
-    named = _quantities(result) if only is None else {"output": result.output}
+    named = _quantities(result) if only is None else {only: alone}
     return ["quantity", "index", "value"], chain.from_iterable(_tidy(name, values) for name, values in named.items())
 
 
@@ -103,7 +105,7 @@ def _checked_rows(check: Check) -> Iterator[list[str]]:
 
 def _compared_rows(comparisons: Sequence[Comparison]) -> Iterator[list[str]]:
     for comparison in comparisons:
-        for quantity, difference in {"output": comparison.output, **comparison.running}.items():
+        for quantity, difference in comparison.quantities.items():
             measured = (getattr(difference, name) for name in _MEASURES)
             texts = (" ".join(map(str, one)) if isinstance(one, tuple) else _value(one) for one in measured)
             yield [comparison.name, quantity, *texts]
@@ -114,12 +116,12 @@ def _quantities(result: Result) -> dict[str, Any]:
     if result.plan.track_running_stats:
         found |= {"running_mean": result.after.running_mean, "running_var": result.after.running_var}
         found |= {"num_batches_tracked": np.array(result.after.num_batches_tracked)}
-    return found if result.output is None else found | {"output": result.output}
+    return (found if result.output is None else found | {"output": result.output}) | result.gradients()
 
 
 def _columns(result: Result, part: str) -> Iterator[list[str]]:
     """A row for each group of statistics (or channel), its index first."""
-    found = {name: values for name, values in _quantities(result).items() if name != "output"}
+    found = {name: values for name, values in _quantities(result).items() if name not in ("output", *GRADIENTS)}
     running = ("running_mean", "running_var")
     chosen = {name: values for name, values in found.items() if (name in running) == (part == "running")}
     chosen.pop("num_batches_tracked", None)

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from normcli.arithmetic.result import GRADIENTS
 from normcli.files.json import json_chunks
 from normcli.showing import check, versus
 from normcli.showing.report import Detail, Report
+from normcli.showing.sections import tensor
 
 if TYPE_CHECKING:
     from normcli.arithmetic.result import Result
@@ -38,16 +40,20 @@ def pieces(report: Report, detail: Detail) -> Iterator[str]:
 
 
 def _of_result(result: Result, trace: Trace | None, only: str | None, more: Mapping[str, Any]) -> Iterator[str]:
-    if only == "output" and not more:
-        yield from json_chunks(result.output)
-    elif only not in (None, "output"):
+    if only in ("output", *GRADIENTS) and not more:
+        yield from json_chunks(tensor(result, only))
+    elif only not in (None, "output", *GRADIENTS):
         part = _parts(result, trace)[only]
         yield text({only: part, **more} if more else part)
     else:
         parts = _parts(result, trace) if only is None else {}
         after = {name: parts.pop(name) for name in ("trace",) if name in parts} | dict(more)
-        yield (text(parts)[:-1] + ", " if parts else "{") + '"output": '
-        yield from json_chunks(result.output)
+        yield (text(parts)[:-1] + ", " if parts else "{") + f'"{only or "output"}": '
+        yield from json_chunks(tensor(result, only or "output"))
+        if only is None and result.gradients():
+            yield ', "gradients": {"input": '
+            yield from json_chunks(result.grad_input)
+            yield f', "weight": {text(result.grad_weight)}, "bias": {text(result.grad_bias)}}}'
         yield "".join(f", {json.dumps(name)}: {text(value)}" for name, value in after.items()) + "}"
     yield "\n"
 

@@ -47,7 +47,7 @@ def _pieces(report: Report, detail: Detail) -> Iterator[str]:
     for section in tables:
         if section.part == "trace" and report.trace is not None:
             yield from _aligned(report.trace, detail.precision, full=detail.full)
-        elif section.part == "output":
+        elif section.is_matrix:
             yield from _bracketed(section, full=detail.full)
         else:
             yield from _tabular(section, full=detail.full)
@@ -113,13 +113,13 @@ def _edges(section: Section) -> Section:
     """The section by its edges, as a page takes it, with what is left out said in words."""
     rows = [*section.rows]
     height, width = len(rows), len(section.columns) - section.labels
-    across = width if section.part == "output" and width > _WIDEST else 0  # only a matrix is cut across
+    across = width if section.is_matrix and width > _WIDEST else 0  # only a matrix is cut across
     if height <= _LONGEST and not across:
         return section._replace(rows=rows)
     columns = [*range(section.labels + 3), None, *range(-3, 0)] if across else [*range(len(section.columns))]
     lines: list[int | None] = [0, 1, 2, None, -3, -2, -1] if height > _LONGEST else [*range(height)]
     said = f": 6 of {height} shown"
-    if section.part == "output":
+    if section.is_matrix:
         shown = (height if height <= _LONGEST else 6) * (6 if across else width)
         said = f": edges of {height} x {width} shown, {height * width - shown} of {height * width} elements left out"
     return section._replace(

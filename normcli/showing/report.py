@@ -52,6 +52,11 @@ class Section(NamedTuple):
     labels: int = 1
     text: bool = False
 
+    @property
+    def is_matrix(self) -> bool:
+        """Whether it is a tensor's slice over two axes."""
+        return self.part in ("output", "grad_input")
+
     def is_words(self, column: int) -> bool:
         """Whether a column holds text, and is set flush left."""
         if self.part == "trace" and column == len(self.columns) - 1:

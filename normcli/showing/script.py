@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from normcli.arithmetic.outcome import constants
+from normcli.arithmetic.result import PARAMETERS
 from normcli.errors import InputError
+from normcli.formula.extents import AXES
 from normcli.formula.family import used
 from normcli.formula.language import Number, names_in, parsed, substituted
 from normcli.formula.source import source
@@ -53,6 +55,7 @@ def _pieces(result: Result, report: Report, above: str) -> Iterator[str]:
     if plan.source == "running" or plan.updates_running:
         names += ["running_mean", "running_var"]
     given = {"x": report.x} | {name: getattr(result.before, name) for name in names}
+    given["grad_output"] = result.grad_output
     yield f"# {above}\n" if above else ""
     yield "import numpy as np\n\n"
     for name, values in given.items():
@@ -61,8 +64,9 @@ def _pieces(result: Result, report: Report, above: str) -> Iterator[str]:
     yield f"eps = {float(plan.eps)!r}\n\n"
     yield from (f"{line}\n" for line in _formula(result))
     if plan.dtype != "float64":
-        yield f"# worked out in float64; normcli rounds the output to {plan.dtype}\n"
-    yield "print(output)\n"
+        rounded = " and grad_input" if result.gradients() else ""
+        yield f"# worked out in float64; normcli rounds the output{rounded} to {plan.dtype}\n"
+    yield "".join(f"print({name})\n" for name in ("output", *result.gradients()))
     if call := _torch_call(result):
         yield f"\n# With PyTorch, x and the rest being tensors:\n# {call}\n"
 
@@ -73,7 +77,7 @@ def _literal(values: Any) -> str:
 
 
 def _formula(result: Result) -> Iterator[str]:
-    """The lines of the calculation, and those of the running statistics' update."""
+    """The lines of the calculation, those of the backward pass, and those of the running statistics' update."""
     plan, layout, before = result.plan, result.plan.layout, result.before
     axes, channels = tuple(layout.axes), tuple(layout.channels_view)
     split = layout.view != plan.shape
@@ -82,12 +86,18 @@ def _formula(result: Result) -> Iterator[str]:
     numbers = constants(plan, before)
     names = {"x": "view" if split else "x", "n": str(numbers["n"])}
     names |= {name: f"{name}.reshape({channels})" for name in ("weight", "bias", "running_mean", "running_var")}
-    called: dict[str | None, str] = {None: f"axis={axes}, keepdims=True"}
+    if result.gradients() and split:
+        names["grad_output"] = f"grad_output.reshape({tuple(layout.view)})"
+    called: dict[str | None, str] = {}
+    for name, takes in AXES.items():
+        called[name] = f"axis={tuple(a for a, role in enumerate(layout.dimensions) if takes(role))}, keepdims=True"
+    shapes = dict.fromkeys(("output", "grad_input"), plan.shape) if split else {}
+    shapes |= dict.fromkeys(PARAMETERS, plan.weight_shape)
     taken = {name for line in plan.running_lines for name in names_in(line.value)}
     given = frozenset(name for name in ("weight", "bias") if getattr(before, name) is not None)
-    for line in used(plan.lines, given):
+    for line in used(plan.lines + (plan.gradient_lines if result.gradients() else ()), given):
         if line.role == "shown" or line.name in taken:
-            then = f".reshape({plan.shape})" if split and line.name == "output" else ""
+            then = f".reshape({shapes[line.name]})" if line.name in shapes else ""
             yield f"{line.name} = {source(line.value, names, called, by_zero=not plan.eps, then=then)}"
     others = tuple(axis for axis in range(len(layout.view)) if axis not in layout.channels)
     inside = {"n": str(numbers["n"]), "m": repr(numbers["m"])}

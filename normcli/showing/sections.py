@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from normcli.arithmetic.result import GRADIENTS, PARAMETERS
 from normcli.digits import aligned, common, computed, decimal, notation, short, written
 from normcli.errors import InputError
 from normcli.files.stored import Stored
@@ -31,6 +32,17 @@ def refuse_missing(report: Report, detail: Detail) -> None:
     """Refuse a part that is asked for alone and is not there."""
     if detail.only == "running" and report.result is not None and not report.result.plan.track_running_stats:
         raise InputError("there are no running statistics to show", hint="they come with --track-running-stats")
+    if detail.only in GRADIENTS and report.result is not None:
+        tensor(report.result, detail.only)
+
+
+def tensor(result: Result, name: str) -> Any:
+    """The output, or the gradient of that name; InputError where the layer has none."""
+    found = getattr(result, name)
+    if found is None and name in GRADIENTS:
+        word = name.removeprefix("grad_")
+        raise InputError(f"there is no {name}: this {result.plan.kind.title} has no {word}")
+    return found
 
 
 def heading(report: Report, detail: Detail, joint: str = "  ") -> str:
@@ -107,7 +119,11 @@ def _of_result(result: Result, trace: Trace | None, detail: Detail) -> Iterator[
         yield _running(result, detail.precision, most)
     if result.output is not None:  # it was asked for
         output = result.output if isinstance(result.output, Stored) else np.asarray(result.output)
-        yield from _output(output, detail.precision, most)
+        yield from _matrices("output", output, detail.precision, most)
+    if result.gradients():
+        if result.gradients().keys() & set(PARAMETERS):
+            yield _parameters(result, detail, most)
+        yield from _matrices("grad_input", np.asarray(result.grad_input), detail.precision, most)
 
 
 def _trace(trace: Trace, precision: int, *, full: bool) -> Section:
@@ -187,8 +203,18 @@ def _listed(part: str, title: str, words: list[str], columns: dict[str, Any], pr
     return Section(part=part, title=title, columns=heads, rows=rows, labels=len(words))
 
 
-def _output(output: NDArray[Any] | Stored, precision: int, most: int) -> Iterator[Section]:
-    """The output as 2-D slices over its last two axes; large tensors by their edges."""
+def _parameters(result: Result, detail: Detail, most: int) -> Section:
+    """The gradients of weight and bias, side by side, or the one that is asked for alone."""
+    wanted, part = ((detail.only,), detail.only) if detail.only in PARAMETERS else (PARAMETERS, "gradients")
+    columns = {name: np.asarray(values) for name, values in result.gradients().items() if name in wanted}
+    layout = result.plan.layout
+    words = ["channel"] if layout.channel_axis is not None else [f"axis {axis}" for axis in layout.channels]
+    title = f"gradients of {' and '.join(name.removeprefix('grad_') for name in columns)}"
+    return _listed(part, title, words, columns, detail.precision, most)
+
+
+def _matrices(name: str, output: NDArray[Any] | Stored, precision: int, most: int) -> Iterator[Section]:
+    """A tensor as 2-D slices over its last two axes; large tensors by their edges."""
     shape = output.shape
     large = output.size > most
     kept = [_edge_indices(size) if large else [*range(size)] for size in shape]
@@ -196,7 +222,7 @@ def _output(output: NDArray[Any] | Stored, precision: int, most: int) -> Iterato
     note = _left_out(shape, kept)
     for leading in product(*kept[:-2]):
         at = "".join(f"{i}, " for i in leading)
-        title = f"output[{at}:, :]" if leading else "output"
+        title = f"{name}[{at}:, :]" if leading else name
         lines = kept[-2] if len(shape) > 1 else [0]
         if isinstance(whole, Stored):
             values = whole.gathered([*([i] for i in leading), *kept[-2:]]).reshape(len(lines), -1)
@@ -204,7 +230,7 @@ def _output(output: NDArray[Any] | Stored, precision: int, most: int) -> Iterato
             values = (whole[leading] if leading else whole).reshape(-1, shape[-1])
             values = values[np.ix_(lines, kept[-1])] if large else values
         labels = [str(i) for i in lines] if len(shape) > 1 else [""]
-        yield _matrix(title + note, values, labels, [str(j) for j in kept[-1]], shape, precision)
+        yield _matrix(name, title + note, values, labels, [str(j) for j in kept[-1]], shape, precision)
         note = ""  # once is enough
 
 
@@ -217,7 +243,13 @@ def _left_out(shape: tuple[int, ...], kept: list[list[int]]) -> str:
 
 
 def _matrix(
-    title: str, values: NDArray[Any], lines: list[str], columns: list[str], shape: tuple[int, ...], precision: int
+    name: str,
+    title: str,
+    values: NDArray[Any],
+    lines: list[str],
+    columns: list[str],
+    shape: tuple[int, ...],
+    precision: int,
 ) -> Section:
     """The values that are shown, with a row and a column of dots where others of the tensor are left out."""
     notation = _notation(values, precision)
@@ -230,7 +262,7 @@ def _matrix(
     rows = _rows(len(lines), len(heads), write)
     if len(shape) > 1 and len(lines) < shape[-2] and isinstance(rows, list):
         rows.insert(_EDGE, [_GAP] * len(heads))
-    return Section(part="output", title=title, columns=heads, rows=rows)
+    return Section(part=name, title=title, columns=heads, rows=rows)
 
 
 def _gapped(cells: list[str], size: int) -> list[str]:

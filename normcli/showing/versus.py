@@ -52,6 +52,7 @@ def documents(comparisons: Sequence[Comparison]) -> list[dict[str, Any]]:
             "convention": comparison.convention,
             **_plain(comparison.output),
             "running": {name: _plain(difference) for name, difference in comparison.running.items()} or None,
+            **({"gradients": {n: _plain(d) for n, d in comparison.gradients.items()}} if comparison.gradients else {}),
             "options": [vars(option) for option in comparison.options],
             "causes": [{"key": key, "text": text} for key, text in comparison.causes],
         }
@@ -68,14 +69,15 @@ def _plain(difference: Difference) -> dict[str, Any]:
 
 
 def _rows(comparison: Comparison) -> Iterator[list[str]]:
-    for name, difference in {"output": comparison.output, **comparison.running}.items():
-        beyond = f"{difference.beyond_one_ulp} of {comparison.size}" if name == "output" else ""
+    for name, difference in comparison.quantities.items():
+        is_tensor = name in ("output", "grad_input")
+        beyond = f"{difference.beyond_one_ulp} of {comparison.size}" if is_tensor else ""
         yield [
             comparison.name,
             name,
             f"{difference.max_abs:.3g}",
             f"{difference.max_rel:.3g}",
-            f"{difference.max_ulp:.3g}" if name == "output" else "",
+            f"{difference.max_ulp:.3g}" if is_tensor else "",
             beyond,
             _place(difference.at) if difference.max_abs else "",
             f"{difference.reference:.9g}",

@@ -9,31 +9,26 @@ before it if there would be still more.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from decimal import Context, Decimal, localcontext
-from functools import cached_property, partial
+from dataclasses import dataclass, replace
+from decimal import localcontext
+from functools import partial
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from normcli.arithmetic.evaluate import Group
 from normcli.arithmetic.result import Result
+from normcli.calculate import run
 from normcli.digits import computed, decimal, notation, short, written
-from normcli.errors import InputError
-from normcli.formula.extents import elementwise
 from normcli.formula.language import REDUCTIONS, Call, Line, Name, Node, Number, names_in, substituted
 from normcli.formula.spelled import GAP, LIST, TERMS, inlined, spelled
-from normcli.planning.layout import number_of
-from normcli.planning.plan import Plan
-from normcli.teaching.numerals import EXACT, LEFT_OUT, Decimals, Expression, Numeral
-from normcli.words import count
+from normcli.planning.kinds import taught
+from normcli.teaching.filled import EXACT, LEFT_OUT, Expression, Figure
+from normcli.teaching.traced import Over, Traced, counted_from_start
 
 _SHOWN = 8  # terms of a long sum that are written out when no element was asked for
 _MOST = 1000  # terms that are written out for an element
-_LARGEST = 2**16  # elements of a group whose statistics are worked out beyond float64's digits
+_COUNTED = {"n", "N", "eps"}  # one for all groups
 _MOST_DIGITS = 50  # of a number in a line, where it takes so many
-_BEYOND = Context(prec=400)  # for a thousand of them, each divided by n or multiplied
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,108 +77,35 @@ def trace(
     ('mean', 'sum(x) / n', '(1 + 6 + 2) / 3', 3.0)
     """
     if element is not None:
-        element = _counted_from_start(element, result.plan)
-    group = _Traced(result, x, element)
-    writer = _Writer(group, precision, group.n if full else _SHOWN if element is None else _MOST)
+        element = counted_from_start(element, result.plan)
+    group = Traced(result, x, element)
+    most = x.size if full else _SHOWN if element is None else _MOST
+    writer = _Writer(group, precision, most)
     return Trace(title=group.title, steps=[*writer.steps()])
 
 
-class _Traced:
-    """The numbers of one group of statistics, and which of its elements are traced."""
+def in_stages(result: Result, x: NDArray[Any], course: str) -> Result:
+    """The same calculation in the stages of a course, with its steps.
 
-    def __init__(self, result: Result, x: NDArray[Any], element: tuple[int, ...] | None) -> None:
-        self.result, self.plan, layout = result, result.plan, result.plan.layout
-        self.n = layout.count
-        flat = 0 if element is None else number_of(element, self.plan.shape)
-        at = np.unravel_index(flat, layout.view)
-        averaged = [axis in layout.axes for axis in range(len(layout.view))]
-        self._region = tuple(slice(None) if inside else int(i) for i, inside in zip(at, averaged, strict=True))
-        base = [0 if inside else int(i) for i, inside in zip(at, averaged, strict=True)]
-        place = np.unravel_index(number_of(base, layout.stats_view), layout.stats_shape or (1,))
-        self._place = tuple(map(int, place))
-        sizes = [layout.view[axis] for axis in layout.axes]
-        picked = number_of((int(at[axis]) for axis in layout.axes), sizes)
-        self.one = element is not None
-        self.traced = range(picked, picked + 1) if self.one else range(self.n)
-        self.title = f"element {_index(element)}" if element is not None else self._name()
-        self._given = {"x": x} | {
-            name: np.full(self.plan.weight_shape, default) if value is None else value
-            for name, value, default in (("weight", result.before.weight, 1.0), ("bias", result.before.bias, 0.0))
-        }
-        self._members: dict[str, NDArray[np.float64]] = {}
-
-    def is_each(self, name: str) -> bool:
-        """Whether a name has a number for each element."""
-        return name in self._given or name in elementwise(self.plan.lines)
-
-    def is_given(self, name: str) -> bool:
-        """Whether a name of one number for each element was typed, not computed."""
-        return name in self._given
-
-    def members(self, name: str) -> NDArray[np.float64]:
-        """The group's numbers of a name that has one for each element, in order."""
-        if name not in self._members:
-            values = self._given[name] if name in self._given else getattr(self.result, name)
-            layout, array = self.plan.layout, np.asarray(values, np.float64)
-            shape = layout.channels_view if name in ("weight", "bias") else layout.view
-            self._members[name] = np.broadcast_to(array.reshape(shape), layout.view)[self._region].ravel()
-        return self._members[name]
-
-    def statistic(self, name: str) -> float:
-        """A number of the group as a whole."""
-        values = np.asarray(getattr(self.result, name))
-        return float(values[self._place] if values.ndim else values)
-
-    def per_sample(self, name: str) -> list[float]:
-        """A statistic of this group's channel, for each sample: one number, but for instance norm."""
-        values = np.asarray(getattr(self.result, name))
-        return [float(value) for value in values[..., self._place[-1]].ravel()]
-
-    def running(self, name: str) -> tuple[float, float]:
-        """A running statistic of this group's channel, before and after."""
-        old, new = (getattr(state, name)[self._place[-1]] for state in (self.result.before, self.result.after))
-        return float(old), float(new)
-
-    @cached_property
-    def _exact(self) -> Group | None:
-        """The lines over decimal numbers; None where the numbers are not finite, or the group is too long."""
-        given = [self.running(name)[0] for name in ("running_mean", "running_var") if self.plan.source == "running"]
-        x = self.members("x")
-        if self.n > _LARGEST or not np.isfinite([*x, *given]).all():
-            return None
-        numbers = {"n": Decimal(self.n), "eps": Decimal(self.plan.eps)}
-        numbers |= dict(zip(("running_mean", "running_var"), map(Decimal, given), strict=False))
-        block = {"x": np.array([Decimal(value) for value in x.tolist()], object)}
-        return Group(self.plan.lines, Decimals(), numbers, [lambda: block], {None: (0,)})
-
-    def exact(self, name: str, place: int | None = None) -> Decimal | None:
-        """The value of a name beyond float64's digits, where there is one."""
-        if self._exact is None:
-            return None
-        try:
-            with localcontext(_BEYOND):
-                [block] = self._exact.blocks()
-                found = self._exact[name] if place is None else block[name][place]
-        except (ArithmeticError, KeyError):  # a quotient by 0; a line that these numbers do not have
-            return None
-        return Decimal(found)
-
-    def _name(self) -> str:
-        words = self.plan.kind.group_words
-        if words:
-            return ", ".join(f"{word} {i}" for word, i in zip(words, self._place, strict=True))
-        return f"row {_index(self._place)}" if self.plan.layout.stats_shape else "the whole tensor"
+    >>> from normcli.calculate import normalize
+    >>> x = np.array([[1.0, 2, 4]])
+    >>> [*in_stages(normalize(x, "layer"), x, "kratzert").named][:3]
+    ['mu', 'xmu', 'sq']
+    """
+    plan = result.plan
+    staged = replace(plan, kind=taught(plan.kind, course), track_running_stats=plan.source == "running")
+    return run(x, staged, result.before, steps=True, grad_output=result.grad_output)
 
 
 class _Writer:
     """How lines are written: with ``precision`` decimals, and of a long list ``most`` terms."""
 
-    def __init__(self, group: _Traced, precision: int, most: int) -> None:
+    def __init__(self, group: Traced, precision: int, most: int) -> None:
         self.group, self.precision, self.most = group, precision, most
-        self._notations: dict[tuple[str, range], str] = {}
+        self._notations: dict[tuple[str, range, Over | None], str] = {}
 
     def steps(self) -> Iterator[Step]:
-        """The lines of the group, and of its channel's running statistics."""
+        """The lines of the group, of its channel's running statistics, and of the backward pass."""
         plan = self.group.plan
         for line in plan.lines:
             if line.role == "shown":
@@ -192,6 +114,11 @@ class _Writer:
         for line in plan.running_lines:
             if line.role == "shown":
                 yield self._running(line, where)
+        for line in self.group.backward:
+            if line.name in self.group.parameters:
+                yield self._parameter(line)
+            else:
+                yield self._each(line) if self.group.is_each(line.name) else self._statistic(line)
 
     def _statistic(self, line: Line) -> Step:
         """A number of the group as a whole."""
@@ -204,9 +131,20 @@ class _Writer:
         values = group.members(line.name)[traced.start : traced.stop]
         places = [traced[i] for i in self._shown(len(values))]
         trees = [self._filled(line.value, self._of_element(place, traced)) for place in places]
-        dtype = group.plan.dtype if line.name == "output" and group.plan.dtype != "float64" else None
+        is_rounded = line.name in ("output", group.plan.gradient_name("x")) and group.plan.dtype != "float64"
+        dtype = group.plan.dtype if is_rounded else None
         value = float(values[0]) if group.one else values.tolist()
         return self._step(line.name, line.value, trees, values.tolist(), value, dtype)
+
+    def _parameter(self, line: Line) -> Step:
+        """One number for each weight that the traced elements have."""
+        places = self.group.of_channels
+        values = self.group.members(line.name)[places].tolist()
+        trees = [
+            self._filled(line.value, self._of_element(places[i], range(self.group.n)), places[i])
+            for i in self._shown(len(places))
+        ]
+        return self._step(line.name, line.value, trees, values, values if len(values) > 1 else values[0])
 
     def _running(self, line: Line, where: dict[str, Node]) -> Step:
         """A running statistic: the old one and the batch's, by their shares."""
@@ -214,9 +152,9 @@ class _Writer:
         old, value = self.group.running(line.name)
         m = plan.new_weight(batches)
         known: dict[Node, Any] = {
-            Name(line.name): Numeral(old, self._number(old), lambda: None),
-            Name("m"): Numeral(m, f"{m:.10g}", lambda: None),
-            Call("-", (Number(1), Name("m"))): Numeral(1 - m, f"{1 - m:.10g}", lambda: None),
+            Name(line.name): Figure(old, self._number(old), lambda: None),
+            Name("m"): Figure(m, f"{m:.10g}", lambda: None),
+            Call("-", (Number(1), Name("m"))): Figure(1 - m, f"{1 - m:.10g}", lambda: None),
         }
         tree, filled = substituted(line.value, {Name(line.name): Name("old")}), substituted(line.value, known)
         for name in names_in(line.value) & where.keys():
@@ -230,63 +168,66 @@ class _Writer:
         if isinstance(node, Call) and isinstance(reduced := node.parts[0], Call) and reduced.function in REDUCTIONS:
             values = self.group.per_sample(self._named(reduced.parts[0]))
             one = notation(values, self.precision)
-            terms = [Numeral(values[i], computed(values[i], one), lambda: None) for i in self._shown(len(values))]
+            terms = [Figure(values[i], computed(values[i], one), lambda: None) for i in self._shown(len(values))]
             parts: tuple[Any, ...] = (_terms(terms, len(values)), self._of_group("N"))
             return Call(node.function, parts)
         name = self._named(node)
         value = self.group.per_sample(name)[0]
-        return Numeral(value, self._number(value), lambda: self.group.exact(name))
+        return Figure(value, self._number(value), lambda: self.group.exact(name))
 
     def _named(self, node: Node) -> str:
         """The line that an expression is the value of."""
         program = self.group.plan.kind.program
         return node.name if isinstance(node, Name) else next(line.name for line in program if line.value == node)
 
-    def _filled(self, node: Node, number_of: Callable[[str], Numeral]) -> Any:
-        """An expression with numbers in the place of names, and sums written out."""
+    def _filled(self, node: Node, number_of: Callable[[str], Figure], place: int = 0) -> Any:
+        """An expression with numbers in the place of names, and sums written out; those over other axes at a place."""
         if isinstance(node, Number):
-            return Numeral(node.value, written(node.value))
+            return Figure(node.value, written(node.value))
         if isinstance(node, Name):
             return number_of(node.name)
         if node.function == "^":
-            return Call("^", (self._filled(node.parts[0], number_of), node.parts[1]))
+            return Call("^", (self._filled(node.parts[0], number_of, place), node.parts[1]))
         if node.function in REDUCTIONS:
-            n = self.group.n
-            return _terms([self._filled(node.parts[0], self._of_element(i, range(n))) for i in self._shown(n)], n)
-        return Call(node.function, tuple(self._filled(part, number_of) for part in node.parts), node.axes)
+            over = None if node.axes is None else (node.axes, place)
+            among = range(len(self.group.members("x", over)))
+            numbers = [self._of_element(i, among, over) for i in self._shown(len(among))]
+            return _terms([self._filled(node.parts[0], number) for number in numbers], len(among))
+        return Call(node.function, tuple(self._filled(part, number_of, place) for part in node.parts), node.axes)
 
-    def _of_group(self, name: str) -> Numeral:
+    def _of_group(self, name: str) -> Figure:
         """A number that belongs to the group as a whole."""
         group = self.group
         if name in ("n", "N"):
             number = group.n if name == "n" else len(group.per_sample("mean"))
-            return Numeral(number, str(number))
+            return Figure(number, str(number))
         if name == "eps":
-            return Numeral(group.plan.eps, short(group.plan.eps))
+            return Figure(group.plan.eps, short(group.plan.eps))
         if name.startswith("running"):
             value = group.running(name)[0]
-            return Numeral(value, self._number(value), lambda: None)
+            return Figure(value, self._number(value), lambda: None)
         value = group.statistic(name)
-        return Numeral(value, self._number(value), lambda: group.exact(name))
+        return Figure(value, self._number(value), lambda: group.exact(name))
 
-    def _of_element(self, place: int, among: range) -> Callable[[str], Numeral]:
+    def _of_element(self, place: int, among: range, over: Over | None = None) -> Callable[[str], Figure]:
         """The numbers of one element; computed ones stand in one notation with those of the others."""
 
-        def number(name: str) -> Numeral:
-            if not self.group.is_each(name):
+        def number(name: str) -> Figure:
+            if name in _COUNTED or (over is None and not self.group.is_each(name)):
                 return self._of_group(name)
-            value = float(self.group.members(name)[place])
+            value = float(self.group.members(name, over)[place])
             if self.group.is_given(name):
-                return Numeral(value, written(value))
-            return Numeral(value, computed(value, self._notation(name, among)), partial(self.group.exact, name, place))
+                return Figure(value, written(value))
+            exact = partial(self.group.exact, name, place) if over is None else lambda: None
+            return Figure(value, computed(value, self._notation(name, among, over)), exact)
 
         return number
 
-    def _notation(self, name: str, among: range) -> str:
-        if (name, among) not in self._notations:
-            values = self.group.members(name)[among.start : among.stop].tolist()
-            self._notations[name, among] = notation(values, self.precision)
-        return self._notations[name, among]
+    def _notation(self, name: str, among: range, over: Over | None) -> str:
+        if (name, among, over) not in self._notations:
+            values = self.group.members(name, over)[among.start : among.stop].tolist()
+            self._notations[name, among, over] = notation(values, self.precision)
+        return self._notations[name, among, over]
 
     def _number(self, value: float) -> str:
         return computed(value, notation([value], self.precision))
@@ -331,20 +272,3 @@ def _printed(value: float, notation: str) -> str:
     """A value of a list as it is printed; a whole number with the decimals that it might have had."""
     text = computed(value, notation)
     return decimal(value, notation) if text.lstrip("-").isdigit() and notation.endswith("f") else text
-
-
-def _counted_from_start(element: tuple[int, ...], plan: Plan) -> tuple[int, ...]:
-    """The element's index, negative ones counted from the end as Python does."""
-    if len(element) != len(plan.shape):
-        raise InputError(
-            f"element {_index(element)} has {count(len(element), 'index', 'indices')}; "
-            f"a tensor of shape {plan.shape} needs {len(plan.shape)}"
-        )
-    for index, size in zip(element, plan.shape, strict=True):
-        if not -size <= index < size:
-            raise InputError(f"element {_index(element)} is outside the tensor of shape {plan.shape}")
-    return tuple(index % size for index, size in zip(element, plan.shape, strict=True))
-
-
-def _index(index: tuple[int, ...]) -> str:
-    return f"({', '.join(str(i) for i in index)})"

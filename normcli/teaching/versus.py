@@ -72,8 +72,14 @@ class Comparison:
     size: int
     output: Difference
     running: Mapping[str, Difference]
+    gradients: Mapping[str, Difference]
     options: tuple[Option, ...]
     causes: tuple[tuple[str, str], ...]
+
+    @property
+    def quantities(self) -> dict[str, Difference]:
+        """All differences, by what differs."""
+        return {"output": self.output, **self.running, **self.gradients}
 
 
 @dataclass(frozen=True)
@@ -125,9 +131,10 @@ def compare(x: NDArray[Any], given: Mapping[str, Any], result: Result, spec: str
     backend = way.backend or result.backend
     device = way.device or (result.device if backend == result.backend != REFERENCE else None)
     state = _state_in(result.before, dtype if backend != REFERENCE else None)
-    other = run(cast, settled, state, backend=backend, device=device)
+    flow = result.grad_output
+    other = run(cast, settled, state, backend=backend, device=device, grad_output=flow)
     if result.backend == REFERENCE:
-        ruler = _ruler(x, main, _state_in(result.before, dtype if dtype == main.dtype else None))
+        ruler = _ruler(x, main, _state_in(result.before, dtype if dtype == main.dtype else None), flow)
     else:
         ruler = result
     output = _difference(np.asarray(ruler.output, np.float64), np.asarray(other.output, np.float64), dtype)
@@ -135,6 +142,11 @@ def compare(x: NDArray[Any], given: Mapping[str, Any], result: Result, spec: str
         name: _difference(getattr(ruler.after, name), getattr(other.after, name), "float64")
         for name in ("running_mean", "running_var")
         if getattr(ruler.after, name) is not None and getattr(other.after, name) is not None
+    }
+    gradients = {
+        name: _difference(values, other.gradients()[name], dtype if name == "grad_input" else "float64")
+        for name, values in ruler.gradients().items()
+        if name in other.gradients()
     }
     options = tuple(_differing_options(x, result, settled)) if way.convention else ()
     return Comparison(
@@ -146,6 +158,7 @@ def compare(x: NDArray[Any], given: Mapping[str, Any], result: Result, spec: str
         size=int(np.asarray(result.output).size),
         output=output,
         running=running,
+        gradients=gradients,
         options=options,
         causes=tuple(_causes(x, cast, result, other, output, options)),
     )
@@ -180,9 +193,9 @@ def _state_in(state: State, dtype: str | None) -> State:
     return replace(state, **cast)
 
 
-def _ruler(x: NDArray[Any], main: Plan, state: State) -> Result:
+def _ruler(x: NDArray[Any], main: Plan, state: State, flow: NDArray[Any] | None) -> Result:
     """The main calculation in float64, from exactly the numbers that entered it."""
-    return run(as_float_array(x, "float64"), replace(main, dtype="float64"), state)
+    return run(as_float_array(x, "float64"), replace(main, dtype="float64"), state, grad_output=flow)
 
 
 def _difference(reference: Floats, other: Floats, dtype: str) -> Difference:

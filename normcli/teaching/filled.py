@@ -1,4 +1,4 @@
-"""The numbers of a traced line: how each is written, and whether what they give is the value as printed."""
+"""Lines with numbers in them: how each is written, and with how many digits a line comes out as it is printed."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from normcli.floats import rounded
 from normcli.formula.language import Call, Number
 from normcli.formula.spelled import ABOUT, GAP, PARENTHESES, Text, mapped
 
+EXACT = Context(prec=1500)  # holds any sum of float64 numbers and of their squares to the last digit
 _FLOAT_DIGITS = 17  # that say which float64 number it is
 _SURE_DIGITS = 15  # of a float64 number that is the rounding of another
 _FLOAT_UNIT = Decimal("1e-15")  # of a float64 number: a few of its units in the last place
 _SAME = Decimal("1e-14")  # within which the exact statistic is that of a float64 one
 _LEAST = Decimal("1e-307")  # below, float64 has fewer digits, or none: the square of a small number is 0
-EXACT = Context(prec=1500)  # holds any sum of float64 numbers and of their squares to the last digit
 
 
 class Decimals:
@@ -41,9 +41,17 @@ class Decimals:
         """The square root."""
         return value.sqrt()
 
+    def sign(self, value: Any) -> Any:
+        """-1, 0 or 1."""
+        return (value > 0) * Decimal(1) - (value < 0) * Decimal(1)
+
+    def settled(self, total: Any, size: Any) -> Any:
+        """The sum itself: hardly anything is rounded."""
+        return total
+
 
 @dataclass(frozen=True)
-class Numeral:
+class Figure:
     """A number of a line: how it is written at first, and, if it was computed, where more than float64's digits are."""
 
     value: float
@@ -90,8 +98,8 @@ class Expression:
     value: str
 
     @cached_property
-    def numbers(self) -> list[Numeral]:
-        """The numbers at the leaves, in order."""
+    def numbers(self) -> list[Figure]:
+        """The numbers, in order."""
         return [*_leaves(self.tree)]
 
     @cached_property
@@ -133,16 +141,16 @@ class Expression:
         return bool(off < unit or (as_meant and off <= unit + abs(value) * _FLOAT_UNIT))
 
 
-LEFT_OUT = Numeral(0.0, "...")
+LEFT_OUT = Figure(0.0, "...")
 
 
-def _text(number: Numeral, digits: int) -> Any:
+def _text(number: Figure, digits: int) -> Any:
     return GAP if number is LEFT_OUT else Text(number.marked(digits))
 
 
-def _leaves(tree: Any) -> Iterator[Numeral]:
+def _leaves(tree: Any) -> Iterator[Figure]:
     if isinstance(tree, Call):
         for part in tree.parts:
             yield from _leaves(part)
-    elif isinstance(tree, Numeral):
+    elif isinstance(tree, Figure):
         yield tree
