@@ -52,7 +52,7 @@ _REFUSED = {
 }
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True)
 class Header:
     """What an NPY header says: the stored dtype, the shape, and where the data begins."""
 

@@ -71,6 +71,7 @@ def trace(
     tensor does not have.
 
     >>> from normcli.calculate import normalize
+    >>> import numpy as np
     >>> x = np.array([[1.0, 2, 4, 1], [6, 3, 2, 4], [2, 4, 6, 1]])
     >>> first = trace(normalize(x, "batch", steps=True), x, (1, 0)).steps[0]
     >>> first.step, first.formula, first.substituted, first.value
@@ -88,6 +89,7 @@ def in_stages(result: Result, x: NDArray[Any], course: str) -> Result:
     """The same calculation in the stages of a course, with its steps.
 
     >>> from normcli.calculate import normalize
+    >>> import numpy as np
     >>> x = np.array([[1.0, 2, 4]])
     >>> [*in_stages(normalize(x, "layer"), x, "kratzert").named][:3]
     ['mu', 'xmu', 'sq']
