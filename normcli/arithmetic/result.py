@@ -6,20 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from normcli.planning.kinds import QUANTITIES
+from normcli.planning.kinds import GRADIENTS, QUANTITIES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from normcli.planning.plan import Plan
 
-
-PARAMETERS = ("grad_weight", "grad_bias")  # what has the shape of weight and bias
-GRADIENTS = ("grad_input", *PARAMETERS)
-ALIASES = {
-    "dx": "grad_input", "dweight": "grad_weight", "dgamma": "grad_weight", "dbias": "grad_bias", "dbeta": "grad_bias",
-    "dy": "grad_output",
-}  # fmt: skip
 
 STATE_ARRAYS = ("weight", "bias", "running_mean", "running_var")  # of a State
 

@@ -14,12 +14,11 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from normcli.arithmetic.result import GRADIENTS
 from normcli.dtypes import FLOAT_DTYPES
 from normcli.errors import InputError
 from normcli.formula.family import COURSES
 from normcli.planning.conventions import CONVENTIONS, TORCH
-from normcli.planning.kinds import Kind, quantities
+from normcli.planning.kinds import GRADIENTS, Kind, quantities
 from normcli.showing.formats import FORMATS, LISTS
 from normcli.words import either, flag, near
 

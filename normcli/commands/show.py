@@ -7,11 +7,11 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import normcli
-from normcli.arithmetic.result import ALIASES, GRADIENTS
 from normcli.arithmetic.run import REFERENCE, chosen
 from normcli.commands.options import PARTS, Source, chosen_format
 from normcli.errors import InputError
 from normcli.files.write import OUTPUTS, check_suffix
+from normcli.planning.kinds import ALIASES, GRADIENTS
 from normcli.showing.formats import SCRIPT
 from normcli.showing.report import Detail
 from normcli.words import either, flag

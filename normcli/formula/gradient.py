@@ -40,6 +40,7 @@ _SLOPES: Mapping[tuple[str, int], tuple[str, ...]] = {
     ("sqrt", 1): ("1 / (2 * G)",),
     ("abs", 1): ("sign(A)",),
     ("sign", 1): ("0",),
+    ("larger", 2): ("0.5 + 0.5 * sign(A - B)", "0.5 - 0.5 * sign(A - B)"),  # equals share
 }
 
 

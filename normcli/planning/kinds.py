@@ -189,6 +189,13 @@ QUANTITIES = (
     "mean", "mean_square", "var", "var_unbiased", "rstd", "normalized", "output", "running_mean", "running_var",
 )  # fmt: skip
 
+PARAMETERS = ("grad_weight", "grad_bias")  # what has the shape of weight and bias
+GRADIENTS = ("grad_input", *PARAMETERS)
+ALIASES = {
+    "dx": "grad_input", "dweight": "grad_weight", "dgamma": "grad_weight", "dbias": "grad_bias", "dbeta": "grad_bias",
+    "dy": "grad_output",
+}  # fmt: skip
+
 
 def quantities() -> tuple[str, ...]:
     """The same, with what other kinds than the family have besides.

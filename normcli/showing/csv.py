@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from normcli.arithmetic.result import GRADIENTS
+from normcli.planning.kinds import GRADIENTS
 from normcli.showing.report import Detail, Report
 from normcli.showing.sections import refuse_missing, tensor, words
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from normcli.arithmetic.result import GRADIENTS
 from normcli.files.json import json_chunks
+from normcli.planning.kinds import GRADIENTS
 from normcli.showing import check, versus
 from normcli.showing.report import Detail, Report
 from normcli.showing.sections import tensor

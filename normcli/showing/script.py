@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from normcli.arithmetic.outcome import constants
-from normcli.arithmetic.result import PARAMETERS
 from normcli.errors import InputError
 from normcli.formula.extents import AXES
 from normcli.formula.family import used
 from normcli.formula.language import Number, names_in, parsed, substituted
 from normcli.formula.source import source
+from normcli.planning.kinds import PARAMETERS
 from normcli.showing.report import Detail, Report
 from normcli.showing.sections import heading
 

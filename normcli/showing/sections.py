@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from normcli.arithmetic.result import GRADIENTS, PARAMETERS
 from normcli.digits import aligned, common, computed, decimal, notation, short, written
 from normcli.errors import InputError
 from normcli.files.stored import Stored
+from normcli.planning.kinds import GRADIENTS, PARAMETERS
 from normcli.showing import check, versus
 from normcli.showing.report import BLOCK, Detail, Report, Rows, Section
 
