@@ -632,6 +632,12 @@ def test_the_trace_in_latex(normcli: Run) -> None:
     assert r"\sum_{\mathrm{rest}} \frac{\partial L}{\partial y} \, \hat{x}" in rest.stdout
 
 
+def test_the_stages_of_a_course_in_latex_stand_upright_and_what_is_summed_in_parentheses(normcli: Run) -> None:
+    done = normcli("batch", BN1D, *FLOW, "--element", "0,0", "--steps", "kratzert", "--format", "latex")
+    assert "\n\\mathrm{dmu}\n  &= -\\sum (\\mathrm{dxmu1} + \\mathrm{dxmu2})" in done.stdout
+    assert "\n\\mathrm{dbeta}\n  &= \\sum \\frac{\\partial L}{\\partial y} =" in done.stdout
+
+
 def test_torch_has_no_steps_of_the_backward_pass(normcli: Run) -> None:
     done = normcli("batch", BN1D, *FLOW, "--backend", "torch", "--trace", "--json")
     assert json.loads(done.stdout)["trace"][-1]["step"] == "running_var"

@@ -114,11 +114,17 @@ def _tex(node: Any) -> str:
         PARENTHESES: lambda: f"({_tex(one)})",
         "sqrt": lambda: rf"\sqrt{{{_tex(one)}}}",
         "abs": lambda: rf"\lvert {_tex(one)} \rvert",
-        "sum": lambda: rf"\sum{_below(node.axes)} {_tex(one)}",
+        "sum": lambda: rf"\sum{_below(node.axes)} {_tex(_of_a_sum(one))}",
     }
     return (
         written[node.function]() if node.function in written else rf"\mathrm{{{escaped(node.function)}}}({_tex(one)})"
     )
+
+
+def _of_a_sum(node: Any) -> Any:
+    """What is summed up; several terms get parentheses, for a sum reaches no further than its first."""
+    several = isinstance(node, Call) and node.function in ("+", "-") and len(node.parts) > 1
+    return Call(PARENTHESES, (node,)) if several else node
 
 
 def _below(axes: str | None) -> str:

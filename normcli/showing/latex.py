@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from normcli.digits import aligned
 from normcli.formula import tex
+from normcli.formula.language import Name
 from normcli.showing.panels import cut
 from normcli.showing.report import Detail, Report, Section
 from normcli.showing.sections import checked, heading, refuse_missing, sections, words
@@ -61,7 +62,7 @@ def _aligned(trace: Trace, precision: int, *, full: bool) -> Iterator[str]:
     yield "\\begingroup\\allowdisplaybreaks\n\\begin{align*}\n"
     for index, step in enumerate(trace.steps):
         yield " \\\\[1ex]\n" if index else ""
-        yield f"{tex.SYMBOLS.get(step.step, tex.escaped(step.step))}\n"
+        yield f"{tex.formula(Name(step.step))}\n"
         yield _stacked(_sides(step, precision, full=full))
     yield "\n\\end{align*}\n\\endgroup\n"
 
