@@ -1,4 +1,4 @@
-"""Every ``$ normcli ...`` line in the README and in examples/ is run, and its output compared."""
+"""Every ``$ normcli ...`` line in the README and in examples/ is run, and its output compared; Python is run too."""
 
 from __future__ import annotations
 
@@ -21,14 +21,18 @@ class Example:
     output: str
 
 
-def examples(page: Path) -> list[Example]:
-    """The commands of a page's ``console`` blocks, each with the output that follows it."""
+def blocks(page: Path) -> list[tuple[str, str]]:
+    """The blocks of a page that are run, each with its language, in order."""
+    return re.findall(r"```(console|python)\n(.*?)```", page.read_text(), re.DOTALL)
+
+
+def examples(block: str) -> list[Example]:
+    """The commands of a ``console`` block, each with the output that follows it."""
     found = []
-    for block in re.finditer(r"```console\n(.*?)```", page.read_text(), re.DOTALL):
-        for part in re.split(r"(?m)^\$ ", block.group(1))[1:]:
-            command = re.match(r"(?:.*\\\n)*.*\n", part)
-            assert command is not None
-            found.append(Example(command.group().strip(), part[command.end() :]))
+    for part in re.split(r"(?m)^\$ ", block)[1:]:
+        command = re.match(r"(?:.*\\\n)*.*\n", part)
+        assert command is not None
+        found.append(Example(command.group().strip(), part[command.end() :]))
     return found
 
 
@@ -41,20 +45,22 @@ def prepare(place: Path, command: Path) -> None:
 
 
 def as_run(page: Path, place: Path, env: dict[str, str]) -> str:
-    """The page with what its commands print today."""
-    text = page.read_text()
-    for example in examples(page):
-        done = subprocess.run(
-            ["bash", "-c", example.command],
-            cwd=place,
-            env=env,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        text = text.replace(f"$ {example.command}\n{example.output}", f"$ {example.command}\n{done.stdout}", 1)
+    """The page with what its commands print today; its Python, one session, must run to the end."""
+
+    def run(*command: str) -> subprocess.CompletedProcess[str]:
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        return subprocess.run(command, cwd=place, env=env, **streams, text=True, timeout=120, check=False)
+
+    text, session = page.read_text(), ""
+    for language, block in blocks(page):
+        if language == "python":
+            session += block
+            done = run(sys.executable, "-c", session)
+            assert done.returncode == 0, f"{session}\n{done.stdout}"
+            continue
+        for example in examples(block):
+            done = run("bash", "-c", example.command)
+            text = text.replace(f"$ {example.command}\n{example.output}", f"$ {example.command}\n{done.stdout}", 1)
     return text
 
 
@@ -73,7 +79,14 @@ def test_shown_output_is_what_the_commands_print(page: Path, folder: tuple[Path,
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_there_are_examples_to_run(page: Path) -> None:
-    assert examples(page)
+    assert any(examples(block) for language, block in blocks(page) if language == "console")
+
+
+def test_python_that_is_wrong_fails(tmp_path: Path, folder: tuple[Path, dict[str, str]]) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("```python\nx = 1\n```\n```console\n$ echo 1\n1\n```\n```python\nassert x == 2\n```\n")
+    with pytest.raises(AssertionError, match="assert x == 2"):
+        as_run(page, *folder)
 
 
 def test_readme_shows_every_command() -> None:
