@@ -40,7 +40,7 @@ from normcli.commands import cli
 from normcli.commands.options import CALCULATION, PRESENTATION, answers, mark, rows_of, several, switch
 from normcli.files import npy, safetensors
 from normcli.planning.conventions import CONVENTIONS
-from normcli.planning.kinds import KINDS, QUANTITIES
+from normcli.planning.kinds import ALIASES, GRADIENTS, KINDS, QUANTITIES
 from normcli.teaching.worked import TEMPLATE
 from normcli.words import flag
 
@@ -201,8 +201,11 @@ def _example(rng: random.Random) -> str:
         kind = rng.choice(list(KINDS.values()))
         shape = rng.choice([(3, 4), (2, 4, 3), (4,), (2, 4)])
         options = {name: _json_value(rng, name) for name in rng.sample(kind.options, rng.choice([0, 1, 2, 3]))}
-        expect = {rng.choice(QUANTITIES): json.loads(_numbers(rng, rng.choice([shape, (4,), (3,)])))}
+        name = rng.choice([*QUANTITIES, *GRADIENTS, *ALIASES])
+        expect = {name: json.loads(_numbers(rng, rng.choice([shape, (4,), (3,)])))}
         document = {"kind": kind.name, "input": json.loads(_numbers(rng, shape)), "options": options, "expect": expect}
+        if name not in QUANTITIES or rng.random() < 0.1:
+            document["grad_output"] = rng.choice(["ones", 1, *[json.loads(_numbers(rng, shape))] * 5])
         if kind.name == "group":
             options.setdefault("groups", 2)
     for _ in range(rng.choice([0, 0, 0, 1, 1, 2, 3])):

@@ -340,3 +340,78 @@ def test_verdict_and_comparison_are_blocks_of_csv(normcli: Run) -> None:
     heads = [block.splitlines()[0] for block in done.stdout.split("\n\n")]
     assert [head.split(",")[0] for head in heads] == ["quantity", "versus", "i0"]
     assert done.stderr.splitlines()[0].startswith("does not check: 10 of 12 cells differ")
+
+
+# --- gradients ----------------------------------------------------------------------------------------
+
+X = "[[1,2,4,1],[6,3,2,4],[2,4,6,1]]"
+BACK = ("batch", X, "--weight", "[1.5,0.5,2,1]", "--dy", "[[.1,-.2,.3,.4],[.5,.1,-.3,.2],[-.2,.4,.1,.6]]")
+DX = "[[.125647,-.000003,.326598,-.07071],[.031412,0,-.1633,-.000001],[-.157059,.000003,-.163298,.070711]]"
+
+
+@pytest.mark.parametrize("name", ["grad_input", "grad-input", "dx"])
+def test_a_right_gradient_checks_by_each_of_its_names(normcli: Run, name: str) -> None:
+    ran = normcli(*BACK, "--expect", f"{name}={DX}", "--expect", "dgamma=[.694364,.734841,.489897,-.424263]",
+                  "--expect", "dbias=[.4,.3,.1,1.2]")  # fmt: skip
+    assert ran.returncode == 0
+    assert ran.stdout.startswith("checks: all 20 cells agree, to the 6 decimals given\n")
+
+
+@pytest.mark.parametrize(
+    ("answer", "key"),
+    [
+        ("dx=[[.0694,-.1225,.3674,.2828],[.3472,.0612,-.3674,.1414],[-.1389,.2449,.1225,.4243]]", "stats_constant"),
+        ("dgamma=[.4,.3,.1,1.2]", "swapped"),
+        ("dgamma=[1.0415,.3674,.9798,-.4243]", "parameters_times_weight"),
+        ("dbeta=[[.1,-.2,.3,.4],[.5,.1,-.3,.2],[-.2,.4,.1,.6]]", "not_reduced"),
+        ("dbeta=[.6,.5,.9]", "sum_axes"),
+        ("dbeta=[.1333,.1,.0333,.4]", "mean_for_sum"),
+    ],
+)
+def test_a_wrong_gradient_is_named(normcli: Run, answer: str, key: str) -> None:
+    ran = normcli(*BACK, "--json", "--expect", answer)
+    assert ran.returncode == 1
+    found = json.loads(ran.stdout)["check"]
+    assert [key] in [one["keys"] for one in found["diagnoses"]]
+
+
+def test_a_gradient_of_a_parameter_may_have_kept_the_axes_that_were_summed(normcli: Run) -> None:
+    assert normcli(*BACK, "--expect", "dgamma=[[.694364,.734841,.489897,-.424263]]").returncode == 0
+
+
+def test_a_square_sum_over_the_wrong_axis_is_named(normcli: Run) -> None:
+    ran = normcli("batch", "[[1,2],[4,7]]", "--dy", "[[1,3],[2,7]]", "--json", "--expect", "dbeta=[4,9]")
+    assert json.loads(ran.stdout)["check"]["diagnoses"][0]["keys"] == ["sum_axes"]
+
+
+def test_a_gradient_needs_that_of_the_output(normcli: Run) -> None:
+    ran = normcli("batch", X, "--expect", f"dx={DX}")
+    assert ran.returncode == 2
+    assert ran.stderr == "error: grad_input needs the gradient of the output; give it with --grad-output\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (("layer", "[[1,2,4,1]]", "--dy", "ones", "--expect", "dx=[[0,0,0,0]]"), "grad_output is constant"),
+        (("layer", "[[1,2]]", "--dy", "[[1,3]]", "--decimals", "2", "--expect", "dx=[[0,0]]"), "n is 2"),
+        (("layer", "[[1,2,4,1]]", "--dy", "[[0,0,0,0]]", "--expect", "dx=[[0,0,0,0]]"), "the weight is 1"),
+    ],
+)
+def test_a_right_gradient_that_hides_mistakes_is_said_to(normcli: Run, arguments: tuple[str, ...], why: str) -> None:
+    ran = normcli(*arguments)
+    assert ran.returncode == 0
+    assert "These numbers would hide some mistakes" in ran.stdout.splitlines()[1]
+    assert why in ran.stdout
+
+
+def test_a_gradient_that_hides_nothing_is_not_remarked_on(normcli: Run) -> None:
+    assert "hide" not in normcli(*BACK, "--expect", f"dx={DX}").stdout
+
+
+def test_a_rounded_grad_output_explains_what_it_moves(normcli: Run) -> None:
+    x, g = "[[1,2,4,1]]", "[[0.123456,-0.2345678,0.1,0.7]]"
+    exact = json.loads(normcli("layer", x, "--dy", g, "--json", "--only", "grad-input").stdout)
+    ran = normcli("layer", x, "--dy", "[[0.12,-0.23,0.1,0.7]]", "--expect",
+                  f"dx={json.dumps([[round(value, 4) for value in exact[0]]])}")  # fmt: skip
+    assert (ran.returncode, "grad_output was rounded to 2 decimals" in ran.stdout) == (0, True)

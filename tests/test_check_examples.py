@@ -42,6 +42,6 @@ def test_example_says_what_it_is_and_where_it_is_from(path: Path) -> None:
     assert example.source
 
 
-@pytest.mark.parametrize("article", ["bn1d", "bn2d-check", "d2l", "four-norms", "my-bn"])
+@pytest.mark.parametrize("article", ["backward", "bn1d", "bn2d-check", "d2l", "four-norms", "my-bn"])
 def test_every_article_has_a_true_and_a_false_claim(article: str) -> None:
     assert [any(path.stem.startswith(article) for path in paths) for paths in (TRUE, FALSE)] == [True, True]

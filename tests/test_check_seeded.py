@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ import pytest
 from normcli.arithmetic.result import State
 from normcli.calculate import initial_state, normalize
 from normcli.files.numbers import EXACT
+from normcli.planning.kinds import GRADIENTS
 from normcli.planning.plan import Plan, plan
 from normcli.teaching.check import check
 from normcli.teaching.figures import Figures
@@ -216,6 +217,8 @@ def test_slips_over_short_numbers_are_named(chunk: int) -> None:
 def test_every_slip_can_be_named() -> None:
     rng = np.random.default_rng(SEED)
     works = [right(Sheet(one.x.values), one.layer.plan, one.layer.state) for one in typed_layers(rng, 1)]
+    gradients = dict.fromkeys(GRADIENTS, Printed.exactly(np.zeros(())))
+    works += [replace(work, answers=gradients, grad_output=rng.normal(size=work.sheet.x.shape)) for work in works]
     assert {slip.key for slip in SLIPS if not any(slip.works(work) for work in works)} == set()
 
 

@@ -217,3 +217,32 @@ def test_a_wrong_key_gets_a_suggestion(tmp_path: Path, text: str, hint: str | No
     with pytest.raises(InputError) as refused:
         worked.load_example(tmp_path / "x.json")
     assert refused.value.hint == hint
+
+
+def gradient_example(tmp_path: Path, grad_output: str, expect: str) -> Path:
+    (tmp_path / "g.json").write_text("[[1, 0, 0]]")
+    path = tmp_path / "x.json"
+    path.write_text(f'{{"kind": "layer", "input": [[1, 2, 6]], {grad_output}, "expect": {expect}}}')
+    return path
+
+
+FLOWS = {
+    "a tensor": ('"grad_output": [[1, 0, 0]]', '{"dbeta": [1, 0, 0]}'),
+    "a file": ('"grad_output": "g.json"', '{"grad_bias": [1, 0, 0]}'),
+    "another word": ('"dy": [[1, 0, 0]]', '{"dbias": [1, 0, 0]}'),
+    "a number": ('"grad-output": 0.5', '{"grad-bias": [0.5, 0.5, 0.5]}'),
+    "ones": ('"grad_output": "ones"', '{"dx": [[0, 0, 0]]}'),
+}
+
+
+@pytest.mark.parametrize(("flow", "expect"), FLOWS.values(), ids=FLOWS)
+def test_a_gradient_is_checked_for_whatever_flows_in(tmp_path: Path, flow: str, expect: str) -> None:
+    assert worked.check_file(gradient_example(tmp_path, flow, expect))[1].ok
+    wrong = expect.replace("0", "7").replace(".5", ".9")
+    assert not worked.check_file(gradient_example(tmp_path, flow, wrong))[1].ok
+
+
+def test_a_gradient_of_another_shape_is_refused_by_name(tmp_path: Path) -> None:
+    path = gradient_example(tmp_path, '"grad_output": [1, 2]', '{"dx": [[0, 0, 0]]}')
+    with pytest.raises(InputError, match=r"grad_output has shape \(2,\); \(1, 3\) is needed"):
+        worked.check_file(path)

@@ -256,13 +256,18 @@ def _checked(kind: Kind, text: str, options: dict[str, Any], show: Show) -> Repo
         }
     x = _read_written(Source(text, ""), show.key)
     cast = as_float_array(x.in_dtype, given.get("dtype"))
-    flow = None if show.grad_output is None else _flow(show.grad_output)
-    report = _report(kind, cast, given, show, None, flow)
+    flow: Printed | None = None
+    if show.grad_output is not None:
+        is_ones = _is_ones(show.grad_output)
+        flow = teaching.printed.Printed.exactly(np.ones(())) if is_ones else _read_written(show.grad_output)
+    report = _report(kind, cast, given, show, None, None if flow is None else flow.in_dtype)
+    if flow is not None:
+        written["grad_output"] = flow.spread(cast.shape)
     found = teaching.check.check_result(
         replace(x, values=np.asarray(cast, np.float64)),
         report.calculated,
         {name: _read_written(source) for name, source in show.expect.items()},
-        parameters={name: written[name] for name in STATE_ARRAYS if name in written},
+        parameters={name: written[name] for name in (*STATE_ARRAYS, "grad_output") if name in written},
         decimals=show.decimals,
         input_decimals=show.input_decimals,
     )
@@ -271,7 +276,11 @@ def _checked(kind: Kind, text: str, options: dict[str, Any], show: Show) -> Repo
 
 def _flow(source: Source) -> NDArray[Any] | str:
     """What flows into the output: a tensor, or the word ones."""
-    return "ones" if source.text.strip().lower() == "ones" else _read(source)
+    return "ones" if _is_ones(source) else _read(source)
+
+
+def _is_ones(source: Source) -> bool:
+    return source.text.strip().lower() == "ones"
 
 
 def _read(source: Source) -> NDArray[Any]:

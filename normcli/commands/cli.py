@@ -69,7 +69,9 @@ A FILE holds a calculation and the numbers claimed for it, as JSON:
   input           nested lists, or the path of a file beside this one
   options         those of the kind's own command: {"eps": 1e-5, "weight": [1, 2]}
   expect          what is claimed, any of mean, mean_square, var, var_unbiased, rstd,
-                  normalized, output, running_mean, running_var
+                  normalized, output, running_mean, running_var,
+                  and with grad_output: grad_input, grad_weight, grad_bias
+  grad_output     what flows into the output: as input, or one number, or "ones"
   decimals        with which the claims are printed [as they are written]
   input_decimals  to which the input was rounded, or "exact" [exact, if that explains the claims]
   title, source   said with the verdict

@@ -18,7 +18,7 @@ from normcli.dtypes import FLOAT_DTYPES
 from normcli.errors import InputError
 from normcli.formula.family import COURSES
 from normcli.planning.conventions import CONVENTIONS, TORCH
-from normcli.planning.kinds import GRADIENTS, Kind, quantities
+from normcli.planning.kinds import ALIASES, GRADIENTS, Kind, quantities
 from normcli.showing.formats import FORMATS, LISTS
 from normcli.words import either, flag, near
 
@@ -101,10 +101,11 @@ def answers(texts: list[str], option: str) -> dict[str, Source]:
     for text in texts:
         name, mark, rest = text.partition("=")
         name = name.strip().replace("-", "_")
+        name = ALIASES.get(name, name)
         if not (mark and name.isidentifier()):
             name, rest = "output", text
-        elif name not in quantities():
-            raise InputError(f"{flag(option)} {shortened(text)} names no quantity; use {either(quantities())}")
+        elif name not in (known := (*quantities(), *GRADIENTS)):
+            raise InputError(f"{flag(option)} {shortened(text)} names no quantity; use {either(known)}")
         if name in found:
             raise InputError(f"{flag(option)} gives the {name} twice; once is enough")
         found[name] = Source(rest, option if name == "output" else f"{option} {name}")
@@ -272,7 +273,8 @@ PRESENTATION = (
         "expect",
         answers,
         "[NAME=]TENSOR",
-        "Check this answer for the output, or for the quantity named (mean, var, ...); repeatable; exit 1 if wrong.",
+        "Check this answer for the output, or for the quantity named (mean, var, grad_input, ...); repeatable; "
+        "exit 1 if wrong.",
     ),
     Row("decimals", decimals, "N", "Decimals that the answer was printed with [as written]."),
     Row("input_decimals", input_decimals, "N|exact", "Decimals that input and parameters were rounded to [exact]."),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 
-from normcli.formula.language import REDUCTIONS, Call, Lines, Name, Node, walked
+from normcli.formula.language import REDUCTIONS, Call, Lines, Name, Node, names_in, walked
 
 Role = tuple[bool, bool]  # of a dimension: whether it is averaged over, and whether weight has it
 Extent = frozenset[Role]  # the dimensions that something varies over
@@ -137,5 +137,5 @@ def needed(lines: Lines, wanted: Iterable[str]) -> Lines:
     for line in reversed(lines):
         if line.name in names:
             kept.append(line)
-            names |= {part.name for part in walked(line.value) if isinstance(part, Name)}
+            names |= names_in(line.value)
     return tuple(reversed(kept))

@@ -177,13 +177,14 @@ def walked(node: Node) -> Iterator[Node]:
             yield from walked(part)
 
 
-def names_in(node: Node) -> set[str]:
+@cache
+def names_in(node: Node) -> frozenset[str]:
     """The names that an expression mentions.
 
     >>> sorted(names_in(parsed("(x - mean) * rstd")))
     ['mean', 'rstd', 'x']
     """
-    return {part.name for part in walked(node) if isinstance(part, Name)}
+    return frozenset(part.name for part in walked(node) if isinstance(part, Name))
 
 
 def substituted(node: Node, others: Mapping[Node, Node]) -> Node:

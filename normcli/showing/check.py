@@ -67,7 +67,7 @@ def summary(found: Check) -> str:
 def explanation(found: Check) -> list[str]:
     """The lines that follow the verdict: the slip in plain words, or that none is known."""
     if found.ok:
-        return []
+        return [found.note] if found.note else []
     lines = [line for diagnosis in found.diagnoses[:_MOST_TEXTS] for line in diagnosis.text.split("\n")]
     if also := found.diagnoses[_MOST_TEXTS:]:
         lines.append(f"They also fit {', '.join(_bracketed(diagnosis) for diagnosis in also)}.")
@@ -133,6 +133,8 @@ def document(found: Check, *, cells: bool = False) -> dict[str, Any]:
     }
     if found.where:
         parts["where"] = found.where
+    if found.ok and found.note:
+        parts["note"] = found.note
     if len(found.diagnoses) > 1:
         parts["apart"] = found.apart
     if cells:

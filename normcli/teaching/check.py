@@ -11,18 +11,20 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from normcli.arithmetic.result import Result, State
 from normcli.calculate import run
 from normcli.dtypes import DTYPES
 from normcli.errors import InputError
-from normcli.planning.kinds import quantities
+from normcli.planning.kinds import GRADIENTS, PARAMETERS, quantities
 from normcli.planning.plan import Plan
 from normcli.teaching.diagnosis import Search
 from normcli.teaching.judgement import Question
 from normcli.teaching.pen import transposed
 from normcli.teaching.printed import Printed
 from normcli.teaching.sheet import Sheet
+from normcli.teaching.summed import of_another_shape
 from normcli.teaching.verdict import Check, Compared
 from normcli.teaching.work import right
 from normcli.words import count, either
@@ -36,17 +38,18 @@ def check(
     state: State,
     expected: Mapping[str, Printed],
     *,
+    grad_output: NDArray[np.floating] | None = None,
     parameters: Mapping[str, Printed] | None = None,
     decimals: int | None = None,
     input_decimals: int | None = None,
 ) -> Check:
     """Compare an answer with the exact result, and look for the slip where it is wrong.
 
-    ``expected`` holds any of a Result's quantities, each in its shape; ``state`` is the layer's
-    before this input, and ``parameters`` says with which decimals its numbers were written (exact
-    where it is silent). ``decimals`` and ``input_decimals`` override what is written: EXACT there
-    takes the numbers as they stand. Raises InputError for a quantity that this calculation does
-    not have or an answer of another shape.
+    ``expected`` holds any of a Result's quantities, each in its shape, gradients of sum(output * ``grad_output``)
+    among them; ``state`` is the layer's before this input, and ``parameters`` says with which decimals its
+    numbers, or grad_output's, were written (exact where it is silent). ``decimals`` and ``input_decimals``
+    override what is written: EXACT there takes the numbers as they stand. Raises InputError for a quantity
+    that this calculation does not have or an answer of another shape.
 
     >>> from normcli.planning.plan import plan
     >>> x = Printed.exactly(np.array([[1.0, 2.0, 4.0]]))
@@ -55,17 +58,20 @@ def check(
     [('ddof1',)]
     """
     given = parameters or {}
-    exact = _exact(x, settled, state)
+    flow = None if grad_output is None else np.asarray(grad_output, np.float64)
+    exact = _exact(x, settled, state, flow)
     found = {name: np.asarray(getattr(exact, name)) for name in quantities() if getattr(exact, name, None) is not None}
+    found |= exact.gradients()
     question = Question(
-        work=right(Sheet(x.values), settled, state, expected),
+        work=right(Sheet(x.values), settled, state, expected, flow),
         exact=found,
-        answers={name: answer.rounded_to(decimals) for name, answer in expected.items()},
+        answers={name: _straight(name, answer.rounded_to(decimals), found) for name, answer in expected.items()},
         x=x.rounded_to(input_decimals),
         parameters={name: values.rounded_to(input_decimals) for name, values in given.items()},
         dtype=settled.dtype,
     )
-    return _of_another_shape(question) or _judged(question)
+    verdict = _of_another_shape(question) or _judged(question)
+    return replace(verdict, note=hidden(question)) if verdict.ok else verdict
 
 
 def check_result(
@@ -83,24 +89,57 @@ def check_result(
         result.plan,
         result.before,
         expected,
+        grad_output=result.grad_output,
         parameters=parameters,
         decimals=decimals,
         input_decimals=input_decimals,
     )
 
 
-def _exact(x: Printed, settled: Plan, state: State) -> Result:
+def _exact(x: Printed, settled: Plan, state: State, flow: NDArray[np.float64] | None) -> Result:
     """The reference's result in float64, whatever the input's dtype: an answer may show more digits than that holds."""
-    return run(x.values, replace(settled, dtype="float64"), state, steps=True)
+    return run(x.values, replace(settled, dtype="float64"), state, steps=True, grad_output=flow)
+
+
+def hidden(question: Question) -> str:
+    """Why these numbers would hide mistakes of a gradient, and what would show them; empty where they do not."""
+    work = question.work
+    if "grad_input" not in question.answers or work.grad_output is None:
+        return ""
+    worked = question.right.worked
+    d = worked.grad_normalized
+    said = []
+    if worked.from_batch and worked.program.centers:
+        if worked.count == 2:
+            said.append("n is 2, where grad_input is about 0 (take 4 or more)")
+        elif (d == d[:, :1]).all():
+            said.append("grad_output is constant, where grad_input is 0 (let it vary)")
+    if work.plan.affine and bool((worked.weight == 1).all()):
+        said.append("the weight is 1 (take others)")
+    return f"These numbers would hide some mistakes: {'; '.join(said)}." if said else ""
+
+
+def _straight(name: str, answer: Printed, exact: Mapping[str, NDArray[np.float64]]) -> Printed:
+    """What weight and bias receive, as one row of numbers also where the sum has kept axes of length 1."""
+    if name not in PARAMETERS or name not in exact or answer.values.size != exact[name].size:
+        return answer
+    shape = exact[name].shape
+    if tuple(size for size in answer.values.shape if size > 1) != tuple(size for size in shape if size > 1):
+        return answer
+    return replace(answer, values=answer.values.reshape(shape), decimals=answer.decimals.reshape(shape))
 
 
 def _of_another_shape(question: Question) -> Check | None:
     """The verdict on an answer whose axes are in another order; InputError for one of any other shape."""
     for name, answer in question.answers.items():
+        if name in GRADIENTS and question.work.grad_output is None:
+            raise InputError(f"{name} needs the gradient of the output; give it with --grad-output")
         if name not in question.exact:
             raise InputError(f"{name} is not computed here; an answer can be given for {either(question.exact)}")
         shape = question.exact[name].shape
         if answer.values.shape != shape:
+            if name in PARAMETERS and (found := of_another_shape(question, name)):
+                return found
             if found := transposed(replace(question, answers={name: answer})):
                 return found
             raise InputError(f"the answer for {name} has shape {answer.values.shape}; {name} has shape {shape}")

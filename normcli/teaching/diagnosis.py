@@ -15,11 +15,14 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from normcli.planning.kinds import PARAMETERS
 from normcli.planning.plan import Plan
 from normcli.teaching.figures import Figures
 from normcli.teaching.judgement import Hypothetical, Question, difference
 from normcli.teaching.pen import MOST_EVIDENCE, Cells, part_of, permuted, scaled, typo
-from normcli.teaching.slips import KEYS, SLIPS, Slip, formatted, pairs
+from normcli.teaching.slip import Slip
+from normcli.teaching.slips import KEYS, SLIPS, formatted, pairs
+from normcli.teaching.summed import summed_otherwise
 from normcli.teaching.verdict import Check, Diagnosis, first_wrong
 from normcli.teaching.work import Work
 from normcli.words import either
@@ -84,11 +87,20 @@ class Search:
             return None
         cells = [Cells(quantity) for quantity in self.found.quantities]
         diagnoses = [
+            *self._summed(cells),
             *typo(self.found, cells),
             *permuted(self.found, cells),
             *scaled(self.found, cells, self.question.work.plan),
         ]
         return replace(self.found, diagnoses=tuple(diagnoses[:1])) if diagnoses else None
+
+    def _summed(self, cells: Sequence[Cells]) -> Iterator[Diagnosis]:
+        """That all wrong numbers are sums over other axes."""
+        wrong = {cell.quantity.name for cell in cells if cell.wrong.any()}
+        if wrong <= set(PARAMETERS):
+            found = {name: diagnosis for name, _, diagnosis in summed_otherwise(self.question)}
+            if wrong <= found.keys():
+                yield from (found[name] for name in sorted(wrong)[-1:])
 
     def unexplained(self) -> Check:
         """The verdict with where the wrong cells lie, and the slip that leaves least where that is less than none.

@@ -12,9 +12,10 @@ import numpy as np
 from normcli.arithmetic.evaluate import worked_out
 from normcli.arithmetic.numbers import FLOATS, Float
 from normcli.formula.language import Call, Line, Name, Node
+from normcli.planning.kinds import PARAMETERS
 from normcli.teaching.program import REPORTED, UPDATES, Step, names_of
 from normcli.teaching.sheet import Array, Found, grouped, ungrouped
-from normcli.teaching.work import STARTS, Change, Work, round_to
+from normcli.teaching.work import NEUTRAL, STARTS, Change, Work, round_to
 
 _ZERO, _ONE = Float(np.float64(0)), Float(np.float64(1))
 
@@ -23,7 +24,8 @@ class Figures:
     """The numbers of one work: ``worked[name]`` in a Result's shapes, the properties in groups of statistics.
 
     There a statistic has shape (groups, 1), what belongs to an element (groups, n), and what belongs to a
-    channel (channels, 1). ``exact`` are quantities that are known better.
+    channel (channels, 1), but that gradients of parameters are spread over the elements. ``exact`` are
+    quantities that are known better.
     """
 
     def __init__(self, work: Work, exact: Mapping[str, Array] | None = None) -> None:
@@ -75,6 +77,8 @@ class Figures:
         if name not in self._exact:
             return self._written(name).hi
         values = self._exact[name]
+        if name in PARAMETERS:
+            return self.sheet.grouped(values, self.layout, self.plan.layout).hi
         return grouped(values, self.layout) if name in self.program.elementwise else values.reshape(-1, 1)
 
     def _written(self, name: str) -> Float:
@@ -84,13 +88,18 @@ class Figures:
         """Values of a quantity, or of how far it may be off, in its Result's shape."""
         if name in UPDATES:
             return np.broadcast_to(values, (*self.plan.weight_shape, 1)).reshape(self.plan.weight_shape)
+        if name in PARAMETERS:
+            own = self.plan.layout
+            spread = ungrouped(values, self.layout, self.plan.shape).reshape(own.view)
+            first = tuple(slice(None) if axis in own.channels else 0 for axis in range(spread.ndim))
+            return spread[first].reshape(self.plan.weight_shape)
         if name in self.program.elementwise:
             return ungrouped(values, self.layout, self.plan.shape)
         return self._by_groups(values).reshape(self.layout.stats_shape)
 
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of a quantity."""
-        if name in UPDATES:
+        if name in UPDATES or name in PARAMETERS:
             return self.plan.weight_shape
         return self.plan.shape if name in self.program.elementwise else self.layout.stats_shape
 
@@ -120,8 +129,10 @@ class Figures:
             if isinstance(part, Name):
                 return named[part.name]
             inner = worked_out(part.parts[0], FLOATS, value_of)
-            if part.axes is not None:
+            if part.axes == "samples":
                 return Float(self._over_samples(inner.hi))
+            if part.axes == "rest":
+                return Float(self.over_rest(inner.hi, np.mean if part.function == "mean" else np.sum))
             reduce = np.mean if part.function == "mean" else np.sum
             return Float(reduce(inner.hi, axis=1, keepdims=True))  # of few bits the mean is rounded to them
 
@@ -134,6 +145,14 @@ class Figures:
         whole = np.broadcast_to(values, (self.sheet.x.size // layout.count, columns))
         sums: Array = whole.reshape(*layout.stats_view, columns).sum(axis=others)
         return sums.reshape(-1, columns)
+
+    def over_rest(self, values: Array, reduce: Callable[..., Array] = np.sum) -> Array:
+        """A sum over all that weight lacks, spread over the elements again."""
+        own, shape = self.plan.layout, self.plan.shape
+        whole = ungrouped(values, self.layout, shape).reshape(own.view)
+        rest = tuple(axis for axis in range(whole.ndim) if axis not in own.channels)
+        spread = np.broadcast_to(reduce(whole, axis=rest, keepdims=True), own.view)
+        return grouped(spread.reshape(shape), self.layout)
 
     def _rounded(self, line: Line, value: Float) -> Float:
         decimals = self.work.made.decimals
@@ -151,7 +170,13 @@ class Figures:
         if name == "x":
             return sheet.grouped(sheet.x, layout)
         if name in ("weight", "bias"):
-            return sheet.grouped(getattr(state, name), layout, self.plan.layout)
+            values = getattr(state, name)
+            if values is None:
+                values = sheet.once(name, lambda: np.full(self.plan.weight_shape, NEUTRAL[name]))
+            return sheet.grouped(values, layout, self.plan.layout)
+        if name == "grad_output":
+            assert self.work.grad_output is not None
+            return sheet.grouped(self.work.grad_output, self.layout)
         if name in STARTS:
             values = getattr(state, name)
             _, old = sheet.once(id(values), lambda: (values, Float(np.asarray(values, np.float64).reshape(-1, 1))))
@@ -169,6 +194,8 @@ class Figures:
                 return self.plan.momentum or 0.0
             case "k":
                 return self.work.state.num_batches_tracked
+            case "batch_size":
+                return self.plan.shape[0]
         return self.sheet.x.size // n // math.prod(self.plan.weight_shape)  # N
 
     @cached_property
@@ -224,6 +251,16 @@ class Figures:
     def weight(self) -> Array:
         """By what the output multiplies the normalized values."""
         return self._output({"normalized": _ONE, "bias": _ZERO})
+
+    @property
+    def flow(self) -> Array:
+        """The gradient of the output."""
+        return self.given("grad_output", channels=False).hi
+
+    @property
+    def grad_normalized(self) -> Array:
+        """The gradient of the normalized values."""
+        return self.value("grad_normalized") if "grad_normalized" in self._values else self.flow
 
     @property
     def bias(self) -> Array:

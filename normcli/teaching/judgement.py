@@ -19,6 +19,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from normcli.planning.kinds import GRADIENTS
 from normcli.teaching.figures import Figures
 from normcli.teaching.printed import Printed, Reading
 from normcli.teaching.sheet import grouped
@@ -27,11 +28,12 @@ from normcli.teaching.work import Work
 
 Floats = NDArray[np.float64]
 
-PARAMETERS = ("weight", "bias", "running_mean", "running_var")
-
-_ELEMENTWISE = ("normalized", "output")
+_GRADIENTS = frozenset(GRADIENTS)
+_ELEMENTWISE = ("normalized", "output", "grad_input")
 _PLAUSIBLE = 6  # half units of the last digit: an allowance far wider explains everything and so nothing
 _MOST_COMPUTED = 0.1  # of the numbers' size that arithmetic may be off: no digit is right beyond
+_FAR = 10  # times what a right gradient may be off that another one is never off, for its size
+_TINY = np.finfo(np.float64).tiny
 _USUAL = 5  # times that a cell is moved less than it may be by the rounding of the input
 _DOUBT = 4.0  # how unlikely it may be, as a power of ten, that rounding leaves so many cells as they are
 
@@ -78,6 +80,21 @@ class Question:
             )
             for name, readings in self.readings.items()
         }  # fmt: skip
+
+    @cached_property
+    def usual(self) -> Mapping[str, float]:
+        """How far the right gradients may be off."""
+        right, rounded_ = computed(self.right.worked), propagated(self.right.worked, self.rounding)
+        found = {}
+        for name in _GRADIENTS & self.answers.keys():
+            allowed = self.most[name][1] * right[name] + (rounded_[name] if self.may_be_rounded else 0.0)
+            found[name] = float(allowed.max())
+        return found
+
+    @cached_property
+    def sharpest(self) -> Mapping[str, float]:
+        """What each answer may differ by in few units of its own last digit, under any of its readings."""
+        return {name: max(one.least for one in readings) for name, readings in self.readings.items()}
 
     @cached_property
     def rounding(self) -> Rounding:
@@ -207,6 +224,17 @@ class Hypothetical:
     @property
     def _is_far(self) -> bool:
         """Whether some number is beyond what any manner and any reading allows, taken together."""
+        if not self.question.may_be_rounded:
+            for name, (most, _) in self.question.most.items():
+                least = self.question.sharpest[name] + _MOST_COMPUTED * self._size(name)
+                if float((self.difference(name) - most).max()) > least:
+                    return True
+        for name in _GRADIENTS & self.question.answers.keys():
+            larger = max(1.0, self._size(name) / max(self.question.right._size(name), _TINY))
+            if float((self.difference(name) - self.question.most[name][0]).max()) > (
+                _FAR * larger * self.question.usual[name]
+            ):
+                return True
         if "output" in self.question.answers:
             most, unit = self.question.most["output"]
             left = float((self.difference("output") - most).max())

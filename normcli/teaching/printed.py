@@ -60,6 +60,10 @@ class Printed:
             return self
         return replace(self, decimals=np.full(self.values.shape, decimals), pasted=decimals != EXACT, fixed=True)
 
+    def spread(self, shape: tuple[int, ...]) -> Printed:
+        """One number, or numbers of that shape already, for all of it."""
+        return replace(self, values=np.broadcast_to(self.values, shape), decimals=np.broadcast_to(self.decimals, shape))
+
     @property
     def in_dtype(self) -> NDArray[Any]:
         """The numbers in the dtype that holds them; float64 where it is not known."""
@@ -206,6 +210,11 @@ class Reading:
     def sharp(self, computed: Floats) -> Floats:
         """The same, but no more than three units of the last digit that each number shows."""
         return np.minimum(self.allowed(computed), _SHARP * self.own)
+
+    @property
+    def least(self) -> float:
+        """The most that ``sharp`` and ``outward`` allow beyond what printing does."""
+        return _SHARP * float(self.own.max(initial=0.0))
 
     def outward(self, computed: Floats) -> Floats:
         """How far a number whose digits were cut off may lie further from 0 than the exact one."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from functools import cache, cached_property
+from itertools import product
 from typing import NamedTuple
 
+from normcli.errors import InputError
 from normcli.formula.extents import elementwise, needed
 from normcli.formula.family import used
+from normcli.formula.gradient import PLAIN, gradient
 from normcli.formula.language import (
     REDUCTIONS,
     Call,
@@ -24,6 +27,7 @@ from normcli.formula.rewrite import fit, rewritten
 
 UPDATES = frozenset({"batch_mean", "batch_var", "running_mean", "running_var"})  # one number for each channel
 REPORTED = "reported "  # before a name: what is written down for it, where that is something else
+_ANY_AXES = frozenset(product((False, True), repeat=2))  # a slip may take its statistics over others than the plan's
 
 
 class Step(NamedTuple):
@@ -47,6 +51,7 @@ class Program:
         self.last = {line.name: line.value for line in lines}
         self.elementwise = elementwise(lines)
         self._read: dict[object, tuple[Step, ...]] = {}
+        self._behind: dict[frozenset[str], Lines] = {}
 
     def read(self, wanted: frozenset[str], changed: frozenset[Line], *, is_rounded: bool) -> tuple[Step, ...]:
         """The lines that the wanted ones need, or all; none of ``changed`` is exact, nor what takes a rounded step."""
@@ -56,9 +61,10 @@ class Program:
             trees: dict[Node, Node] = {}
             found: list[Step] = []
             for line in needed(self.lines, names):
-                tree = substituted(line.value, trees)
-                is_exact = names_in(tree) <= {"x", "n"} and line not in changed
-                key = _keys.setdefault(tree if is_exact else line.value, len(_keys))
+                is_exact = all(name in ("x", "n") or Name(name) in trees for name in names_in(line.value))
+                is_exact = is_exact and line not in changed
+                tree = substituted(line.value, trees) if is_exact else line.value
+                key = _keys.setdefault(tree, len(_keys))
                 found.append(
                     Step(line, key, names_of(line.value), is_of_channels(line.name), tree if is_exact else None)
                 )
@@ -67,6 +73,13 @@ class Program:
                     trees[Name(line.name)] = tree
             self._read[asked] = tuple(found)
         return self._read[asked]
+
+    def behind(self, wanted: frozenset[str]) -> Lines:
+        """The lines that what is written down for these depends on."""
+        if wanted not in self._behind:
+            written = {REPORTED + name if REPORTED + name in self.last else name for name in wanted}
+            self._behind[wanted] = needed(self.lines, written)
+        return self._behind[wanted]
 
     @cached_property
     def centers(self) -> bool:
@@ -103,7 +116,7 @@ class Program:
         return [
             line.name
             for line in self.lines
-            if line.name not in self.elementwise | UPDATES and not line.name.startswith(REPORTED)
+            if line.name not in self.elementwise | UPDATES and not line.name.startswith((REPORTED, PLAIN))
             and (isinstance(line.value, Name) or any(map(_is_reduction, walked(line.value))))
         ]  # fmt: skip
 
@@ -120,22 +133,23 @@ _keys: dict[Node, int] = {}
 @cache
 def program_of(
     lines: Lines, running: Lines, again: Lines, given: frozenset[str], is_cumulative: bool, known: frozenset[str],
-    updates: int, rules: str, report: tuple[tuple[str, str], ...],
+    updates: int, rules: str, backward: str | None, report: tuple[tuple[str, str], ...],
 ) -> Program | None:  # fmt: skip
     """The lines of a calculation, then of the running update, then of a second calculation, after rules and reports.
 
-    ``m`` is 1 / (k + 1) where momentum is none, with k earlier batches. None where a rule does not fit, or a
-    line takes what is neither ``known`` nor a line before it.
+    ``backward`` are rules for the lines of the backward pass, which follow from the others as they were changed;
+    without these lines where it is None. ``m`` is 1 / (k + 1) where momentum is none, with k earlier batches.
+    None where a rule does not fit, or a line takes what is neither ``known`` nor a line before it.
     """
     if is_cumulative:
         running = rewritten(running, "m -> 1 / (k + 1)") or running
     if again:
         lines = needed(lines, {name for line in running for name in names_in(line.value)})
-    found = lines + running + again
-    changed = rewritten(used(found, given), rules) if rules else used(found, given)
-    if changed is None:
+    changed = _after(used(lines + running + again, given), rules)
+    flows = _backward(_after(used(again, given), rules) if again else changed, backward)
+    if changed is None or flows is None:
         return None
-    found = _updated(changed, updates)
+    found = _updated(changed, updates) + flows
     for name, text in report:
         if name not in known | {line.name for line in found}:
             return None
@@ -149,6 +163,20 @@ def program_of(
             return None
         known |= {line.name}
     return _program(found)
+
+
+def _after(lines: Lines, rules: str) -> Lines | None:
+    return rewritten(lines, rules) if rules else lines
+
+
+def _backward(forward: Lines | None, rules: str | None) -> Lines | None:
+    """The lines of the backward pass, after rules; None where there are none, or a rule does not fit."""
+    if forward is None or rules is None:
+        return None if forward is None else ()
+    try:
+        return _after(gradient(forward, _ANY_AXES), rules)
+    except InputError:  # a slip has made lines of it that have no derivative
+        return None
 
 
 def _updated(lines: Lines, updates: int) -> Lines:

@@ -8,71 +8,18 @@ Sources of the rows: the frameworks' issue trackers and the textbooks in which e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from itertools import combinations
 
 from normcli.digits import short
 from normcli.planning.conventions import CONVENTIONS
 from normcli.planning.plan import Plan
-from normcli.teaching.other_axes import LAYOUTS, axes_words
+from normcli.teaching.backward import BACKWARD
+from normcli.teaching.other_axes import axes_words
+from normcli.teaching.slip import EVERYTHING, GRADIENT, NORMALIZED, RUNNING, SIZES, STATISTICS, Slip
 from normcli.teaching.solved import solved_eps, solved_momentum
 from normcli.teaching.work import Change, Work
 from normcli.words import count
-
-STATISTICS = frozenset({"mean", "var", "mean_square", "var_unbiased", "rstd"})
-NORMALIZED = frozenset({"rstd", "normalized", "output"})
-RUNNING = frozenset({"running_mean", "running_var"})
-EVERYTHING = STATISTICS | NORMALIZED | RUNNING
-
-
-@dataclass(frozen=True, kw_only=True)
-class Slip:
-    """One known slip: the words for it, and how a calculation is changed by it.
-
-    ``changes`` are its variants, a rule alone for one that is no more than that, or a function where they
-    depend on the calculation; ``axes`` names layouts to take the statistics over. Two slips of one
-    ``family`` change the same thing, so they make no pair; a family of None makes no pair at all.
-    ``affects`` are the quantities that can show the slip.
-    """
-
-    key: str
-    gives: str  # completes "Your numbers are what ... gives"
-    slipped: str  # the formula
-    instead: str  # completes "{title} ..."
-    right: str  # the formula
-    changes: str | Change | tuple[Change, ...] | Callable[[Work], Iterator[Change]] = ()
-    axes: str | None = None
-    family: str | None
-    affects: frozenset[str] = NORMALIZED
-    tells: str = "more decimals or other data"  # what would show it, where two slips give the same numbers
-    rare: bool = False  # ranked after the common slips, and not tried in pairs
-    itself: bool = False  # whether the numbers are what ``gives`` names, not what it gives
-    conventional: bool = False  # whether another framework does it so
-    late: bool = False  # whether arithmetic in few bits, if that explains the answer, is no slip
-    crude: bool = False  # whether it leaves so few digits that two common slips may well explain more
-
-    def apart(self, shape: tuple[int, ...]) -> str:
-        """What would show the slip to be another one; nothing where a tensor of that shape shows it already."""
-        return "" if self.tells == _SIZES and len(set(shape)) == len(shape) and 1 not in shape else self.tells
-
-    def works(self, work: Work) -> list[Work]:
-        """The changed works; none where the slip does not apply."""
-        return [changed for change in self._changes(work) if (changed := work.changed(change)) is not None]
-
-    def _changes(self, work: Work) -> Iterator[Change]:
-        if self.axes is not None:
-            seen = {work.layout}
-            for layout, note in LAYOUTS[self.axes](work.plan):
-                if layout not in seen:
-                    seen.add(layout)
-                    yield Change(layout=layout, note=note)
-        elif callable(self.changes):
-            yield from self.changes(work)
-        elif isinstance(self.changes, str):
-            yield Change(self.changes)
-        else:
-            yield from (self.changes,) if isinstance(self.changes, Change) else self.changes
 
 
 def _eps_other(work: Work) -> Iterator[Change]:
@@ -111,16 +58,15 @@ def _half_precision(work: Work) -> Iterator[Change]:
             yield Change(dtypes=dict.fromkeys(names, dtype), note=f"{what} to {dtype}")
 
 
-_RSTD = "1 / sqrt(var + eps)"
 _NORMALIZED = "(x - mean) / sqrt(var + eps)"
+_RSTD = "1 / sqrt(var + eps)"
 _OUTPUT = "normalized * weight + bias"
 _UPDATE = "(1 - m) * old + m * batch"
 _AXES = "takes one mean over its own axes"
-_SIZES = "a tensor whose axes all differ in length"
 _VARIANCE = "a smaller variance, or more decimals"
 _WEIGHT = "a weight that is not 1 and a bias that is not 0"
 
-SLIPS: tuple[Slip, ...] = (
+FORWARD: tuple[Slip, ...] = (
     Slip(key="ddof1", gives="the unbiased variance", slipped="sum(centered^2) / (n - 1)",
          instead="normalizes with the biased one", right="sum(centered^2) / n",
          changes=(
@@ -162,8 +108,8 @@ SLIPS: tuple[Slip, ...] = (
          right="centered / sqrt(var + eps)", changes="sqrt(V + eps) -> sqrt(sqrt(V) + eps)", family="eps",
          tells="a variance far from 1", rare=True),
     Slip(key="only_centered", gives="subtracting the mean, and no more,", slipped="x - mean",
-         instead="divides by the root of the variance too", right=_NORMALIZED, changes="sqrt(V) -> 1", family="eps",
-         tells="a variance far from 1"),
+         instead="divides by the root of the variance too", right=_NORMALIZED, changes="sqrt(V) -> 1",
+         family="eps", tells="a variance far from 1"),
     Slip(key="rms_not_centered", gives="leaving the mean in, as RMSNorm does,", slipped="x / sqrt(mean(x^2) + eps)",
          instead="subtracts the mean first", right=_NORMALIZED, changes="sum(x) / n -> 0", family="center",
          affects=NORMALIZED | {"var", "mean_square"}, tells="a mean far from 0"),
@@ -173,30 +119,30 @@ SLIPS: tuple[Slip, ...] = (
                  "x * rstd -> centered * rstd",
          family="center", affects=NORMALIZED | {"mean_square"}, tells="a mean far from 0"),
     Slip(key="axes_layer", gives="one mean for each sample, over {note},", slipped="mean over {note}", instead=_AXES,
-         right="mean over {axes}", axes="layer", family="axes", affects=EVERYTHING, tells=_SIZES),
+         right="mean over {axes}", axes="layer", family="axes", affects=EVERYTHING, tells=SIZES),
     Slip(key="axes_batch", gives="one mean for each channel, over {note},", slipped="mean over {note}", instead=_AXES,
-         right="mean over {axes}", axes="batch", family="axes", affects=EVERYTHING, tells=_SIZES),
+         right="mean over {axes}", axes="batch", family="axes", affects=EVERYTHING, tells=SIZES),
     Slip(key="axes_instance", gives="one mean for each sample and channel, over {note},", slipped="mean over {note}",
-         instead=_AXES, right="mean over {axes}", axes="instance", family="axes", affects=EVERYTHING, tells=_SIZES),
+         instead=_AXES, right="mean over {axes}", axes="instance", family="axes", affects=EVERYTHING, tells=SIZES),
     Slip(key="axes_group", gives="one mean for each sample and group, {note},", slipped="mean over a group of channels",
-         instead=_AXES, right="mean over {axes}", axes="group", family="axes", affects=EVERYTHING, tells=_SIZES),
+         instead=_AXES, right="mean over {axes}", axes="group", family="axes", affects=EVERYTHING, tells=SIZES),
     Slip(key="axes_global", gives="one mean for the whole tensor", slipped="mean over all axes", instead=_AXES,
          right="mean over {axes}", axes="global", family="axes", affects=EVERYTHING, tells="more than one sample"),
     Slip(key="axes_per_position", gives="one mean for each position, over the samples alone,",
          slipped="mean over axis 0", instead=_AXES, right="mean over {axes}", axes="position", family="axes",
-         affects=EVERYTHING, tells=_SIZES, rare=True),
+         affects=EVERYTHING, tells=SIZES, rare=True),
     Slip(key="channel_last", gives="taking {note} for that of the channels", slipped="channels on {note}",
          instead="was told that they are on {channel}", right="channels on {channel}", axes="channel_last",
-         family="axes", affects=EVERYTHING, tells=_SIZES),
+         family="axes", affects=EVERYTHING, tells=SIZES),
     Slip(key="group_interleaved", gives="dealing the channels to the groups the other way, {note},", slipped="{note}",
          instead="takes them the one way", right="{grouping}", conventional=True, axes="interleaved", family="axes",
          affects=EVERYTHING, tells="more channels in each group"),
     Slip(key="groups_other", gives="another number of groups, {note},", slipped="{note}",
          instead="splits the channels as it is told", right="{groups}", axes="other_groups", family="axes",
-         affects=EVERYTHING, tells=_SIZES, rare=True),
+         affects=EVERYTHING, tells=SIZES, rare=True),
     Slip(key="groups_swapped", gives="taking the number of groups for that of channels per group", slipped="{note}",
          instead="splits the channels as it is told", right="{groups}", axes="swapped_groups", family="axes",
-         affects=EVERYTHING, tells=_SIZES),
+         affects=EVERYTHING, tells=SIZES),
     Slip(key="weight_omitted", gives="leaving the weight out", slipped="normalized + bias", instead="multiplies by it",
          right=_OUTPUT, changes="A * weight -> A", family="affine", affects=frozenset({"output"}), tells=_WEIGHT),
     Slip(key="bias_omitted", gives="leaving the bias out", slipped="normalized * weight", instead="adds it",
@@ -206,11 +152,11 @@ SLIPS: tuple[Slip, ...] = (
          family="affine", affects=frozenset({"output"}), tells=_WEIGHT),
     Slip(key="affine_swapped", gives="exchanging weight and bias", slipped="normalized * bias + weight",
          instead="multiplies by the weight and adds the bias", right=_OUTPUT,
-         changes=Change(given={"weight": "bias", "bias": "weight"}), family="affine", affects=frozenset({"output"}),
+         changes=Change(given={"weight": "bias", "bias": "weight"}), family="affine", affects=GRADIENT | {"output"},
          tells=_WEIGHT),
     Slip(key="weight_plus_one", gives="adding 1 to the weight, as Gemma does,",
          slipped="normalized * (1 + weight) + bias", instead="multiplies by the weight itself", right=_OUTPUT,
-         changes=Change(given={"weight": "1 + weight"}), family="affine", affects=frozenset({"output"}), tells=_WEIGHT),
+         changes=Change(given={"weight": "1 + weight"}), family="affine", affects=GRADIENT | {"output"}, tells=_WEIGHT),
     Slip(key="bias_inside", gives="adding the bias before the weight multiplies",
          slipped="(normalized + bias) * weight", instead="adds it afterwards", right=_OUTPUT,
          changes="A * weight + bias -> (A + bias) * weight", family="affine", affects=frozenset({"output"}),
@@ -290,8 +236,9 @@ SLIPS: tuple[Slip, ...] = (
          changes=Change(report={"var": "sqrt(var)"}), family=None, affects=frozenset({"var"}),
          tells="a variance far from 1"),
     Slip(key="std_for_rstd", gives="the standard deviation in place of its reciprocal", slipped="sqrt(var + eps)",
-         instead="multiplies by the reciprocal", right=_RSTD, changes=Change(report={"rstd": "1 / rstd"}), family=None,
-         affects=frozenset({"rstd"}), tells="a variance far from 1"),
+         instead="multiplies by the reciprocal", right=_RSTD,
+         changes=(Change(report={"rstd": "1 / rstd"}), Change(backward="grad_input = A -> grad_input = A / rstd^2")),
+         family=None, affects=frozenset({"rstd", "grad_input"}), tells="a variance far from 1"),
     Slip(key="untouched", gives="the input itself", slipped="x", itself=True,
          instead="subtracts the mean and divides by the root of the variance", right=_NORMALIZED,
          changes=Change(report={"normalized": "x", "output": "x"}), family=None,
@@ -311,12 +258,15 @@ SLIPS: tuple[Slip, ...] = (
          affects=STATISTICS | NORMALIZED, tells="more decimals in the intermediate steps"),
 )  # fmt: skip
 
+SLIPS = FORWARD + BACKWARD
 KEYS: Mapping[str, Slip] = {slip.key: slip for slip in SLIPS}
 
 
 def pairs(expected: frozenset[str]) -> Iterator[tuple[Slip, Slip]]:
     """Two slips at a time, of different families, both of which the expected quantities can show."""
     shown = [slip for slip in SLIPS if slip.family and not slip.rare and slip.affects & expected]
+    if expected <= GRADIENT:  # from which no eps is solved for: each of many would be tried
+        shown.remove(KEYS["eps_other"])
     yield from ((a, b) for a, b in combinations(shown, 2) if a.family != b.family)
 
 
@@ -336,6 +286,16 @@ def formatted(text: str, note: str, settled: Plan) -> str:
         channel="no axis" if channel is None else f"axis {channel}",
         groups=count(settled.layout.groups or 1, "group"),
         grouping="c mod G" if settled.layout.is_interleaved else "consecutive",
+        gradient=_gradient(settled),
         momentum="none" if settled.momentum is None else short(settled.momentum),
         source="(x - running_mean) / sqrt(running_var + eps)" if settled.source == "running" else _NORMALIZED,
     )
+
+
+def _gradient(settled: Plan) -> str:
+    """What flows to the input, in one line, as texts on backpropagation have it."""
+    if settled.source == "running":
+        return "rstd * d with d = grad_output * weight"
+    mean = "mean(d) - " if settled.kind.centers else ""
+    divisor = " * n / (n - 1)" if settled.ddof else ""
+    return f"rstd * (d - {mean}normalized * mean(d * normalized){divisor}) with d = grad_output * weight"

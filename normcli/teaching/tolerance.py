@@ -9,17 +9,27 @@ the exact numbers. The second is followed to first order, through the Jacobian o
 
 with pull = -2 * rstd'(var) / rstd, which is rstd^2 where rstd = 1 / sqrt(var + eps). (Without the
 1/n where no mean is subtracted.) Arithmetic counts as one more rounding of the input and of the mean.
+
+A gradient is linear in grad_output and weight, through the same Jacobian J, which is symmetric:
+
+    grad_input_i = rstd * sum_j J_ij * grad_normalized_j
+    d grad_input_i / d x_k = -s * (a_i * grad_input_k + a_k * grad_input_i) - rstd * s * J_ik * sum(a * grad_normalized)
+
+with s = sqrt(pull / (n - ddof)) and a = centered * s.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from normcli.planning.kinds import GRADIENTS
 from normcli.teaching.figures import Figures
 
 Floats = NDArray[np.float64]
@@ -27,6 +37,7 @@ Floats = NDArray[np.float64]
 _INPUT_UNITS = 2  # a sum in floating point is the exact sum of terms that are off by about this many units
 _RESULT_UNITS = 4  # the few operations after it
 _SHIFT_UNITS = 2  # the mean that is subtracted, or the shift that is added
+_MOST_SLOPES = 2**21  # of the elements by the input, that are worked out one by one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +50,7 @@ class Rounding:
     bias: Floats | float = 0.0
     running_mean: Floats | float = 0.0
     running_var: Floats | float = 0.0
+    grad_output: Floats | float = 0.0
 
 
 def propagated(worked: Figures, rounding: Rounding) -> Moved:
@@ -58,7 +70,19 @@ def computed(worked: Figures) -> Moved:
     x * scale + shift): an error of |mean| * rstd, the same in all cells of a group, which the
     derivative by x takes for a shift that the mean follows, and so does not see.
     """
-    return Computed(worked, Rounding(x=worked.sheet.sizes, units=_INPUT_UNITS))
+    rounding = Rounding(x=worked.sheet.sizes, units=_INPUT_UNITS)
+    if worked.work.goes_back:
+        weight, flow = _sizes(worked, worked.work.state.weight), _sizes(worked, worked.work.grad_output)
+        rounding = replace(rounding, weight=weight, grad_output=flow)
+    return Computed(worked, rounding)
+
+
+def _sizes(worked: Figures, values: NDArray[Any] | None) -> Floats | float:
+    """By how much arithmetic takes given numbers to be off, in the same array for all who ask."""
+    if values is None:
+        return 0.0
+    found: Floats = worked.sheet.once(("sizes", id(values)), lambda: (values, _INPUT_UNITS * np.abs(values)))[1]
+    return found
 
 
 class Moved:
@@ -89,6 +113,8 @@ class Moved:
             return np.abs(worked.weight) * self._normalized + np.abs(worked.normalized) * weight + bias
         if name == "normalized":
             return self._normalized
+        if name in GRADIENTS:
+            return self._gradients[name]()
         mean, var = self._statistics
         if name == "rstd":
             return self._rstd
@@ -126,10 +152,84 @@ class Moved:
         return worked.rstd * (off + self._statistics[0]) + np.abs(worked.centered) * self._rstd
 
     def _by_jacobian(self, off: Floats) -> Floats:
+        return self.worked.rstd * absolute_row_sums(self._a, off, self._h)
+
+    @property
+    def _s(self) -> Floats:
         worked = self.worked
-        a = worked.centered * np.sqrt(worked.pull / worked.divisor)
-        h = 1 / worked.count if worked.program.centers else 0.0
-        return worked.rstd * absolute_row_sums(np.where(np.isfinite(a), a, 0.0), off, h)
+        found: Floats = np.sqrt(worked.pull / worked.divisor)
+        return found
+
+    @property
+    def _a(self) -> Floats:
+        a = self.worked.centered * self._s
+        return np.where(np.isfinite(a), a, 0.0)
+
+    @property
+    def _h(self) -> float:
+        return 1 / self.worked.count if self.worked.program.centers else 0.0
+
+    @property
+    def _gradients(self) -> Mapping[str, Callable[[], Floats]]:
+        return {"grad_input": self._grad_input, "grad_weight": self._grad_weight, "grad_bias": self._grad_bias}
+
+    def _grad_input(self) -> Floats:
+        worked, rounding = self.worked, self._rounding
+        weight = worked.by_channel(rounding.weight)
+        flow = np.abs(worked.weight) * worked.grouped(rounding.grad_output)
+        if not worked.from_batch:
+            return np.abs(worked.rstd) * (flow + np.abs(worked.flow) * weight) + (
+                np.abs(worked.grad_normalized) * self._rstd
+            )
+        moved = self._by_x(self._off(worked))
+        if self._is_of_one_weight:
+            return moved + self._by_jacobian(flow) + np.abs(self._of_weight_1) * weight
+        return moved + self._by_jacobian(flow + np.abs(worked.flow) * weight)
+
+    def _by_x(self, off: Floats) -> Floats:
+        """What the input moves in its own gradient: exactly, or no less where that takes too long."""
+        worked, a, s = self.worked, self._a, self._s
+        dx: Floats = worked.written("grad_input")
+        d = worked.grad_normalized
+        pulled = worked.rstd * s * (a * d).sum(axis=1, keepdims=True)
+        if not off.any():
+            return np.zeros_like(dx)
+        if dx.size * worked.count > _MOST_SLOPES:
+            both = np.abs(dx) * (np.abs(a) * off).sum(axis=1, keepdims=True)
+            both += np.abs(a) * (np.abs(dx) * off).sum(axis=1, keepdims=True)
+            return np.asarray(s * both + np.abs(pulled) * absolute_row_sums(a, off, self._h))
+        rows, columns = a[:, :, None], a[:, None, :]
+        jacobian = np.eye(worked.count) - self._h - rows * columns
+        slopes = s[:, :, None] * (rows * dx[:, None, :] + columns * dx[:, :, None]) + pulled[:, :, None] * jacobian
+        return np.asarray((np.abs(slopes) @ off[:, :, None])[:, :, 0])
+
+    def _grad_weight(self) -> Floats:
+        worked = self.worked
+        own = np.abs(worked.normalized) * worked.grouped(self._rounding.grad_output)
+        return worked.over_rest(own + self._in_grad_weight())
+
+    def _in_grad_weight(self) -> Floats:
+        """What the input moves in the sum of grad_output * normalized, in the places of its elements."""
+        if not self._is_of_one_weight:
+            return np.abs(self.worked.flow) * self._normalized
+        return np.abs(self._of_weight_1) * self._off(self.worked)
+
+    @property
+    def _is_of_one_weight(self) -> bool:
+        """Whether all elements of a group have the same weight, so that what one of them moves in them adds up."""
+        worked, own = self.worked, self.worked.plan.layout
+        return worked.from_batch and worked.layout is own and not set(own.axes) & set(own.channels)
+
+    @property
+    def _of_weight_1(self) -> Floats:
+        """The gradient of the input if the weight were 1."""
+        g, a = self.worked.flow, self._a
+        sums = self._h * g.sum(axis=1, keepdims=True) + a * (a * g).sum(axis=1, keepdims=True)
+        found: Floats = self.worked.rstd * (g - sums)
+        return found
+
+    def _grad_bias(self) -> Floats:
+        return self.worked.over_rest(self.worked.grouped(self._rounding.grad_output))
 
     @cached_property
     def _running(self) -> tuple[Floats, Floats]:
@@ -150,14 +250,38 @@ class Computed(Moved):
         worked = self.worked
         summed = math.sqrt(max(worked.count, worked.batch_layout.count))  # a walk at random of so many steps
         moved = super()._of(name) + _finite((_RESULT_UNITS + summed) * np.abs(worked.written(name)))
+        if name in GRADIENTS:
+            return moved + _finite(self._in_gradient(name, summed))
         if name not in ("normalized", "output"):
             return moved
-        mean = np.abs(worked.x - worked.centered)
-        shift = _finite((_SHIFT_UNITS * np.abs(worked.x) + (_SHIFT_UNITS + summed) * mean) * worked.rstd)
+        shift = _finite(self._shift(summed) * worked.rstd)
         if name == "normalized":
             return moved + shift
         output: Floats = moved + shift * np.abs(worked.weight) + _RESULT_UNITS * np.abs(worked.bias)
         return output
+
+    def _shift(self, summed: float) -> Floats:
+        """How far the centered values are off all together."""
+        mean = np.abs(self.worked.x - self.worked.centered)
+        found: Floats = _SHIFT_UNITS * np.abs(self.worked.x) + (_SHIFT_UNITS + summed) * mean
+        return found
+
+    def _in_gradient(self, name: str, summed: float) -> Floats:
+        """What the sums of a gradient lose where their terms cancel, and what that shift moves."""
+        worked = self.worked
+        if name == "grad_bias":
+            return np.zeros_like(worked.flow)
+        shift = self._shift(summed)
+        if name == "grad_weight":
+            return worked.over_rest(np.abs(worked.flow) * shift * worked.rstd)
+        if not worked.from_batch:
+            return np.zeros_like(shift)
+        a, s, d = self._a, self._s, worked.grad_normalized
+        total, pulled = (np.abs(values.sum(axis=1, keepdims=True)) for values in (d, a * d))
+        terms = np.abs(d) + self._h * total + np.abs(a) * pulled
+        off = s * (shift * pulled + np.abs(a) * (np.abs(d) * shift).sum(axis=1, keepdims=True))
+        found: Floats = worked.rstd * ((_RESULT_UNITS + summed) * terms + off)
+        return found
 
 
 def at_most(worked: Figures, rounding: Rounding, unit: float) -> float:

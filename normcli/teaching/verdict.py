@@ -94,7 +94,7 @@ class Check:
     nearest: Diagnosis | None = None
     turned: str = ""  # that the answer's axes are in another order, which leaves no cell to compare
     where: str = ""  # the part of the tensor in which the wrong cells lie, and what they have in common
-    note: str = ""
+    note: str = ""  # what was not tried, or what a right answer does not show
 
     @property
     def ok(self) -> bool:

@@ -14,7 +14,8 @@ from normcli.arithmetic.evaluate import worked_out
 from normcli.arithmetic.numbers import FLOATS, Float
 from normcli.arithmetic.result import State
 from normcli.floats import rounded
-from normcli.formula.language import names_in, parsed
+from normcli.formula.language import Lines, names_in, parsed
+from normcli.planning.kinds import GRADIENTS
 from normcli.planning.layout import Layout
 from normcli.planning.plan import Plan
 from normcli.teaching.printed import Printed
@@ -22,15 +23,16 @@ from normcli.teaching.program import Program, program_of
 from normcli.teaching.sheet import Array, Sheet, by_channel
 
 STARTS = {"running_mean": 0.0, "running_var": 1.0}
-_PARAMETERS = {"weight": 1.0, "bias": 0.0} | STARTS
-_KNOWN = frozenset({"x", "n", "N", "eps", "m", "weight", "bias"})
+NEUTRAL = {"weight": 1.0, "bias": 0.0} | STARTS
+_KNOWN = frozenset({"x", "n", "N", "eps", "m", "weight", "bias", "grad_output", "batch_size"})
 
 
 @dataclass(frozen=True)
 class Change:
     """What a slip changes, as data."""
 
-    rules: str = ""  # of ``normcli.formula.rewrite``
+    rules: str = ""  # of ``normcli.formula.rewrite``; the backward pass follows
+    backward: str = ""  # rules for the lines of the backward pass alone
     options: Mapping[str, Any] = field(default_factory=dict)  # of the plan
     given: Mapping[str, str] = field(default_factory=dict)  # the input and the parameters, from those given
     report: Mapping[str, str] = field(default_factory=dict)  # for a quantity another, or a rule for its line
@@ -41,6 +43,12 @@ class Change:
     updates: int | None = None  # of the running statistics, where a batch updates them
     updated_first: bool = False  # whether the updated running statistics normalize this very batch
     note: str = ""  # the number that a slip's sentence names
+
+    @property
+    def is_of_lines(self) -> bool:
+        """Whether it changes nothing but lines."""
+        more = (self.options, self.given, self.layout, self.numbers, self.dtypes, self.updates, self.updated_first)
+        return not any(more) and self.decimals is None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +61,12 @@ class Work:
     layout: Layout  # whose groups share one mean; the plan's own unless the axes are slipped
     made: Change = Change()  # all that was changed, but for what the fields above have already
     answers: Mapping[str, Printed] = field(default_factory=dict)  # from which a slip may solve for a number
+    grad_output: Array | None = None
+
+    @property
+    def goes_back(self) -> bool:
+        """Whether the backward pass is asked for."""
+        return self.grad_output is not None and not self.answers.keys().isdisjoint(GRADIENTS)
 
     @property
     def from_batch(self) -> bool:
@@ -66,11 +80,14 @@ class Work:
         there = own if self.layout is own.layout else replace(own, layout=self.layout)
         running = (there if self.has_channels else own).running_lines
         again = replace(own, mode="eval").lines if made.updated_first else ()
-        given = frozenset(name for name in ("weight", "bias") if not self._is_neutral(name))
+        given = frozenset(name for name in ("weight", "bias") if self.goes_back or not self._is_neutral(name))
+        backward = made.backward if self.goes_back else None
         report, updates = tuple(made.report.items()), 1 if made.updates is None else made.updates
         counted = {"k"} if own.momentum is None or self.state.num_batches_tracked else frozenset()
         known = _KNOWN | counted | frozenset(STARTS if own.track_running_stats else ())
-        return program_of(there.lines, running, again, given, own.momentum is None, known, updates, made.rules, report)
+        return program_of(
+            there.lines, running, again, given, own.momentum is None, known, updates, made.rules, backward, report
+        )
 
     @property
     def has_channels(self) -> bool:
@@ -90,6 +107,8 @@ class Work:
             alone = replace(self, plan=settled, state=state)
             if alone._numbers == self._numbers and not change.updated_first:
                 return None
+        if change.backward and not self.goes_back:
+            return None
         if (change.updated_first or change.updates is not None) and not settled.updates_running:
             return None
         if change.layout is not None and settled.source == "running":
@@ -100,6 +119,7 @@ class Work:
         made = replace(
             change,
             rules="; ".join(filter(None, (self.made.rules, change.rules))),
+            backward="; ".join(filter(None, (self.made.backward, change.backward))),
             report={**self.made.report, **change.report},
             updates=self.made.updates if change.updates is None else change.updates,
             updated_first=self.made.updated_first or change.updated_first,
@@ -110,15 +130,34 @@ class Work:
         if given is None:
             return None
         work = work._with(given | {n: round_to(work._given(n), t) for n, t in change.dtypes.items() if work._has(n)})
-        return None if work.program is None else work
+        return None if work.program is None or not work._shows(change, self) else work
+
+    def _shows(self, change: Change, before: Work) -> bool:
+        """Whether the quantities that are asked for can be others after a change."""
+        if self.behind != before.behind:
+            return True
+        if change.is_of_lines:
+            return False
+        given = change.given.keys()
+        return not given or any(not given.isdisjoint(names_in(line.value)) for line in self.behind)
+
+    @cached_property
+    def behind(self) -> Lines:
+        """The lines of the quantities that are asked for; all lines where none is."""
+        assert self.program is not None
+        return self.program.behind(frozenset(self.answers)) if self.answers else self.program.lines
 
     @property
     def _numbers(self) -> tuple[Any, ...]:
-        momentum = self.plan.momentum if self.plan.updates_running else None
-        return self.program, self.plan.eps, momentum
+        return (None if self.program is None else self.behind), self.plan.eps, self._momentum
+
+    @property
+    def _momentum(self) -> float | None:
+        is_asked = not self.answers or not self.answers.keys().isdisjoint(STARTS)
+        return self.plan.momentum if self.plan.updates_running and is_asked else None
 
     def _is_neutral(self, name: str) -> bool:
-        values, number = getattr(self.state, name), _PARAMETERS[name]
+        values, number = getattr(self.state, name), NEUTRAL[name]
         if values is None:
             return True
         return self.sheet.once((id(values), name), lambda: (values, bool((values == number).all())))[1]
@@ -153,12 +192,15 @@ class Work:
         """A given value in the shape of another."""
         known, settled = self._given(node.name), self.plan
         if known is None:
-            known = np.full(settled.weight_shape, _PARAMETERS[node.name])
+            known = np.full(settled.weight_shape, NEUTRAL[node.name])
         known = np.asarray(known, np.float64)
         return Float(by_channel(known, settled.layout, settled.shape) if target == "x" != node.name else known)
 
 
-def right(sheet: Sheet, settled: Plan, state: State, answers: Mapping[str, Printed] | None = None) -> Work:
+def right(
+    sheet: Sheet, settled: Plan, state: State, answers: Mapping[str, Printed] | None = None,
+    grad_output: Array | None = None,
+) -> Work:  # fmt: skip
     """The work without a slip, for answers that it is held against.
 
     >>> from normcli.planning.plan import plan
@@ -168,7 +210,9 @@ def right(sheet: Sheet, settled: Plan, state: State, answers: Mapping[str, Print
     >>> Figures(work)["output"].tolist()
     [[-1.0, 1.0]]
     """
-    return Work(sheet=sheet, plan=settled, state=state, layout=settled.layout, answers=answers or {})
+    return Work(
+        sheet=sheet, plan=settled, state=state, layout=settled.layout, answers=answers or {}, grad_output=grad_output
+    )
 
 
 def _started(settled: Plan, state: State) -> State:

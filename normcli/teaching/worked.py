@@ -9,17 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from normcli.arithmetic.result import State
-from normcli.calculate import initial_state
+from normcli.arithmetic.result import STATE_ARRAYS, State
+from normcli.calculate import gradient_of_output, initial_state
 from normcli.errors import InputError
 from normcli.files.numbers import EXACT, numbers_of, to_float64
 from normcli.files.read import read_document
 from normcli.files.text import looks_like_tensor
 from normcli.floats import as_float_array
-from normcli.planning.kinds import quantities
+from normcli.planning.kinds import ALIASES, GRADIENTS, quantities
 from normcli.planning.plan import Plan, plan
 from normcli.teaching.check import check
-from normcli.teaching.judgement import PARAMETERS
 from normcli.teaching.printed import Printed, read_printed
 from normcli.teaching.verdict import Check
 from normcli.words import either, near, quoted, shown
@@ -39,12 +38,13 @@ class Example:
     state: State
     parameters: Mapping[str, Printed]
     expect: Mapping[str, Printed]
+    grad_output: Printed | None = None
     decimals: int | None = None
     input_decimals: int | None = None
     slips: tuple[str, ...] = ()
 
 
-_KEYS = ("title", "source", "kind", "input", "input_decimals", "options", "decimals", "expect", "slip")
+_KEYS = ("title", "source", "kind", "input", "grad_output", "input_decimals", "options", "decimals", "expect", "slip")
 _ALIASES = {"gamma": "weight", "beta": "bias", "epsilon": "eps"}
 
 TEMPLATE = """\
@@ -81,6 +81,7 @@ def check_example(example: Example) -> Check:
         example.plan,
         example.state,
         example.expect,
+        grad_output=None if example.grad_output is None else example.grad_output.values,
         parameters=example.parameters,
         decimals=example.decimals,
         input_decimals=example.input_decimals,
@@ -90,10 +91,10 @@ def check_example(example: Example) -> Check:
 def load_example(path: str | Path) -> Example:
     """Read a worked-example file, or standard input for ``-``; numbers keep the decimals that they were written with.
 
-    A JSON object with the keys kind, input and expect, and perhaps title, source, options, decimals,
-    input_decimals (a number, or "exact") and slip. ``input`` and the parameters among the options
-    are nested lists, or paths relative to the file. A name may have hyphens, as on the command line.
-    Raises InputError, which names the file.
+    A JSON object with the keys kind, input and expect, and perhaps title, source, options, grad_output (for the
+    gradients; also a number, or "ones"), decimals, input_decimals (a number, or "exact") and slip. ``input``
+    and the parameters among the options are nested lists, or paths relative to the file. A name may have
+    hyphens, as on the command line. Raises InputError, which names the file.
     """
     name = _name(path)
     given = read_document(str(path))
@@ -112,7 +113,7 @@ def _name(path: str | Path) -> str:
 def _example(given: Any, folder: Path) -> Example:
     if not isinstance(given, dict):
         raise InputError("a worked example is an object with the keys kind, input and expect")
-    given = _named(given, {})
+    given = _named(given, {"dy": "grad_output"})
     for name in given:
         if name not in _KEYS:
             meant = near(name, _KEYS)
@@ -122,18 +123,20 @@ def _example(given: Any, folder: Path) -> Example:
         if name not in given:
             raise InputError(f"the key {name!r} is missing")
     options = _options(given.get("options", {}))
-    parameters = {name: _written(options[name], name, folder) for name in PARAMETERS if options.get(name) is not None}
+    parameters = {name: _written(options[name], name, folder) for name in STATE_ARRAYS if options.get(name) is not None}
     arrays = options | {name: written.values for name, written in parameters.items()}
     x = _written(given["input"], "input", folder)
     values = as_float_array(x.in_dtype, options.get("dtype"))
     settled = plan(given["kind"], values.shape, str(values.dtype), arrays)
+    flow = _flow(given["grad_output"], folder, settled) if "grad_output" in given else None
     return Example(
         title=_text(given, "title"),
         source=_text(given, "source"),
         x=replace(x, values=values.astype(np.float64)),
         plan=settled,
         state=initial_state(settled, arrays),
-        parameters=parameters,
+        parameters=parameters if flow is None else parameters | {"grad_output": flow},
+        grad_output=flow,
         expect=_expected(given["expect"], folder),
         decimals=_decimals(given, "decimals"),
         input_decimals=_decimals(given, "input_decimals"),
@@ -179,13 +182,21 @@ def _object(value: Any, name: str) -> dict[str, Any]:
 
 
 def _expected(given: Any, folder: Path) -> dict[str, Printed]:
-    expected = _named(_object(given, "expect"), {})
+    expected, known = _named(_object(given, "expect"), ALIASES), (*quantities(), *GRADIENTS)
     for name in expected:
-        if name not in quantities():
-            raise InputError(f"expect has {quoted(name)}; use {either(quantities())}")
+        if name not in known:
+            raise InputError(f"expect has {quoted(name)}; use {either(known)}")
     if not expected:
-        raise InputError(f"expect is empty; give any of {either(quantities())}")
+        raise InputError(f"expect is empty; give any of {either(known)}")
     return {name: _written(value, f"expect.{name}", folder) for name, value in expected.items()}
+
+
+def _flow(given: Any, folder: Path, settled: Plan) -> Printed:
+    """What flows into the output: a tensor, one number for all of it, or the word ones."""
+    is_ones = isinstance(given, str) and given.strip().lower() == "ones"
+    flow = Printed.exactly(np.ones(())) if is_ones else _written(given, "grad_output", folder)
+    gradient_of_output(flow.in_dtype, settled)  # which refuses another shape
+    return flow.spread(settled.shape)
 
 
 def _decimals(given: Mapping[str, Any], name: str) -> int | None:
