@@ -102,6 +102,17 @@ def test_each_slip_of_the_parameters_is_named_by_the_numbers_that_are_known_of_i
     assert (key,) in found.keys
 
 
+@pytest.mark.parametrize("eps", [0.003, 0.2, 7e-4])
+def test_the_eps_of_a_gradient_is_found(eps: float) -> None:
+    work, _ = asked(X, G, weight=WEIGHT, eps=eps)
+    answers = {"grad_input": printed(Figures(work)["grad_input"], 6)}
+    settled = plan("batch", (3, 4), "float64", {"weight": WEIGHT})
+    state = initial_state(settled, {"weight": WEIGHT})
+    found = check(Printed.exactly(np.array(X, float)), settled, state, answers, grad_output=np.array(G))
+    assert found.keys == [("eps_other",)]
+    assert f"another eps, {eps:g}," in found.diagnoses[0].text
+
+
 # --- what rounding moves ------------------------------------------------------------------------------
 
 LAYERS = [

@@ -265,7 +265,7 @@ KEYS: Mapping[str, Slip] = {slip.key: slip for slip in SLIPS}
 def pairs(expected: frozenset[str]) -> Iterator[tuple[Slip, Slip]]:
     """Two slips at a time, of different families, both of which the expected quantities can show."""
     shown = [slip for slip in SLIPS if slip.family and not slip.rare and slip.affects & expected]
-    if expected <= GRADIENT:  # from which no eps is solved for: each of many would be tried
+    if expected <= GRADIENT:  # for which each of many eps is tried
         shown.remove(KEYS["eps_other"])
     yield from ((a, b) for a, b in combinations(shown, 2) if a.family != b.family)
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from normcli.planning.kinds import GRADIENTS
 from normcli.teaching.figures import Figures
 from normcli.teaching.printed import Printed
 from normcli.teaching.sheet import grouped
@@ -16,6 +17,7 @@ from normcli.teaching.work import Change, Work
 
 Array = NDArray[np.float64]
 
+_MOST_TRIED = 2  # of the numbers that were tried that may fit, where it is no chance that they do
 _LUCK = 2.0  # how unlikely it must be that a short number fits by chance, as a power of ten
 
 
@@ -35,11 +37,29 @@ def solved_eps(work: Work) -> set[float]:
     >>> solved_eps(right(Sheet(x), settled, State(), {"output": printed}))
     {0.005}
     """
+    if work.answers and work.answers.keys() <= set(GRADIENTS):
+        return _tried_eps(work)
     bounds = [bound for name, answer in work.answers.items() if (bound := _eps_bounds(work, name, answer)) is not None]
     if not bounds:
         return set()
     low, high = (np.concatenate(side) for side in zip(*bounds, strict=True))
     return _short_numbers(low, high, lambda middle: math.log(10) * middle)
+
+
+def _tried_eps(work: Work) -> set[float]:
+    """The eps of one digit with which all the cells of a gradient agree, which is no simple function of it."""
+    found = set()
+    for eps in (float(f"{digit}e-{power}") for power in range(1, 10) for digit in range(1, 10)):
+        changed = work.changed(Change(options={"eps": eps}))
+        figures = None if changed is None else Figures(changed)
+        if figures and all(
+            name in figures
+            and figures.shape(name) == answer.values.shape
+            and bool((np.abs(figures[name] - answer.values) <= _off(answer)).all())
+            for name, answer in work.answers.items()
+        ):
+            found.add(eps)
+    return found if len(found) <= _MOST_TRIED else set()
 
 
 def _eps_bounds(work: Work, name: str, answer: Printed) -> tuple[Array, Array] | None:
