@@ -175,7 +175,7 @@ def test_the_tolerance_is_the_sum_of_all_slopes(
 
 def right_answers() -> Iterator[tuple[str, Check]]:
     rng = np.random.default_rng(SEED)
-    for layer, decimals in layers(rng, 8):
+    for layer, decimals in layers(rng, 5):
         g = rng.normal(size=layer.x.shape)
         result = normalize(layer.x, layer.kind, grad_output=g, **layer.options)
         expected = {name: printed(values, decimals) for name, values in result.gradients().items()}
@@ -193,7 +193,7 @@ def right_answers() -> Iterator[tuple[str, Check]]:
 
 def test_every_right_gradient_checks() -> None:
     verdicts = [(kind, found.ok) for kind, found in right_answers()]
-    assert len(verdicts) >= 120
+    assert len(verdicts) >= 75
     assert Counter(kind for kind, ok in verdicts if not ok) == Counter()
 
 
@@ -241,7 +241,7 @@ def wrong_answers(seed: int, rounds: int) -> Iterator[Tried]:
         work, exact = gradients(typed, g)
         for slip in SLIPS:
             works = slip.works(work)
-            if not works or not slip.affects & exact.keys() or rng.random() < 0.5:
+            if not works or not slip.affects & exact.keys() or rng.random() < 0.55:
                 continue
             decimals = int(rng.choice([3, 4, 5, 6]))
             chosen = works[int(rng.integers(len(works)))]

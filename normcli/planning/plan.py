@@ -11,7 +11,7 @@ import math
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from typing import Any
 
 from normcli import formula
@@ -26,6 +26,8 @@ from normcli.planning.layout import Layout, Shape
 from normcli.words import count, either, flag, near, printable, repr_of
 
 _MOST_AXES = 64  # NumPy's own limit
+_ARRAYS = frozenset({"weight", "bias", "running_mean", "running_var"})
+_PLAIN = frozenset({bool, int, float, str, type(None)})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,13 +143,28 @@ def plan(kind: str, shape: Shape, dtype: str, given: Mapping[str, Any]) -> Plan:
     """Settle a calculation from its kind, the tensor's shape and dtype, and the options given.
 
     An option that is None counts as not given, but for ``momentum``, where None is the cumulative
-    average. Raises InputError, in one sentence with the way out, for what cannot be computed.
+    average. Raises InputError, in one sentence with the way out, for what cannot be computed. The same question
+    has the same plan for an answer, so that what is worked out once of it is there the next time.
 
     >>> plan("batch", (3, 4), "float32", {}).layout.reported_axes
     (0,)
     """
-    family = _kind(kind)
     given = {name: value for name, value in given.items() if value is not None or name == "momentum"}
+    plain = {name: value for name, value in given.items() if name not in _ARRAYS}
+    if type(kind) is str and all(type(value) in _PLAIN for value in plain.values()):
+        arrays = tuple(name for name in given if name in _ARRAYS)
+        return _known(kind, shape, dtype, arrays, tuple((name, type(value), value) for name, value in plain.items()))
+    return _settled(kind, shape, dtype, given)
+
+
+@lru_cache(maxsize=256)
+def _known(kind: str, shape: Shape, dtype: str, arrays: tuple[str, ...], plain: tuple[Any, ...]) -> Plan:
+    """A plan, of which arrays matter only in that they are given."""
+    return _settled(kind, shape, dtype, dict.fromkeys(arrays, ()) | {name: value for name, _, value in plain})
+
+
+def _settled(kind: str, shape: Shape, dtype: str, given: Mapping[str, Any]) -> Plan:
+    family = _kind(kind)
     _refuse_foreign_options(family, given)
     convention = _convention(given.get("convention", "torch"), family)
     dtype = given.get("dtype", dtype)

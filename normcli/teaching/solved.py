@@ -47,19 +47,37 @@ def solved_eps(work: Work) -> set[float]:
 
 
 def _tried_eps(work: Work) -> set[float]:
-    """The eps of one digit with which all the cells of a gradient agree, which is no simple function of it."""
+    """The eps of one digit with which all the cells of a gradient agree, which is no simple function of it.
+
+    It is tried in the decades at whose ends the cell that it moves most lies on either side of the answer.
+    """
+    yours, off = (np.concatenate([of(answer).ravel() for answer in work.answers.values()]) for of in (_values, _off))
+    powers = [10.0**-power for power in range(10)]
+    ends = [_with_eps(work, eps) for eps in powers]
     found = set()
-    for eps in (float(f"{digit}e-{power}") for power in range(1, 10) for digit in range(1, 10)):
-        changed = work.changed(Change(options={"eps": eps}))
-        figures = None if changed is None else Figures(changed)
-        if figures and all(
-            name in figures
-            and figures.shape(name) == answer.values.shape
-            and bool((np.abs(figures[name] - answer.values) <= _off(answer)).all())
-            for name, answer in work.answers.items()
-        ):
-            found.add(eps)
+    for high, low, above, below in zip(powers, powers[1:], ends, ends[1:], strict=False):
+        if above is None or below is None or above.shape != yours.shape:
+            continue
+        most = int(np.argmax(np.abs(above - below)))
+        first, last = sorted((above[most], below[most]))
+        if first - off[most] <= yours[most] <= last + off[most]:
+            tried = [float(f"{digit}{f'{low:.0e}'[1:]}") for digit in range(1, 10)] + [high]
+            found |= {eps for eps in tried if (at := _with_eps(work, eps)) is not None
+                      and bool((np.abs(at - yours) <= off).all())}  # fmt: skip
     return found if len(found) <= _MOST_TRIED else set()
+
+
+def _with_eps(work: Work, eps: float) -> Array | None:
+    """All the cells that are asked for, with another eps; None where it changes nothing."""
+    changed = work.changed(Change(options={"eps": eps}))
+    figures = None if changed is None else Figures(changed)
+    if figures is None or not all(name in figures for name in work.answers):
+        return None
+    return np.concatenate([figures[name].ravel() for name in work.answers])
+
+
+def _values(answer: Printed) -> Array:
+    return answer.values
 
 
 def _eps_bounds(work: Work, name: str, answer: Printed) -> tuple[Array, Array] | None:
