@@ -12,6 +12,7 @@ setup(
         Extension(
             "normcli.arithmetic._loops",
             ["normcli/arithmetic/loops.c"],
+            depends=["normcli/arithmetic/loops.h"],
             # An fma only where one is written, so that every processor gives the same bits.
             extra_compile_args=[
                 "-O3",
