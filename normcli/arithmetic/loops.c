@@ -8,11 +8,14 @@
 #define AT(field) (int64_t)offsetof(Slab, field)
 const int64_t normcli_slab[] = {
     (int64_t)sizeof(Slab),
-    AT(rank), AT(dtype), AT(x_dtype), AT(centers),
-    AT(shape), AT(x_stride), AT(y_stride), AT(stat_stride), AT(param_stride),
+    AT(rank), AT(dtype), AT(x_dtype), AT(g_dtype), AT(centers), AT(given),
+    AT(shape), AT(x_stride), AT(y_stride), AT(g_stride), AT(stat_stride), AT(param_stride),
     AT(cut), AT(step), AT(whole_row), AT(n), AT(divisor), AT(eps),
-    AT(x), AT(y), AT(mean), AT(mean_low), AT(var), AT(rstd), AT(var_low), AT(rstd_low),
-    AT(sum), AT(sum_low), AT(squares), AT(squares_low), AT(weight), AT(bias),
+    AT(x), AT(y), AT(g), AT(mean), AT(mean_low), AT(var), AT(rstd), AT(var_low), AT(rstd_low),
+    AT(sum), AT(sum_low), AT(squares), AT(squares_low),
+    AT(shift), AT(shift_low), AT(slope), AT(slope_low), AT(size),
+    AT(shifts), AT(shifts_low), AT(slopes), AT(slopes_low),
+    AT(weight), AT(bias), AT(grad_weight), AT(grad_weight_low), AT(grad_bias), AT(grad_bias_low),
 };
 #undef AT
 
@@ -372,32 +375,28 @@ static void emit_tile(const Slab *t) { EACH_CHUNK(t, emit_at(t, &run, at, rows))
  * - Where groups are cut into short runs side by side (channels last, a few channels to a group), a row of runs is one.
  * - Where statistics lie side by side and rows are short (channels last), several rows are one, and what is left of
  *   the rows is a tile of its own. */
-enum { SHORT = 32, SHORT_ROW = 32, LONG_ROW = 448, MOST_WIDE = 2097152 /* 96 MiB of six arrays */ };
-
-typedef struct {
-    Slab slab, rest;
-    int64_t times; /* elements, or rows, that share each statistic */
-    int by_rows;
-    double *held; /* null where there is nothing to widen, or no memory is free */
-} Wide;
+enum { SHORT = 32, SHORT_ROW = 32, LONG_ROW = 448, MOST_WIDE = 12582912 /* 96 MiB */ };
 
 INLINE int lie_side_by_side(const Slab *t, int64_t above, int64_t n) {
     int64_t last = above + 1;
-    return t->x_stride[above] == n * t->x_stride[last] && (!t->y || t->y_stride[above] == n * t->y_stride[last]);
+    return t->x_stride[above] == n * t->x_stride[last] && (!t->y || t->y_stride[above] == n * t->y_stride[last]) &&
+           (!t->g || t->g_stride[above] == n * t->g_stride[last]);
 }
 
-/* Room for the statistics of a widened slab, of which only the strides' zeros are right. */
-static double *hold(Slab *wide, int64_t parameters) {
+/* Room for the statistics of a widened slab, of which only the strides' zeros are right, and for parameters after it. */
+static double *hold(Slab *wide, int64_t parameters, double **after) {
     int64_t size = 1;
     for (int64_t d = wide->rank - 1; d >= 0; d--) {
         int64_t own = wide->stat_stride[d] != 0;
         wide->stat_stride[d] = own ? size : 0;
         size *= own ? wide->shape[d] : 1;
     }
-    double *held = size > MOST_WIDE ? NULL : malloc((size_t)(6 * size + 2 * parameters) * sizeof *held), *next = held;
-    if (!held) return NULL;
-    wide->mean = next, next += size, wide->mean_low = next, next += size, wide->var = next, next += size;
-    wide->rstd = next, next += size, wide->var_low = next, next += size, wide->rstd_low = next;
+    double **own[] = {&wide->mean, &wide->mean_low, &wide->var, &wide->rstd, &wide->var_low, &wide->rstd_low,
+                      &wide->shift, &wide->shift_low, &wide->slope, &wide->slope_low, &wide->size};
+    int64_t count = wide->g ? sizeof own / sizeof *own : 6;
+    double *held = count * size > MOST_WIDE ? NULL : malloc((size_t)(count * size + 2 * parameters) * sizeof *held);
+    for (int64_t k = 0; held && k < count; k++) *own[k] = held + k * size;
+    *after = held + count * size;
     return held;
 }
 
@@ -410,9 +409,11 @@ static void widen_row(const Slab *t, Wide *wide) {
     slab->shape[above] *= n;
     slab->x_stride[above] = t->x_stride[last];
     slab->y_stride[above] = t->y_stride[last];
+    slab->g_stride[above] = t->g_stride[last];
     slab->param_stride[above] = t->param_stride[last];
     wide->times = n;
-    wide->held = hold(slab, 0);
+    double *after;
+    wide->held = hold(slab, 0, &after);
 }
 
 static void widen_rows(const Slab *t, Wide *wide) {
@@ -433,9 +434,10 @@ static void widen_rows(const Slab *t, Wide *wide) {
     if (rest->y) rest->y += (rows - rows % times) * t->y_stride[above];
     wide->times = times;
     wide->by_rows = 1;
-    wide->held = hold(slab, parameters);
+    double *weight, *bias;
+    wide->held = hold(slab, parameters, &weight);
     if (!wide->held) return;
-    double *next = slab->rstd_low + (slab->rstd_low - slab->var_low), *weight = next, *bias = next + parameters;
+    bias = weight + parameters;
     for (int64_t i = 0; i < parameters; i++) {
         if (t->weight) weight[i] = t->weight[i % n];
         if (t->bias) bias[i] = t->bias[i % n];
@@ -444,10 +446,11 @@ static void widen_rows(const Slab *t, Wide *wide) {
     if (t->bias && parameters) slab->bias = bias;
 }
 
-static Wide widened(const Slab *t) {
+Wide normcli_widened(const Slab *t) {
     Wide wide = {.slab = *t, .rest = *t};
-    if (t->rank > 1 && t->stat_stride[t->rank - 1]) widen_rows(t, &wide);
-    else if (t->rank > 1) widen_row(t, &wide);
+    if (t->rank > 1 && t->stat_stride[t->rank - 1]) {
+        if (!t->g) widen_rows(t, &wide); /* what parameters receive is not folded */
+    } else if (t->rank > 1) widen_row(t, &wide);
     return wide;
 }
 
@@ -456,7 +459,7 @@ INLINE int64_t place(const Wide *wide, int64_t n, int64_t number, int64_t k) {
     return wide->by_rows ? (number / n * wide->times + k) * n + number % n : number * wide->times + k;
 }
 
-static void fold(const Slab *t, const Wide *wide, double *high, double *low, const double *more, const double *more_low) {
+void normcli_fold(const Slab *t, const Wide *wide, double *high, double *low, const double *more, const double *more_low) {
     int64_t number = 0, n = t->shape[t->rank - 1];
     int pairs = t->dtype == FLOAT64;
     Slab stats = statistics_of(t);
@@ -465,13 +468,13 @@ static void fold(const Slab *t, const Wide *wide, double *high, double *low, con
         for (int64_t s = run.stat; s < run.stat + stats.shape[stats.rank - 1]; s++, number++)
             for (int64_t k = 0; k < wide->times; k++) {
                 int64_t at = place(wide, n, number, k);
-                if (pairs) add_pair(high + s, low + s, more[at], more_low[at]);
+                if (low && (pairs || t->g)) add_pair(high + s, low + s, more[at], more_low[at]);
                 else high[s] += more[at];
             }
     while (next_run(&stats, &run, 1));
 }
 
-static void spread(const Slab *t, const Wide *wide, const double *values, double *to) {
+void normcli_spread(const Slab *t, const Wide *wide, const double *values, double *to) {
     int64_t number = 0, n = t->shape[t->rank - 1];
     if (!values) return;
     Slab stats = statistics_of(t);
@@ -487,7 +490,7 @@ static void sums(const Slab *t, const Wide *wide, int squares) {
     double *high = squares ? t->var : t->mean, *low = squares ? t->var_low : t->mean_low;
     const Slab *slab = &wide->slab;
     double *more = squares ? slab->var : slab->mean, *more_low = squares ? slab->var_low : slab->mean_low;
-    if (wide->held && squares) spread(t, wide, t->mean, slab->mean), spread(t, wide, t->mean_low, slab->mean_low);
+    if (wide->held && squares) normcli_spread(t, wide, t->mean, slab->mean), normcli_spread(t, wide, t->mean_low, slab->mean_low);
     clear(high, low, t);
     if (!wide->held) {
         add_up(t, squares);
@@ -496,7 +499,7 @@ static void sums(const Slab *t, const Wide *wide, int squares) {
     if (wide->by_rows && wide->rest.shape[t->rank - 2]) add_up(&wide->rest, squares);
     clear(more, more_low, slab);
     add_up(slab, squares);
-    fold(t, wide, high, low, more, more_low);
+    normcli_fold(t, wide, high, low, more, more_low);
 }
 
 static void emit_with(const Slab *t, const Wide *wide) {
@@ -505,8 +508,8 @@ static void emit_with(const Slab *t, const Wide *wide) {
         emit_tile(t);
         return;
     }
-    spread(t, wide, t->mean, slab->mean), spread(t, wide, t->mean_low, slab->mean_low);
-    spread(t, wide, t->rstd, slab->rstd), spread(t, wide, t->rstd_low, slab->rstd_low);
+    normcli_spread(t, wide, t->mean, slab->mean), normcli_spread(t, wide, t->mean_low, slab->mean_low);
+    normcli_spread(t, wide, t->rstd, slab->rstd), normcli_spread(t, wide, t->rstd_low, slab->rstd_low);
     if (wide->by_rows && wide->rest.shape[t->rank - 2]) emit_tile(&wide->rest);
     emit_tile(slab);
 }
@@ -528,14 +531,23 @@ EVERY_PROCESSOR static void widen_runs(const Slab *t, float *to) {
     } while (next_run(t, &run, 1));
 }
 
-static float *in_single(const Slab *t, Slab *copy) {
+float *normcli_in_single(const Slab *t, Slab *copy) {
     int64_t size = 1;
     if (t->dtype > BFLOAT16) return NULL;
     *copy = *t;
     for (int64_t d = t->rank - 1; d >= 0; size *= t->shape[d--]) copy->x_stride[d] = size * 4;
-    float *held = malloc((size_t)size * sizeof *held);
+    int both = t->g && t->g_dtype <= BFLOAT16;
+    float *held = malloc((size_t)(both ? 2 * size : size) * sizeof *held);
     if (!held) return NULL;
     widen_runs(t, held);
+    if (both) {
+        Slab other = *t;
+        other.x = t->g, other.dtype = t->g_dtype;
+        memcpy(other.x_stride, t->g_stride, sizeof other.x_stride);
+        widen_runs(&other, held + size);
+        copy->g = (const char *)(held + size), copy->g_dtype = FLOAT32;
+        memcpy(copy->g_stride, copy->x_stride, sizeof copy->g_stride);
+    }
     copy->x = (const char *)held;
     copy->x_dtype = FLOAT32;
     return held;
@@ -545,9 +557,9 @@ static float *in_single(const Slab *t, Slab *copy) {
 void normcli_whole(const Slab *slab) {
     for (int64_t start = 0; start < slab->shape[slab->cut]; start += slab->step) {
         Slab tile = tile_of(slab, start), copy;
-        float *single = in_single(&tile, &copy);
+        float *single = normcli_in_single(&tile, &copy);
         if (single) tile = copy;
-        Wide wide = widened(&tile);
+        Wide wide = normcli_widened(&tile);
         if (tile.centers) {
             sums(&tile, &wide, 0);
             finish_mean(&tile, slab->n);
@@ -592,10 +604,10 @@ void normcli_moments(const Slab *slab) {
         if (!slab->stat_stride[d] && d != slab->cut) each *= (double)slab->shape[d];
     for (int64_t start = 0; start < slab->shape[slab->cut]; start += slab->step) {
         Slab tile = tile_of(slab, start), copy;
-        float *single = in_single(&tile, &copy);
+        float *single = normcli_in_single(&tile, &copy);
         if (single) tile = copy;
         double n = each * (double)tile.shape[slab->cut];
-        Wide wide = widened(&tile);
+        Wide wide = normcli_widened(&tile);
         if (tile.centers) {
             sums(&tile, &wide, 0);
             add_tile(&tile, seen, n);
@@ -610,7 +622,7 @@ void normcli_moments(const Slab *slab) {
 
 /* Outputs of a slab whose statistics are known. */
 void normcli_emit(const Slab *slab) {
-    Wide wide = widened(slab);
+    Wide wide = normcli_widened(slab);
     emit_with(slab, &wide);
     free(wide.held);
 }

@@ -32,27 +32,32 @@
 
 enum Dtype { FLOAT16, BFLOAT16, FLOAT32, FLOAT64 };
 
-/* A slab: dimensions in the order in which they lie in memory. The strides of x and y are in bytes,
+/* A slab: dimensions in the order in which they lie in memory. The strides of x, y and g are in bytes,
  * those of statistics and parameters in elements: 0 where a dimension has none of its own. The last
- * stride of statistics and parameters is 0 or 1. */
+ * stride of statistics and parameters is 0 or 1. In a backward pass y is the gradient of x, which is
+ * g * weight * rstd - slope * (x - mean) - shift. */
 typedef struct {
-    int64_t rank, dtype, x_dtype, centers; /* the dtype of both, and of x in a scratch */
-    int64_t shape[MOST_DIMENSIONS], x_stride[MOST_DIMENSIONS], y_stride[MOST_DIMENSIONS];
+    int64_t rank, dtype, x_dtype, g_dtype, centers, given; /* given: the statistics are none of the tensor's own */
+    int64_t shape[MOST_DIMENSIONS], x_stride[MOST_DIMENSIONS], y_stride[MOST_DIMENSIONS], g_stride[MOST_DIMENSIONS];
     int64_t stat_stride[MOST_DIMENSIONS], param_stride[MOST_DIMENSIONS];
     int64_t cut, step;        /* the dimension that is cut into tiles, and how many of it make one */
     int64_t whole_row;        /* the size of the tensor's last dimension, of which a slab may hold a part */
     double n, divisor, eps;   /* n of a whole group; what the sum of squares is divided by */
     const char *x;
     char *y;
+    const char *g;
     double *mean, *mean_low, *var, *rstd, *var_low, *rstd_low; /* the last two for double only, else null */
     double *sum, *sum_low, *squares, *squares_low; /* of a part of a longer group */
+    double *shift, *shift_low, *slope, *slope_low, *size; /* size: the sum of |g * weight|, for double only */
+    double *shifts, *shifts_low, *slopes, *slopes_low; /* of a part of a longer group: the sums of its tiles */
     const double *weight, *bias;
+    double *grad_weight, *grad_weight_low, *grad_bias, *grad_bias_low; /* null where there are none */
 } Slab;
 
 /* A run: the elements along the last dimension, for one place in the others. */
 typedef struct {
     int64_t index[MOST_DIMENSIONS], stat, param;
-    const char *x;
+    const char *x, *g;
     char *y;
 } Run;
 
@@ -60,11 +65,13 @@ INLINE int next_run(const Slab *slab, Run *run, int64_t inside) {
     for (int64_t d = slab->rank - 1 - inside; d >= 0; d--) {
         run->x += slab->x_stride[d];
         run->y += slab->y_stride[d];
+        run->g += slab->g_stride[d];
         run->stat += slab->stat_stride[d];
         run->param += slab->param_stride[d];
         if (++run->index[d] < slab->shape[d]) return 1;
         run->x -= slab->x_stride[d] * slab->shape[d];
         run->y -= slab->y_stride[d] * slab->shape[d];
+        run->g -= slab->g_stride[d] * slab->shape[d];
         run->stat -= slab->stat_stride[d] * slab->shape[d];
         run->param -= slab->param_stride[d] * slab->shape[d];
         run->index[d] = 0;
@@ -77,6 +84,7 @@ INLINE Run first_run(const Slab *slab) {
     memset(&run, 0, sizeof run);
     run.x = slab->x;
     run.y = slab->y;
+    run.g = slab->g;
     return run;
 }
 
@@ -233,11 +241,12 @@ INLINE int64_t rows_of(const Slab *t) {
 
 /* Do something with every chunk; where statistics lie side by side, with all rows of chunks that share them, so that
  * they stay in the first-level cache. */
-#define EACH_CHUNK(t, action)                                                                                  \
+#define EACH_CHUNK(t, action) EACH_CHUNK_OF(t, rows_of(t), (t)->stat_stride[(t)->rank - 1], action)
+#define EACH_CHUNK_OF(t, rows_, side_by_side, action)                                                          \
     do {                                                                                                       \
-        int64_t size_ = (t)->shape[(t)->rank - 1], rows = rows_of(t), inside_ = rows > 1 ? 2 : 1;              \
+        int64_t size_ = (t)->shape[(t)->rank - 1], rows = rows_, inside_ = rows > 1 ? 2 : 1;                   \
         Run run = first_run(t);                                                                                \
-        if ((t)->stat_stride[(t)->rank - 1])                                                                   \
+        if (side_by_side)                                                                                      \
             for (int64_t at = 0; at < size_; at += CHUNK, run = first_run(t))                                  \
                 do action; while (next_run(t, &run, inside_));                                                 \
         else                                                                                                   \
@@ -288,12 +297,34 @@ INLINE Slab tile_of(const Slab *slab, int64_t start) {
     tile.shape[d] = slab->shape[d] - start < slab->step ? slab->shape[d] - start : slab->step;
     tile.x += start * slab->x_stride[d];
     if (tile.y) tile.y += start * slab->y_stride[d];
-    tile.mean += stat, tile.mean_low += stat, tile.var += stat, tile.rstd += stat;
-    if (tile.var_low) tile.var_low += stat;
-    if (tile.rstd_low) tile.rstd_low += stat;
+    if (tile.g) tile.g += start * slab->g_stride[d];
+    double **own[] = {&tile.mean, &tile.mean_low, &tile.var, &tile.rstd, &tile.var_low, &tile.rstd_low,
+                      &tile.shift, &tile.shift_low, &tile.slope, &tile.slope_low, &tile.size};
+    for (size_t k = 0; k < sizeof own / sizeof *own; k++)
+        if (*own[k]) *own[k] += stat;
+    double **params[] = {&tile.grad_weight, &tile.grad_weight_low, &tile.grad_bias, &tile.grad_bias_low};
+    for (size_t k = 0; k < sizeof params / sizeof *params; k++)
+        if (*params[k]) *params[k] += param;
     if (tile.weight) tile.weight += param;
     if (tile.bias) tile.bias += param;
     return tile;
 }
+
+/* ---- of loops.c, for the backward pass ---------------------------------------------------------------- */
+
+/* A tile of short runs as one of longer ones whose every element has statistics of its own. */
+typedef struct {
+    Slab slab, rest;
+    int64_t times; /* elements, or rows, that share each statistic */
+    int by_rows;
+    double *held; /* null where there is nothing to widen, or no memory is free */
+} Wide;
+
+#define HIDDEN __attribute__((visibility("hidden")))
+HIDDEN Wide normcli_widened(const Slab *t);
+HIDDEN void normcli_fold(const Slab *t, const Wide *wide, double *high, double *low, const double *more,
+                         const double *more_low);
+HIDDEN void normcli_spread(const Slab *t, const Wide *wide, const double *values, double *to);
+HIDDEN float *normcli_in_single(const Slab *t, Slab *copy);
 
 #endif
