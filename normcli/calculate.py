@@ -5,23 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 import normcli
+from normcli import arithmetic
 from normcli.arithmetic.result import STATE_ARRAYS, Result, State
 from normcli.arithmetic.run import REFERENCE, chosen
 from normcli.arithmetic.run import backend as backend_named
 from normcli.errors import InputError
+from normcli.files.stored import Stored
 from normcli.floats import as_float_array, dtype_name, is_torch
 from normcli.planning.kinds import KINDS
 from normcli.planning.plan import Plan, check_state_shape, plan, switch, whole
 from normcli.words import repr_of
-
-if TYPE_CHECKING:
-    from normcli.files.stored import Stored
 
 _ALIASES = {"gamma": "weight", "beta": "bias"}
 
@@ -122,7 +121,7 @@ def run(
     out: Any = None,
     steps: bool = False,
     threads: int | None = None,
-    grad_output: NDArray[Any] | None = None,
+    grad_output: NDArray[Any] | Stored | None = None,
 ) -> Result:
     """Run a planned calculation on the backend of that name; a device implies torch."""
     _check(settled, state, threads)
@@ -131,31 +130,50 @@ def run(
         backend = chosen(None, device)
     if out is not None:
         _check_out(out, x, settled)
+    grad_output = None if grad_output is None else np.asarray(grad_output)
     return backend_named(backend).normalize(
         x, settled, state, device=device, out=out, steps=steps, threads=threads, grad_output=grad_output
     )
 
 
-def gradient_of_output(value: Any, settled: Plan) -> NDArray[Any]:
+def gradient_of_output(value: Any, settled: Plan) -> NDArray[Any] | Stored:
     """What flows into the output: an array of its shape, one number for all of it, or the word ones.
+
+    What is in a file stays there.
 
     >>> gradient_of_output("ones", plan("layer", (2, 3), "float64", {})).sum()
     np.float64(6.0)
     """
     if isinstance(value, str) and value.strip().lower() != "ones":
         raise InputError(f"grad_output is {repr_of(value)}; give a tensor, a number, or ones")
-    array = as_float_array(1.0 if isinstance(value, str) else value, name="grad_output")
+    is_stored = isinstance(value, Stored)
+    array = value if is_stored else as_float_array(1.0 if isinstance(value, str) else value, name="grad_output")
     if array.shape not in ((), settled.shape):
         raise InputError(f"grad_output has shape {array.shape}; {settled.shape} is needed, the shape of the output")
-    return np.broadcast_to(array, settled.shape)
+    return array if is_stored else np.broadcast_to(array, settled.shape)
 
 
 def run_stored(
-    x: Stored, settled: Plan, state: State, *, out: Stored | NDArray[Any] | None, threads: int | None = None
+    x: Stored,
+    settled: Plan,
+    state: State,
+    *,
+    out: Stored | NDArray[Any] | None,
+    grad_output: Stored | NDArray[Any] | None = None,
+    grad_input: Stored | NDArray[Any] | None = None,
+    threads: int | None = None,
 ) -> Result:
-    """Run a planned calculation on a tensor that stays in its file; without ``out`` for its statistics alone."""
+    """Run a planned calculation on a tensor that stays in its file; without ``out`` for its statistics alone.
+
+    With ``grad_output`` its gradients too, that of the input into ``grad_input`` where it is given.
+    """
     _check(settled, state, threads)
-    return backend_named(REFERENCE).normalize(x, settled, state, out=out, threads=threads)
+    if isinstance(grad_output, Stored) and grad_output.fortran_order != x.fortran_order:
+        grad_output = np.asarray(grad_output)  # a file is read in the order in which its numbers lie
+    result: Result = arithmetic.reference.normalize(
+        x, settled, state, out=out, threads=threads, grad_output=grad_output, grad_input=grad_input
+    )
+    return result
 
 
 def _check(settled: Plan, state: State, threads: int | None) -> None:

@@ -1,4 +1,4 @@
-"""loops.c under the address and undefined-behaviour sanitizers, on arrays that lie in memory in every odd way.
+"""The compiled loops under the address and undefined-behaviour sanitizers, on arrays that lie in every odd way.
 
 Run by hand, with gcc or clang on Linux: ``python tests/sanitize.py``. It compiles a copy of its own, runs
 itself with the sanitizer's library loaded first, and ends with what they found, or with nothing.
@@ -26,9 +26,9 @@ def main() -> int:
     compiler = os.environ.get("CC", "gcc")
     with tempfile.TemporaryDirectory() as folder:
         library = Path(folder) / "tiles.so"
-        source = str(ROOT / "normcli" / "arithmetic" / "loops.c")
+        sources = [str(ROOT / "normcli" / "arithmetic" / name) for name in ("loops.c", "backward.c")]
         include = f"-I{sysconfig.get_path('include')}"
-        subprocess.run([compiler, *FLAGS, *CHECKS, include, source, "-o", str(library), "-lm"], check=True)
+        subprocess.run([compiler, *FLAGS, *CHECKS, include, *sources, "-o", str(library), "-lm"], check=True)
         runtime = subprocess.run([compiler, "-print-file-name=libasan.so"], capture_output=True, text=True, check=True)
         settings = {
             "LD_PRELOAD": runtime.stdout.strip(),
@@ -68,7 +68,7 @@ def calculate(library: str) -> None:
     import numpy as np
 
     import normcli
-    from normcli.arithmetic import loops, reference, slabs
+    from normcli.arithmetic import large_backward, loops, reference, slabs
     from normcli.dtypes import FLOAT_DTYPES
     from normcli.floats import rounded
 
@@ -95,14 +95,19 @@ def calculate(library: str) -> None:
     for tiny, (kind, shape, options), dtype in product((False, True), cases, FLOAT_DTYPES):
         if tiny:
             slabs.SLAB = slabs._LEAST_SLAB = 501
-            slabs._SLAB_SPAN, loops.TILE = 31, 97
+            slabs._SLAB_SPAN, loops.TILE, large_backward._SHORT = 31, 97, 194
         x = rounded(rng.normal(0.3, 2.0, shape), dtype)
         x.ravel()[[3, 50, 60]] = np.nan, np.inf, 0
         parameters = options.get("normalized_shape", shape[-1:] if kind in ("layer", "rms") else None)
         weight = rng.normal(size=parameters or shape[options.get("channel_axis", 1)])
-        for given, (_, array) in product(({}, {"weight": weight}), arranged(x)):
-            for out in (None, *(dict(arranged(x))[way] for way in ("backwards", "odd address"))):
+        g = rng.normal(0.3, 2.0, shape)
+        given_back = {of_g: dict(arranged(rounded(g, of_g))) for of_g in (dtype, "float64")}
+        for given, (way, array) in product(({}, {"weight": weight}), arranged(x)):
+            for out in (None, *(dict(arranged(x))[other] for other in ("backwards", "odd address"))):
                 normcli.normalize(array, kind, out=out, threads=2, **options, **given)
+                ran += 1
+            for other, of_g in product((way, "backwards"), (dtype, "float64")):
+                normcli.normalize(array, kind, grad_output=given_back[of_g][other], threads=2, **options, **given)
                 ran += 1
     print(f"{ran} calculations, nothing found")
 

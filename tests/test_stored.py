@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 import tracemalloc
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from normcli.commands.show import Show
 from normcli.errors import InputError
 from normcli.files import npy, stored
 from normcli.files.npy import write_array
+from normcli.planning.kinds import ALIASES
 from normcli.planning.plan import plan
 
 CASES: dict[str, tuple[str, tuple[int, ...], dict[str, Any]]] = {
@@ -270,3 +272,85 @@ def test_the_numbers_of_a_file_are_held_once(more: list[str], tmp_path: Path, mo
         tracemalloc.stop()
     assert done.exit_code == 0
     assert peak < 1.4 * x.nbytes
+
+
+BACKWARD = ("batch", "batch eval", "instance", "layer long", "group channels last", "rms")
+
+
+def flags(options: dict[str, Any]) -> list[str]:
+    """Options as the command line has them."""
+    given = {name: str(value).strip("()") for name, value in options.items() if value is not True}
+    return [f"--{name.replace('_', '-')}={value}" for name, value in given.items()] + [
+        f"--{name.replace('_', '-')}" for name, value in options.items() if value is True
+    ]
+
+
+@pytest.mark.parametrize(
+    ("compiled", "only"), [*product([True], ("output", "dx", "dgamma")), (False, "dx"), (False, "dgamma")]
+)
+@pytest.mark.parametrize("arranged", ARRANGED)
+@pytest.mark.parametrize("case", BACKWARD)
+@pytest.mark.usefixtures("cut")
+def test_gradients_of_files_are_those_of_memory(
+    case: str, arranged: str, only: str, compiled: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not compiled:
+        monkeypatch.setattr(loops, "compiled", lambda: None)
+    kind, shape, options = CASES[case]
+    options = options | ({"affine": True} if kind == "instance" else {})
+    x, g = (ARRANGED[arranged](values) for values in (seeded(shape), seeded(shape[::-1]).T))
+    paths = [str(saved(tmp_path / name, values)) for name, values in (("x.npy", x), ("g.npy", g))]
+    expected = normcli.normalize(x, kind, grad_output=g, **options)
+    monkeypatch.setattr(calculate, "read_tensor", None)  # nothing is read into memory
+    out = tmp_path / "out.npy"
+    command = [kind, paths[0], "--grad-output", paths[1], "--only", only, "-o", str(out), *flags(options)]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    found = np.load(out)
+    np.testing.assert_array_equal(found, getattr(expected, ALIASES.get(only, only)))
+    assert found.dtype == (np.float64 if only == "dgamma" else np.float32)
+
+
+@pytest.mark.parametrize("arranged", ["Fortran order", "float64", "integers", "literal"])
+def test_grad_output_that_lies_otherwise(arranged: str, tmp_path: Path) -> None:
+    x, g = seeded((300, 7, 50)), np.round(seeded((50, 7, 300)).T)
+    given = {"Fortran order": np.asfortranarray, "float64": np.float64, "integers": np.int32}.get(arranged)
+    source = "2.5" if given is None else str(saved(tmp_path / "g.npy", given(g)))
+    path, out = str(saved(tmp_path / "x.npy", x)), tmp_path / "dx.npy"
+    assert run_command("layer", path, "--dy", source, "--only", "dx", "-o", str(out)).returncode == 0
+    expected = normcli.normalize(x, "layer", grad_output=2.5 if given is None else given(g)).grad_input
+    np.testing.assert_array_equal(np.load(out), expected)
+
+
+def test_gradients_are_said_the_same_of_a_file_and_of_a_pipe(tmp_path: Path) -> None:
+    x, g = (
+        saved(tmp_path / name, seeded(shape).reshape(300, 7, 50))
+        for name, shape in (("x.npy", (7, 15000)), ("g.npy", (300, 350)))
+    )
+    for more in ([], ["--json"], ["--only", "grad-input"], ["--only", "statistics"], ["-o", str(tmp_path / "y.npy")]):
+        streamed = run_command("layer", str(x), "--grad-output", str(g), *more)
+        with x.open("rb") as file:
+            piped = run_command("layer", "-", "--grad-output", str(g), *more, stdin=file)
+        assert (streamed.returncode, streamed.stderr, streamed.stdout) == (0, "", piped.stdout)
+
+
+def test_grad_output_of_another_shape_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    x, g = saved(tmp_path / "x.npy", seeded((300, 350))), saved(tmp_path / "g.npy", seeded((350, 300)))
+    done = run_command("layer", str(x), "--grad-output", str(g), "-o", str(tmp_path / "y.npy"))
+    assert (done.returncode, "(300, 350) is needed" in done.stderr) == (2, True)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["g.npy", "x.npy"]
+
+
+@pytest.mark.parametrize("only", ["output", "grad-input"])
+def test_a_backward_pass_from_file_to_file_holds_neither(only: str, tmp_path: Path) -> None:
+    x = np.random.default_rng(3).normal(size=(2**15, 2**10)).astype(np.float32)  # 128 MiB
+    paths = [str(saved(tmp_path / name, x)) for name in ("x.npy", "g.npy")]
+    command = ["layer", paths[0], "--grad-output", paths[1], "--only", only, "-o", str(tmp_path / "y.npy")]
+    tracemalloc.start()
+    try:
+        done = CliRunner().invoke(app, [*command, "--threads", "2"])
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert done.exit_code == 0
+    assert peak < 0.4 * x.nbytes

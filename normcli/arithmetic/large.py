@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+import normcli.arithmetic as room
 from normcli.arithmetic import loops, slabs
 from normcli.arithmetic.evaluate import Group
 from normcli.arithmetic.numbers import PAIRS, SINGLES
@@ -31,27 +32,42 @@ def normalize(
     *,
     out: Elements | None,
     threads: int | None,
-    grad_output: NDArray[Any] | None = None,
+    grad_output: Elements | None = None,
+    grad_input: Elements | None = None,
 ) -> Result | None:
     """The Result; None where the loops are not there or not for these lines, or numbers left float64's range."""
-    if loops.compiled() is None or loops.centers(plan.lines) is None or grad_output is not None:
+    if loops.compiled() is None or loops.centers(plan.lines) is None:
         return None
     if isinstance(x, Stored):
-        return _normalized(x, plan, state, out, threads)
+        return _normalized(x, plan, state, out, threads, grad_output, grad_input)
     assert out is None or isinstance(out, np.ndarray)
-    read = (x, state.weight, state.bias, state.running_mean, state.running_var)
-    apart = out is not None and not any(np.may_share_memory(out, values) for values in read if values is not None)
+    read = (x, grad_output, state.weight, state.bias, state.running_mean, state.running_var)
+    arrays = [values for values in read if isinstance(values, np.ndarray)]
+    apart = out is not None and not any(np.may_share_memory(out, values) for values in arrays)
     output = out if out is not None and apart else np.empty_like(x)
-    if not loops.takes(plan.layout, x, output):
+    if isinstance(grad_output, np.ndarray):
+        grad_input = np.empty_like(x)
+        if not loops.takes(plan.layout, x, output, grad_output, grad_input):
+            x, grad_output = (np.require(values, requirements=("C", "A")) for values in (x, grad_output))
+            output, grad_input = np.empty(x.shape, x.dtype), np.empty(x.shape, x.dtype)
+    elif not loops.takes(plan.layout, x, output):
         x, output = np.require(x, requirements=("C", "A")), np.empty(x.shape, x.dtype)
-    result = _normalized(x, plan, state, output, threads)
+    result = _normalized(x, plan, state, output, threads, grad_output, grad_input)
     if result is None or out is None or output is out:
         return result
     out[...] = output
     return replace(result, output=out)
 
 
-def _normalized(x: Elements, plan: Plan, state: State, output: Elements | None, threads: int | None) -> Result | None:
+def _normalized(
+    x: Elements,
+    plan: Plan,
+    state: State,
+    output: Elements | None,
+    threads: int | None,
+    grad_output: Elements | None,
+    grad_input: Elements | None,
+) -> Result | None:
     library, layout = loops.compiled(), plan.layout
     assert library is not None
     axes = axes_of(layout, x.strides)
@@ -69,7 +85,7 @@ def _normalized(x: Elements, plan: Plan, state: State, output: Elements | None, 
             with np.errstate(all="ignore"):
                 given[name], given[f"{name}_low"] = group[name].hi, np.broadcast_to(group[name].lo, axes.stats)
     work = loops.Work(library, plan, state, axes, values, results, given)
-    slabs.work_through(work, threads)
+    slabs.work_through(work, threads, later=0 if grad_output is None else room.large_backward.PASSES[plan.source])
     found = work.statistics.reshaped(axes.stats)
     spread = "var" if loops.centers(plan.lines) else "mean_square"
     parts: dict[str, tuple[Any, Any]] = {"mean": (found.mean, found.mean_low)} if spread == "var" else {}
@@ -85,7 +101,10 @@ def _normalized(x: Elements, plan: Plan, state: State, output: Elements | None, 
         group = Group(plan.kind.program, SINGLES, numbers | statistics, [dict], {})
         statistics["var_unbiased"] = group["var_unbiased"]
     undefined = int(np.count_nonzero(np.isinf(found.rstd)))
-    return outcome(x, output, plan, state, statistics, {}, undefined)
+    gradients: dict[str, Any] | None = {}
+    if grad_output is not None:
+        gradients = room.large_backward.gradients(work, state, x, grad_output, grad_input, threads)
+    return None if gradients is None else outcome(x, output, plan, state, statistics, {}, undefined, gradients)
 
 
 def _joined(high: NDArray[np.float64], low: NDArray[np.float64] | None = None, *, plan: Plan) -> Any:

@@ -1,156 +1,28 @@
-/* The inner loops of normcli.arithmetic.slabs: sums, sums of squares and outputs of one slab of a tensor.
- *
- * normcli.arithmetic.slabs decides what a slab is and merges slabs; here a slab is cut into tiles that stay in a
- * second-level cache. Elements are widened to double when they are read and rounded once when they are
- * written. For half and single precision that is all; for double, every sum is a pair high + low
- * (Knuth's two-sum, TAOCP 2, 4.2.2) and so is every intermediate of an output (products with fma), so
- * that only the last addition rounds.
- *
- * Built with -ffp-contract=off: an fma is where one is written, and every processor gives the same bits.
- */
+/* The forward pass of one slab of a tensor: sums, sums of squares and outputs. loops.h says how numbers are kept. */
 
-#include <Python.h> /* of which setup.py says how much is used */
-#include <float.h>
-#include <math.h>
-#include <stddef.h>
-#include <stdlib.h>
-#include <string.h>
+#include "loops.h"
 
-#define MOST_DIMENSIONS 16
-#define ROWS 4
 #define PIECE 256 /* of a chunk, where what is in doubt is worked out again */
-#define CHUNK 1024 /* elements that are widened at a time; in double a fraction of a first-level cache */
 
-#if defined(__x86_64__) && defined(__gnu_linux__) && defined(__GNUC__) && !defined(__clang__)
-#define EVERY_PROCESSOR __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#else
-#define EVERY_PROCESSOR
-#endif
-#define INLINE static inline __attribute__((always_inline))
-
-enum Dtype { FLOAT16, BFLOAT16, FLOAT32, FLOAT64 };
-
-/* A slab: dimensions in the order in which they lie in memory. The strides of x and y are in bytes,
- * those of statistics and parameters in elements: 0 where a dimension has none of its own. The last
- * stride of statistics and parameters is 0 or 1. */
-typedef struct {
-    int64_t rank, dtype, x_dtype, centers; /* the dtype of both, and of x in a scratch */
-    int64_t shape[MOST_DIMENSIONS], x_stride[MOST_DIMENSIONS], y_stride[MOST_DIMENSIONS];
-    int64_t stat_stride[MOST_DIMENSIONS], param_stride[MOST_DIMENSIONS];
-    int64_t cut, step;        /* the dimension that is cut into tiles, and how many of it make one */
-    int64_t whole_row;        /* the size of the tensor's last dimension, of which a slab may hold a part */
-    double n, divisor, eps;   /* n of a whole group; what the sum of squares is divided by */
-    const char *x;
-    char *y;
-    double *mean, *mean_low, *var, *rstd, *var_low, *rstd_low; /* the last two for double only, else null */
-    double *sum, *sum_low, *squares, *squares_low; /* of a part of a longer group */
-    const double *weight, *bias;
-} Slab;
-
-/* Its size and where each field lies, for normcli.arithmetic.loops to compare with what it was told. */
+/* A slab's size and where each field lies, for normcli.arithmetic.loops to compare with what it was told. */
 #define AT(field) (int64_t)offsetof(Slab, field)
 const int64_t normcli_slab[] = {
     (int64_t)sizeof(Slab),
-    AT(rank), AT(dtype), AT(x_dtype), AT(centers),
-    AT(shape), AT(x_stride), AT(y_stride), AT(stat_stride), AT(param_stride),
+    AT(rank), AT(dtype), AT(x_dtype), AT(g_dtype), AT(centers), AT(given),
+    AT(shape), AT(x_stride), AT(y_stride), AT(g_stride), AT(stat_stride), AT(param_stride),
     AT(cut), AT(step), AT(whole_row), AT(n), AT(divisor), AT(eps),
-    AT(x), AT(y), AT(mean), AT(mean_low), AT(var), AT(rstd), AT(var_low), AT(rstd_low),
-    AT(sum), AT(sum_low), AT(squares), AT(squares_low), AT(weight), AT(bias),
+    AT(x), AT(y), AT(g), AT(mean), AT(mean_low), AT(var), AT(rstd), AT(var_low), AT(rstd_low),
+    AT(sum), AT(sum_low), AT(squares), AT(squares_low),
+    AT(shift), AT(shift_low), AT(slope), AT(slope_low), AT(size),
+    AT(shifts), AT(shifts_low), AT(slopes), AT(slopes_low),
+    AT(weight), AT(bias), AT(grad_weight), AT(grad_weight_low), AT(grad_bias), AT(grad_bias_low),
 };
 #undef AT
 
-/* A run: the elements along the last dimension, for one place in the others. */
-typedef struct {
-    int64_t index[MOST_DIMENSIONS], stat, param;
-    const char *x;
-    char *y;
-} Run;
-
-INLINE int next_run(const Slab *slab, Run *run, int64_t inside) {
-    for (int64_t d = slab->rank - 1 - inside; d >= 0; d--) {
-        run->x += slab->x_stride[d];
-        run->y += slab->y_stride[d];
-        run->stat += slab->stat_stride[d];
-        run->param += slab->param_stride[d];
-        if (++run->index[d] < slab->shape[d]) return 1;
-        run->x -= slab->x_stride[d] * slab->shape[d];
-        run->y -= slab->y_stride[d] * slab->shape[d];
-        run->stat -= slab->stat_stride[d] * slab->shape[d];
-        run->param -= slab->param_stride[d] * slab->shape[d];
-        run->index[d] = 0;
-    }
-    return 0;
-}
-
-INLINE Run first_run(const Slab *slab) {
-    Run run;
-    memset(&run, 0, sizeof run);
-    run.x = slab->x;
-    run.y = slab->y;
-    return run;
-}
-
-/* ---- pairs -------------------------------------------------------------------------------------- */
-
-#define TWO_SUM(sum, rest, a, b)                                      \
-    do {                                                              \
-        __typeof__(sum) a_ = (a), b_ = (b), s_ = a_ + b_, t_ = s_ - a_; \
-        (rest) = (a_ - (s_ - t_)) + (b_ - t_);                        \
-        (sum) = s_;                                                   \
-    } while (0)
-
-INLINE void add_pair(double *high, double *low, double more_high, double more_low) {
-    double sum, rest;
-    TWO_SUM(sum, rest, *high, more_high);
-    rest += *low + more_low;
-    *high = sum + rest;
-    *low = rest - (*high - sum);
-    if (!isfinite(*high)) *high = sum, *low = 0;
-}
-
-INLINE void divide_pair(double *high, double *low, double by) {
-    double quotient = *high / by, rest = (__builtin_fma(-quotient, by, *high) + *low) / by;
-    *high = quotient + rest;
-    *low = rest - (*high - quotient);
-    if (!isfinite(*high) || !isfinite(*low)) *high = quotient, *low = 0;
-}
-
-INLINE void multiply_pair(double *high, double *low, double by) {
-    double product = *high * by;
-    *low = __builtin_fma(*high, by, -product) + *low * by;
-    *high = product;
-}
-
-/* ---- reading and writing elements ----------------------------------------------------------------- */
-
-INLINE float float_of(uint32_t bits) { float f; memcpy(&f, &bits, 4); return f; }
-INLINE uint64_t bits_of_double(double d) { uint64_t bits; memcpy(&bits, &d, 8); return bits; }
-INLINE uint32_t bits_of(float f) { uint32_t bits; memcpy(&bits, &f, 4); return bits; }
-
-INLINE double from_half(uint16_t h) {
-    uint32_t sign = (uint32_t)(h & 0x8000) << 16, rest = (uint32_t)(h & 0x7fff) << 13;
-    uint32_t finite = bits_of(float_of(rest) * 0x1p112f);
-    return float_of(sign | (rest >= 0x0f800000 ? rest | 0x7f800000 : finite));
-}
-
-/* A double rounded once, to nearest, ties to even, to a format whose significand has 53 - DROPPED bits and whose
- * bias is BIAS: below LEAST the subnormals, which adding MAGIC rounds (its last place is their step), and from
- * MOST on infinity. All in integers of 64 bits, so that eight go at a time. */
-#define NARROWED(name, DROPPED, BIAS, LEAST, MAGIC, MOST, INFINITE, NOT_A_NUMBER)                     \
-    INLINE uint16_t name(double d) {                                                                  \
-        double size = fabs(d), magic = MAGIC;                                                         \
-        uint64_t u = bits_of_double(size), sign = (bits_of_double(d) >> 48) & 0x8000;                 \
-        uint64_t small = bits_of_double(size + magic) - bits_of_double(magic);                        \
-        uint64_t near = u + ((1ull << (DROPPED - 1)) - 1) + ((u >> DROPPED) & 1);                     \
-        uint64_t normal = (near >> DROPPED) - ((1023ull - BIAS) << (52 - DROPPED));                   \
-        uint64_t large = size > DBL_MAX || size <= DBL_MAX ? INFINITE : NOT_A_NUMBER;                 \
-        return (uint16_t)(sign | (size < LEAST ? small : size < MOST ? normal : large));              \
-    }
-NARROWED(to_half, 42, 15, 0x1p-14, 0x1p28, 0x1p16, 0x7c00, 0x7e00)
-NARROWED(to_brain, 45, 127, 0x1p-126, 0x1p-81, 0x1p128, 0x7f80, 0x7fc0)
+/* ---- half precision ------------------------------------------------------------------------------- */
 
 /* Floats that are themselves rounded, to 16 bits by integers of 32, sixteen at a time. True where one of them came to
- * lie halfway between two results, or among the subnormals: then the doubles must be rounded by the functions above. */
+ * lie halfway between two results, or among the subnormals: then the doubles must be rounded by loops.h's functions. */
 INLINE int to_halves(const float *restrict from, int64_t n, uint16_t *restrict to) {
     uint32_t sure = 1;
     for (int64_t i = 0; i < n; i++) {
@@ -215,46 +87,8 @@ INLINE int to_brains(const float *restrict from, int64_t n, uint16_t *restrict t
     return !sure;
 }
 
-#define LOAD_INTO(type, x, to, expression)                              \
-    {                                                                   \
-        if (stride == (int64_t)sizeof(type)) {                          \
-            const type *restrict from = (const type *)(x);              \
-            for (int64_t i = 0; i < n; i++) { type e = from[i]; (to)[i] = (expression); } \
-        } else                                                          \
-            for (int64_t i = 0; i < n; i++) { type e; memcpy(&e, (x) + i * stride, sizeof e); (to)[i] = (expression); } \
-    }
-#define LOAD(type, expression) LOAD_INTO(type, x, to, expression)
-
-#define STORE(type, expression)                                         \
-    if (stride == (int64_t)sizeof(type)) {                              \
-        type *restrict into = (type *)y;                                \
-        for (int64_t i = 0; i < n; i++) { double e = from[i]; into[i] = (expression); } \
-    } else                                                              \
-        for (int64_t i = 0; i < n; i++) { double e = from[i]; type v = (expression); memcpy(y + i * stride, &v, sizeof v); }
-
-INLINE void load(int64_t dtype, const char *x, int64_t stride, int64_t n, double *restrict to) {
-    switch (dtype) {
-    case FLOAT16: LOAD(uint16_t, from_half(e)) break;
-    case BFLOAT16: LOAD(uint16_t, float_of((uint32_t)e << 16)) break;
-    case FLOAT32: LOAD(float, e) break;
-    default: LOAD(double, e)
-    }
-}
-
-INLINE void store(int64_t dtype, const double *restrict from, int64_t n, char *y, int64_t stride) {
-    switch (dtype) {
-    case FLOAT16: STORE(uint16_t, to_half(e)) break;
-    case BFLOAT16: STORE(uint16_t, to_brain(e)) break;
-    case FLOAT32: STORE(float, (float)e) break;
-    default: STORE(double, e)
-    }
-}
-
 /* ---- sums ----------------------------------------------------------------------------------------- */
 
-/* Four sums of eight lanes each, so that no addition waits for the one before it. */
-enum { LANES = 8, SUMS = 4 };
-typedef double Lanes __attribute__((vector_size(64), aligned(8)));
 static const double PART[2 * LANES] = {1, 1, 1, 1, 1, 1, 1, 1};
 
 /* Add eight elements (squares == 0), or the squares of their deviations from mean + mean_low; `some` has 1 for
@@ -281,20 +115,6 @@ INLINE void add_eight(Lanes value, Lanes some, int squares, int pairs, double me
         *high += value;
 }
 
-/* Up to eight elements, widened; the rest are 0. */
-INLINE Lanes eight_of(const char *b, int64_t at, int64_t n, int single) {
-    double wide[LANES] = {0};
-    float narrow[LANES] = {0};
-    Lanes value;
-    if (single) {
-        memcpy(narrow, b + at * 4, (size_t)n * 4);
-        for (int k = 0; k < LANES; k++) wide[k] = narrow[k];
-    } else
-        memcpy(wide, b + at * 8, (size_t)n * 8);
-    memcpy(&value, wide, sizeof value);
-    return value;
-}
-
 /* The sum of a chunk of float (single) or double, or of its squares, added to a pair. */
 INLINE void sum_of_chunk(const char *restrict b, int64_t n, int single, int squares, int pairs, double mean, double mean_low,
                          double *sum, double *rest) {
@@ -315,24 +135,7 @@ INLINE void sum_of_chunk(const char *restrict b, int64_t n, int single, int squa
         memcpy(&some, PART + LANES - (n - i), sizeof some);
         add_eight(value, some, squares, pairs, mean, mean_low, high, low);
     }
-    for (int half = SUMS / 2; half; half /= 2)
-        for (int q = 0; q < half; q++) {
-            Lanes lost = {0};
-            if (pairs) TWO_SUM(high[q], lost, high[q], high[q + half]);
-            else high[q] += high[q + half];
-            low[q] += low[q + half] + lost;
-        }
-    double highs[LANES], lows[LANES], lost = 0;
-    memcpy(highs, high, sizeof highs);
-    memcpy(lows, low, sizeof lows);
-    for (int half = LANES / 2; half; half /= 2)
-        for (int k = 0; k < half; k++) {
-            if (pairs) TWO_SUM(highs[k], lost, highs[k], highs[k + half]);
-            else highs[k] += highs[k + half];
-            lows[k] += lows[k + half] + lost;
-        }
-    if (pairs) add_pair(sum, rest, highs[0], lows[0]);
-    else *sum += highs[0];
+    add_lanes(high, low, pairs, sum, rest);
 }
 
 /* The same for statistics that lie side by side: one sum for each element of the chunk. */
@@ -373,15 +176,6 @@ INLINE void sums_of_rows(const char *const b[ROWS], int64_t n, int single, int s
     }
 }
 
-/* Where the elements of a chunk can be read as float or double: in the tensor itself, or widened in a buffer. */
-INLINE const char *readable(const Slab *t, const char *x, int64_t n, double *buffer, int *single) {
-    int64_t stride = t->x_stride[t->rank - 1];
-    *single = t->x_dtype == FLOAT32 && stride == 4;
-    if (*single || (t->x_dtype == FLOAT64 && stride == 8)) return x;
-    load(t->x_dtype, x, stride, n, buffer);
-    return (const char *)buffer;
-}
-
 INLINE void add_chunk(const Slab *t, const Run *run, int64_t at, int64_t rows, int squares, int pairs) {
     double buffer[ROWS * CHUNK];
     int64_t last = t->rank - 1, n = t->shape[last] - at < CHUNK ? t->shape[last] - at : CHUNK;
@@ -411,27 +205,6 @@ INLINE void add_chunk(const Slab *t, const Run *run, int64_t at, int64_t rows, i
     }
 }
 
-/* How many rows of chunks share their statistics, where these lie side by side. */
-INLINE int64_t rows_of(const Slab *t) {
-    int64_t above = t->rank - 2;
-    return above >= 0 && t->stat_stride[t->rank - 1] && !t->stat_stride[above] && !t->param_stride[above] ? t->shape[above] : 1;
-}
-
-/* Do something with every chunk; where statistics lie side by side, with all rows of chunks that share them, so that
- * they stay in the first-level cache. */
-#define EACH_CHUNK(t, action)                                                                                  \
-    do {                                                                                                       \
-        int64_t size_ = (t)->shape[(t)->rank - 1], rows = rows_of(t), inside_ = rows > 1 ? 2 : 1;              \
-        Run run = first_run(t);                                                                                \
-        if ((t)->stat_stride[(t)->rank - 1])                                                                   \
-            for (int64_t at = 0; at < size_; at += CHUNK, run = first_run(t))                                  \
-                do action; while (next_run(t, &run, inside_));                                                 \
-        else                                                                                                   \
-            do                                                                                                 \
-                for (int64_t at = 0; at < size_; at += CHUNK) action;                                          \
-            while (next_run(t, &run, 1));                                                                      \
-    } while (0)
-
 EVERY_PROCESSOR static void add_at(const Slab *t, const Run *run, int64_t at, int64_t rows, int squares) {
     if (t->dtype != FLOAT64) {
         if (squares) add_chunk(t, run, at, rows, 1, 0);
@@ -444,42 +217,6 @@ EVERY_PROCESSOR static void add_at(const Slab *t, const Run *run, int64_t at, in
 static void add_up(const Slab *t, int squares) { EACH_CHUNK(t, add_at(t, &run, at, rows, squares)); }
 
 /* ---- statistics ------------------------------------------------------------------------------------- */
-
-/* A slab's statistics alone: the dimensions that have some, of which the last lies side by side. */
-INLINE Slab statistics_of(const Slab *t) {
-    Slab stats = *t;
-    stats.rank = 0;
-    for (int64_t d = 0; d < t->rank; d++)
-        if (t->stat_stride[d]) {
-            stats.shape[stats.rank] = t->shape[d];
-            stats.stat_stride[stats.rank++] = t->stat_stride[d];
-        }
-    if (!stats.rank) stats.shape[stats.rank++] = 1;
-    return stats;
-}
-
-#if defined(__GNUC__) && !defined(__clang__)
-#define INDEPENDENT _Pragma("GCC ivdep")
-#else
-#define INDEPENDENT
-#endif
-
-#define EACH_STATISTIC(t, s)                                                    \
-    Slab stats_ = statistics_of(t);                                             \
-    Run run_ = first_run(&stats_);                                              \
-    do                                                                          \
-        INDEPENDENT                                                             \
-        for (int64_t s = run_.stat; s < run_.stat + stats_.shape[stats_.rank - 1]; s++)
-
-#define END_EACH(t) while (next_run(&stats_, &run_, 1))
-
-static void clear(double *high, double *low, const Slab *t) {
-    EACH_STATISTIC(t, s) {
-        high[s] = 0;
-        if (low) low[s] = 0;
-    }
-    END_EACH(t);
-}
 
 /* Sums become means. */
 EVERY_PROCESSOR static void finish_mean(const Slab *t, double n) {
@@ -632,52 +369,34 @@ static void emit_tile(const Slab *t) { EACH_CHUNK(t, emit_at(t, &run, at, rows))
 
 /* ---- slabs ------------------------------------------------------------------------------------------ */
 
-INLINE Slab tile_of(const Slab *slab, int64_t start) {
-    Slab tile = *slab;
-    int64_t d = slab->cut, stat = start * slab->stat_stride[d], param = start * slab->param_stride[d];
-    tile.shape[d] = slab->shape[d] - start < slab->step ? slab->shape[d] - start : slab->step;
-    tile.x += start * slab->x_stride[d];
-    if (tile.y) tile.y += start * slab->y_stride[d];
-    tile.mean += stat, tile.mean_low += stat, tile.var += stat, tile.rstd += stat;
-    if (tile.var_low) tile.var_low += stat;
-    if (tile.rstd_low) tile.rstd_low += stat;
-    if (tile.weight) tile.weight += param;
-    if (tile.bias) tile.bias += param;
-    return tile;
-}
-
 /* Short runs are worked on many at a time, in a tile of longer ones whose every element has statistics of its own; what
  * it adds up is folded into the tile's, and the tile's statistics are spread over it. There are two ways to lay it out:
  *
  * - Where groups are cut into short runs side by side (channels last, a few channels to a group), a row of runs is one.
  * - Where statistics lie side by side and rows are short (channels last), several rows are one, and what is left of
  *   the rows is a tile of its own. */
-enum { SHORT = 32, SHORT_ROW = 32, LONG_ROW = 448, MOST_WIDE = 2097152 /* 96 MiB of six arrays */ };
-
-typedef struct {
-    Slab slab, rest;
-    int64_t times; /* elements, or rows, that share each statistic */
-    int by_rows;
-    double *held; /* null where there is nothing to widen, or no memory is free */
-} Wide;
+enum { SHORT = 32, SHORT_ROW = 32, LONG_ROW = 448, MOST_WIDE = 12582912 /* 96 MiB */ };
 
 INLINE int lie_side_by_side(const Slab *t, int64_t above, int64_t n) {
     int64_t last = above + 1;
-    return t->x_stride[above] == n * t->x_stride[last] && (!t->y || t->y_stride[above] == n * t->y_stride[last]);
+    return t->x_stride[above] == n * t->x_stride[last] && (!t->y || t->y_stride[above] == n * t->y_stride[last]) &&
+           (!t->g || t->g_stride[above] == n * t->g_stride[last]);
 }
 
-/* Room for the statistics of a widened slab, of which only the strides' zeros are right. */
-static double *hold(Slab *wide, int64_t parameters) {
+/* Room for the statistics of a widened slab, of which only the strides' zeros are right, and for parameters after it. */
+static double *hold(Slab *wide, int64_t parameters, double **after) {
     int64_t size = 1;
     for (int64_t d = wide->rank - 1; d >= 0; d--) {
         int64_t own = wide->stat_stride[d] != 0;
         wide->stat_stride[d] = own ? size : 0;
         size *= own ? wide->shape[d] : 1;
     }
-    double *held = size > MOST_WIDE ? NULL : malloc((size_t)(6 * size + 2 * parameters) * sizeof *held), *next = held;
-    if (!held) return NULL;
-    wide->mean = next, next += size, wide->mean_low = next, next += size, wide->var = next, next += size;
-    wide->rstd = next, next += size, wide->var_low = next, next += size, wide->rstd_low = next;
+    double **own[] = {&wide->mean, &wide->mean_low, &wide->var, &wide->rstd, &wide->var_low, &wide->rstd_low,
+                      &wide->shift, &wide->shift_low, &wide->slope, &wide->slope_low, &wide->size};
+    int64_t count = wide->g ? sizeof own / sizeof *own : 6;
+    double *held = count * size > MOST_WIDE ? NULL : malloc((size_t)(count * size + 2 * parameters) * sizeof *held);
+    for (int64_t k = 0; held && k < count; k++) *own[k] = held + k * size;
+    *after = held + count * size;
     return held;
 }
 
@@ -690,9 +409,11 @@ static void widen_row(const Slab *t, Wide *wide) {
     slab->shape[above] *= n;
     slab->x_stride[above] = t->x_stride[last];
     slab->y_stride[above] = t->y_stride[last];
+    slab->g_stride[above] = t->g_stride[last];
     slab->param_stride[above] = t->param_stride[last];
     wide->times = n;
-    wide->held = hold(slab, 0);
+    double *after;
+    wide->held = hold(slab, 0, &after);
 }
 
 static void widen_rows(const Slab *t, Wide *wide) {
@@ -713,9 +434,10 @@ static void widen_rows(const Slab *t, Wide *wide) {
     if (rest->y) rest->y += (rows - rows % times) * t->y_stride[above];
     wide->times = times;
     wide->by_rows = 1;
-    wide->held = hold(slab, parameters);
+    double *weight, *bias;
+    wide->held = hold(slab, parameters, &weight);
     if (!wide->held) return;
-    double *next = slab->rstd_low + (slab->rstd_low - slab->var_low), *weight = next, *bias = next + parameters;
+    bias = weight + parameters;
     for (int64_t i = 0; i < parameters; i++) {
         if (t->weight) weight[i] = t->weight[i % n];
         if (t->bias) bias[i] = t->bias[i % n];
@@ -724,10 +446,11 @@ static void widen_rows(const Slab *t, Wide *wide) {
     if (t->bias && parameters) slab->bias = bias;
 }
 
-static Wide widened(const Slab *t) {
+Wide normcli_widened(const Slab *t) {
     Wide wide = {.slab = *t, .rest = *t};
-    if (t->rank > 1 && t->stat_stride[t->rank - 1]) widen_rows(t, &wide);
-    else if (t->rank > 1) widen_row(t, &wide);
+    if (t->rank > 1 && t->stat_stride[t->rank - 1]) {
+        if (!t->g) widen_rows(t, &wide); /* what parameters receive is not folded */
+    } else if (t->rank > 1) widen_row(t, &wide);
     return wide;
 }
 
@@ -736,7 +459,7 @@ INLINE int64_t place(const Wide *wide, int64_t n, int64_t number, int64_t k) {
     return wide->by_rows ? (number / n * wide->times + k) * n + number % n : number * wide->times + k;
 }
 
-static void fold(const Slab *t, const Wide *wide, double *high, double *low, const double *more, const double *more_low) {
+void normcli_fold(const Slab *t, const Wide *wide, double *high, double *low, const double *more, const double *more_low) {
     int64_t number = 0, n = t->shape[t->rank - 1];
     int pairs = t->dtype == FLOAT64;
     Slab stats = statistics_of(t);
@@ -745,13 +468,13 @@ static void fold(const Slab *t, const Wide *wide, double *high, double *low, con
         for (int64_t s = run.stat; s < run.stat + stats.shape[stats.rank - 1]; s++, number++)
             for (int64_t k = 0; k < wide->times; k++) {
                 int64_t at = place(wide, n, number, k);
-                if (pairs) add_pair(high + s, low + s, more[at], more_low[at]);
+                if (low && (pairs || t->g)) add_pair(high + s, low + s, more[at], more_low[at]);
                 else high[s] += more[at];
             }
     while (next_run(&stats, &run, 1));
 }
 
-static void spread(const Slab *t, const Wide *wide, const double *values, double *to) {
+void normcli_spread(const Slab *t, const Wide *wide, const double *values, double *to) {
     int64_t number = 0, n = t->shape[t->rank - 1];
     if (!values) return;
     Slab stats = statistics_of(t);
@@ -767,7 +490,7 @@ static void sums(const Slab *t, const Wide *wide, int squares) {
     double *high = squares ? t->var : t->mean, *low = squares ? t->var_low : t->mean_low;
     const Slab *slab = &wide->slab;
     double *more = squares ? slab->var : slab->mean, *more_low = squares ? slab->var_low : slab->mean_low;
-    if (wide->held && squares) spread(t, wide, t->mean, slab->mean), spread(t, wide, t->mean_low, slab->mean_low);
+    if (wide->held && squares) normcli_spread(t, wide, t->mean, slab->mean), normcli_spread(t, wide, t->mean_low, slab->mean_low);
     clear(high, low, t);
     if (!wide->held) {
         add_up(t, squares);
@@ -776,7 +499,7 @@ static void sums(const Slab *t, const Wide *wide, int squares) {
     if (wide->by_rows && wide->rest.shape[t->rank - 2]) add_up(&wide->rest, squares);
     clear(more, more_low, slab);
     add_up(slab, squares);
-    fold(t, wide, high, low, more, more_low);
+    normcli_fold(t, wide, high, low, more, more_low);
 }
 
 static void emit_with(const Slab *t, const Wide *wide) {
@@ -785,8 +508,8 @@ static void emit_with(const Slab *t, const Wide *wide) {
         emit_tile(t);
         return;
     }
-    spread(t, wide, t->mean, slab->mean), spread(t, wide, t->mean_low, slab->mean_low);
-    spread(t, wide, t->rstd, slab->rstd), spread(t, wide, t->rstd_low, slab->rstd_low);
+    normcli_spread(t, wide, t->mean, slab->mean), normcli_spread(t, wide, t->mean_low, slab->mean_low);
+    normcli_spread(t, wide, t->rstd, slab->rstd), normcli_spread(t, wide, t->rstd_low, slab->rstd_low);
     if (wide->by_rows && wide->rest.shape[t->rank - 2]) emit_tile(&wide->rest);
     emit_tile(slab);
 }
@@ -808,14 +531,23 @@ EVERY_PROCESSOR static void widen_runs(const Slab *t, float *to) {
     } while (next_run(t, &run, 1));
 }
 
-static float *in_single(const Slab *t, Slab *copy) {
+float *normcli_in_single(const Slab *t, Slab *copy) {
     int64_t size = 1;
     if (t->dtype > BFLOAT16) return NULL;
     *copy = *t;
     for (int64_t d = t->rank - 1; d >= 0; size *= t->shape[d--]) copy->x_stride[d] = size * 4;
-    float *held = malloc((size_t)size * sizeof *held);
+    int both = t->g && t->g_dtype <= BFLOAT16;
+    float *held = malloc((size_t)(both ? 2 * size : size) * sizeof *held);
     if (!held) return NULL;
     widen_runs(t, held);
+    if (both) {
+        Slab other = *t;
+        other.x = t->g, other.dtype = t->g_dtype;
+        memcpy(other.x_stride, t->g_stride, sizeof other.x_stride);
+        widen_runs(&other, held + size);
+        copy->g = (const char *)(held + size), copy->g_dtype = FLOAT32;
+        memcpy(copy->g_stride, copy->x_stride, sizeof copy->g_stride);
+    }
     copy->x = (const char *)held;
     copy->x_dtype = FLOAT32;
     return held;
@@ -825,9 +557,9 @@ static float *in_single(const Slab *t, Slab *copy) {
 void normcli_whole(const Slab *slab) {
     for (int64_t start = 0; start < slab->shape[slab->cut]; start += slab->step) {
         Slab tile = tile_of(slab, start), copy;
-        float *single = in_single(&tile, &copy);
+        float *single = normcli_in_single(&tile, &copy);
         if (single) tile = copy;
-        Wide wide = widened(&tile);
+        Wide wide = normcli_widened(&tile);
         if (tile.centers) {
             sums(&tile, &wide, 0);
             finish_mean(&tile, slab->n);
@@ -872,10 +604,10 @@ void normcli_moments(const Slab *slab) {
         if (!slab->stat_stride[d] && d != slab->cut) each *= (double)slab->shape[d];
     for (int64_t start = 0; start < slab->shape[slab->cut]; start += slab->step) {
         Slab tile = tile_of(slab, start), copy;
-        float *single = in_single(&tile, &copy);
+        float *single = normcli_in_single(&tile, &copy);
         if (single) tile = copy;
         double n = each * (double)tile.shape[slab->cut];
-        Wide wide = widened(&tile);
+        Wide wide = normcli_widened(&tile);
         if (tile.centers) {
             sums(&tile, &wide, 0);
             add_tile(&tile, seen, n);
@@ -890,7 +622,7 @@ void normcli_moments(const Slab *slab) {
 
 /* Outputs of a slab whose statistics are known. */
 void normcli_emit(const Slab *slab) {
-    Wide wide = widened(slab);
+    Wide wide = normcli_widened(slab);
     emit_with(slab, &wide);
     free(wide.held);
 }

@@ -13,6 +13,7 @@ import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -49,20 +50,22 @@ def normalize(
     out: Elements | None = None,
     steps: bool = False,
     threads: int | None = None,
-    grad_output: NDArray[Any] | None = None,
+    grad_output: Elements | None = None,
+    grad_input: Stored | None = None,
 ) -> Result:
     """Normalize ``x`` (shape ``plan.shape``, dtype ``plan.dtype``) and return all named quantities.
 
     The output has ``plan.dtype``; everything else is float64. ``out`` receives the output when
     given; a tensor in a file without one has its statistics alone worked out. ``steps`` keeps what
     belongs to each element too, which takes 8 bytes for each element and name. With ``grad_output``, of
-    the tensor's shape, the gradients are worked out too.
+    the tensor's shape, the gradients are worked out too; that of a tensor in a file where ``grad_input`` receives it.
     """
+    backward = {"grad_output": grad_output, "grad_input": grad_input}
     if x.size > SMALL and not steps:
-        result: Result | None = room.large.normalize(x, plan, state, out=out, threads=threads, grad_output=grad_output)
+        result: Result | None = room.large.normalize(x, plan, state, out=out, threads=threads, **backward)
         if result is not None:
             return result
-    return by_lines(x, plan, state, out=out, steps=steps, threads=threads, grad_output=grad_output)
+    return by_lines(x, plan, state, out=out, steps=steps, threads=threads, **backward)
 
 
 def by_lines(
@@ -73,19 +76,23 @@ def by_lines(
     out: Elements | None = None,
     steps: bool = False,
     threads: int | None = 1,
-    grad_output: NDArray[Any] | None = None,
+    grad_output: Elements | None = None,
+    grad_input: Elements | None = None,
 ) -> Result:
     """The same, the lines interpreted, whatever the size."""
     # What is written to may be x itself, or a parameter; a file is not.
     output: Elements | None = np.empty_like(x) if isinstance(x, np.ndarray) else out
     layout = plan.layout
-    work = _Work(x, plan, state, steps=steps, output=output is not None, grad_output=grad_output)
-    targets = {} if output is None else {"output": in_order(output, layout, work.axes)}
-    gradients: dict[str, NDArray[Any]] = {}
+    results: dict[str, Elements] = {} if output is None else {"output": output}
+    gradients: dict[str, Any] = {}
     if grad_output is not None:
-        found, own = np.empty(plan.shape, numpy_dtype(plan.dtype)), plan.gradient_name("x")
-        gradients = {"grad_output": grad_output, own: found}
-        targets[own] = in_order(found, layout, work.axes)
+        if isinstance(x, np.ndarray):
+            grad_input = np.empty(plan.shape, numpy_dtype(plan.dtype))
+        gradients = {} if grad_input is None else {plan.gradient_name("x"): grad_input}
+        results |= gradients
+        gradients["grad_output"] = grad_output
+    work = _Work(x, plan, state, steps=steps, results=frozenset(results), grad_output=grad_output)
+    targets = {name: in_order(target, layout, work.axes) for name, target in results.items()}
     with np.errstate(all="ignore"):  # NaN and overflow are reported in words, by the result's warnings
         undefined = work.through(targets, threads)
         for name, values in work.parameters().items():
@@ -109,7 +116,14 @@ class _Work:
     """One calculation: what is given, in the order of memory, and what has been worked out."""
 
     def __init__(
-        self, x: Elements, plan: Plan, state: State, *, steps: bool, output: bool, grad_output: NDArray[Any] | None
+        self,
+        x: Elements,
+        plan: Plan,
+        state: State,
+        *,
+        steps: bool,
+        results: frozenset[str],
+        grad_output: Elements | None,
     ) -> None:
         self.axes = axes_of(plan.layout, x.strides)
         self.x = in_order(x, plan.layout, self.axes)
@@ -127,9 +141,8 @@ class _Work:
         self.statistics = {name: Pair(np.empty(shape), np.empty(shape)) for name in names if name not in own | beyond}
         kept = [name for name in names if steps and name in own and name not in rounded_]
         self.elements = {name: np.empty(self.axes.shape) for name in kept}
-        rounded_ -= set() if output else {"output"}
         wanted = [*self.statistics, *self.elements, *beyond]
-        lines = needed(used(program, frozenset(self._given)), [*wanted, *rounded_])
+        lines = needed(used(program, frozenset(self._given)), [*wanted, *results])
         self._lines = tuple(line for line in lines if line.name not in beyond)
         self._beyond = {line.name: line.value for line in lines if line.name in beyond}
         sums = [node for value in self._beyond.values() for node in reductions(value)]
@@ -140,7 +153,7 @@ class _Work:
         self._constants = {name: self._numbers.number(value) for name, value in constant.items()}
         most = _SINGLE_BLOCK if self._numbers is SINGLES else BLOCK
         self._groups, self._runs = cut(self.axes, self.axes.shape, most, _SPAN)
-        self._readings = len(readings(self._lines)) + output if len(self._runs) > 1 else 1
+        self._readings = len(readings(self._lines)) + bool(results) if len(self._runs) > 1 else 1
         self._dtype = plan.dtype
         self._lock = threading.Lock()
 
@@ -149,12 +162,11 @@ class _Work:
         single = plan.dtype != "float64" and self.x.size > SMALL
         given = [constant, *self._given.values()]
         if self._gradient is not None:
-            given += [*blocks(self._gradient), *blocks(self.x)]
-            far = any(is_far(values, FAR_GRADIENT) for values in given)
+            far = any(is_far(values, FAR_GRADIENT) for values in chain(given, blocks(self._gradient), blocks(self.x)))
             return WIDES if far else DOUBLES if single else PAIRS
         if single:
             return SINGLES
-        return WIDES if any(map(is_far, [*given, *blocks(self.x)])) else PAIRS
+        return WIDES if any(map(is_far, chain(given, blocks(self.x)))) else PAIRS
 
     def _zeros(self, node: Call) -> Pair:
         taken = self.axes.taken(node.axes)
@@ -210,7 +222,7 @@ class _Work:
             return [(node, self._place(place, node), block.partial(node)) for node in self._totals]
 
         found: Iterable[list[Part]] = []
-        if targets or self.elements:
+        if targets or self.elements or self._totals:
             found = at_once(emit, zip(regions, group.blocks(), strict=True))
         parts = [part for some in found for part in some]
         return int(np.count_nonzero(np.isinf(group["rstd"].pair.hi))) if "rstd" in self.statistics else 0, parts

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Protocol, TypeVar
 
@@ -47,10 +47,12 @@ class Statistics:
     rstd_low: Floats | None = None
 
     @classmethod
-    def empty(cls, shape: Shape, dtype: str) -> Statistics:
-        """Statistics that are still to be worked out, for a tensor of ``dtype``."""
+    def of(cls, shape: Shape, dtype: str, given: Mapping[str, Floats]) -> Statistics:
+        """Those given, of as many elements; without any, room for what is to be worked out for ``dtype``."""
         names = [field.name for field in fields(cls)][: 6 if dtype == "float64" else 4]
-        return cls(**{name: np.empty(shape) for name in names})
+        if not given:
+            return cls(**{name: np.empty(shape) for name in names})
+        return cls(**{name: np.ascontiguousarray(given[name]).reshape(shape) for name in names})
 
     def reshaped(self, shape: Shape) -> Statistics:
         """The same statistics in another shape."""
@@ -84,21 +86,18 @@ class Work(Protocol):
         ...
 
 
-def work_through(work: Work, threads: int | None) -> None:
-    """Do all the work, on so many threads; by default on all cores."""
-    x, threads = work.x, threads or cores()
-    if isinstance(x, Stored):
-        threads = min(threads, _READERS)
+def work_through(work: Work, threads: int | None, *, later: int = 0) -> None:
+    """Do all the work, on so many threads, by default on all cores; ``later`` passes over the tensor are to follow."""
+    x, threads = work.x, workers(work.x, threads)
     with np.errstate(all="ignore"):
-        slab = min(SLAB, max(_LEAST_SLAB, x.size // _SLABS))
-        groups, runs = cut(work.axes, work.axes.shape, slab, _SLAB_SPAN)
+        groups, runs = slabs_of(work.axes)
         if len(runs) == 1 or not work.needs_statistics:
             slabs = [joined(work.axes, group, run) for group in groups for run in runs]
-            parallel(_counted(work.whole, x, passes=1), slabs, threads)
+            parallel(counted(work.whole, x, passes=1 + later), slabs, threads)
             return
         inside = 1 if len(groups) >= 2 * threads else threads  # threads that share a group
-        passes = 1 if work.output is None else 2
-        partial, emit = _counted(work.partial, x, passes=passes), _counted(work.emit, x, passes=passes)
+        passes = (1 if work.output is None else 2) + later
+        partial, emit = counted(work.partial, x, passes=passes), counted(work.emit, x, passes=passes)
 
         def long(group: Region) -> None:
             slabs = [joined(work.axes, group, run) for run in runs]
@@ -109,8 +108,19 @@ def work_through(work: Work, threads: int | None) -> None:
         parallel(long, groups, threads if inside == 1 else 1)
 
 
-def _counted(step: Callable[[Region], T], x: Elements, *, passes: int) -> Callable[[Region], T]:
-    """A step on a slab that tells a tensor in a file how much of the work is done."""
+def workers(x: Elements, threads: int | None) -> int:
+    """How many threads work on a tensor: those asked for, or all cores; fewer on a file, whose slabs they hold."""
+    return min(threads or cores(), _READERS) if isinstance(x, Stored) else threads or cores()
+
+
+def slabs_of(axes: Axes) -> tuple[list[Region], list[Region]]:
+    """The slabs of a tensor: the regions of its kept dimensions, and the runs inside a group."""
+    slab = min(SLAB, max(_LEAST_SLAB, math.prod(axes.shape) // _SLABS))
+    return cut(axes, axes.shape, slab, _SLAB_SPAN)
+
+
+def counted(step: Callable[[Region], T], x: Elements, *, passes: int, as_many: int = 1) -> Callable[[Region], T]:
+    """A step on a slab that tells a tensor in a file how much of the work is done: ``as_many`` of these passes."""
     if not isinstance(x, Stored) or x.advanced is None:
         return step
     advanced, lock, whole = x.advanced, threading.Lock(), x.size * passes
@@ -118,7 +128,7 @@ def _counted(step: Callable[[Region], T], x: Elements, *, passes: int) -> Callab
     def counted(slab: Region) -> T:
         result = step(slab)
         with lock:
-            x.done += math.prod(shape_of(slab))
+            x.done += as_many * math.prod(shape_of(slab))
             advanced(x.done / whole)
         return result
 

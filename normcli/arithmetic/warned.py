@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -35,11 +35,11 @@ def warnings(
         yield f"{count(undefined, 'group')} of statistics with {what} 0 and eps 0: normalized is 0 by definition"
     if surely_finite(state, plan, rstd) or (output is not None and all(np.isfinite(y).all() for y in blocks(output))):
         return
-    nan, infinite = (sum(int(np.count_nonzero(test(block))) for block in blocks(x)) for test in (np.isnan, np.isinf))
+    nan, infinite = (_counted(test, x) for test in (np.isnan, np.isinf))
     if nan or infinite:
         yield f"the input holds {nan} NaN and {count(infinite, 'infinity', 'infinities')}"
         return
-    overflow = 0 if output is None or zero else sum(int(np.count_nonzero(np.isinf(y))) for y in blocks(output))
+    overflow = 0 if output is None or zero else _counted(np.isinf, output)
     if overflow:
         yield f"{count(overflow, 'output value')} beyond the range of {plan.dtype} became infinite"
 
@@ -49,11 +49,13 @@ def gradient_warnings(gradients: Mapping[str, Any], plan: Plan, undefined: int) 
     if undefined and plan.source == "batch":
         yield f"grad_input is NaN in {count(undefined, 'group')} of statistics: divided by 0, it has no gradient"
         return
-    given, found = (np.asarray(gradients[name], np.float64) for name in ("grad_output", plan.gradient_name("x")))
-    nan, infinite = (int(np.count_nonzero(test(given))) for test in (np.isnan, np.isinf))
+    results = (values for name, values in gradients.items() if name != "grad_output")
+    if all(np.isfinite(block).all() for values in results for block in blocks(values)):
+        return  # and so is grad_output: what is not would be in them
+    nan, infinite = (_counted(test, gradients["grad_output"]) for test in (np.isnan, np.isinf))
     if nan or infinite:
         yield f"grad_output holds {nan} NaN and {count(infinite, 'infinity', 'infinities')}"
-    elif overflow := int(np.count_nonzero(np.isinf(found))):
+    elif overflow := _counted(np.isinf, gradients.get(plan.gradient_name("x"), np.empty(0))):
         yield f"{count(overflow, 'value')} of grad_input beyond the range of {plan.dtype} became infinite"
 
 
@@ -64,6 +66,10 @@ def surely_finite(state: State, plan: Plan, rstd: Floats | None) -> bool:
     weight, bias = (0.0 if values is None else float(np.abs(values).max()) for values in (state.weight, state.bias))
     bound = math.sqrt(plan.layout.count) * (weight if state.weight is not None else 1.0) + bias
     return bound < 6e4  # float16, which ends at 65504, has the shortest range
+
+
+def _counted(test: Callable[[NDArray[Any]], Any], elements: Elements) -> int:
+    return sum(int(np.count_nonzero(test(block))) for block in blocks(elements))
 
 
 def blocks(elements: Elements) -> Iterator[NDArray[Any]]:

@@ -93,11 +93,11 @@ def _reports(kind: Kind, inputs: list[str], options: dict[str, Any], show: Show,
     }
     if filled := _filled(kind, given, show):
         given = filled.options
-    flow = None if show.grad_output is None else _flow(show.grad_output)
+    flow = None if show.grad_output is None else _flow(show.grad_output, files if show.streams else None)
     state: State | None = None
     index = 0
     for text in inputs:
-        streamed = _streamed(kind, text, given, show, state, index, files)
+        streamed = _streamed(kind, text, given, show, state, flow, index, files)
         batches = [] if streamed else _batches(kind, text, given, show)
         refuse_overwriting(show, index + len(batches))
         for x in batches:
@@ -149,11 +149,19 @@ def _hint_if_slow(x: NDArray[Any] | Stored, show: Show, files: Files) -> None:
 
 
 def _streamed(
-    kind: Kind, text: str, given: dict[str, Any], show: Show, state: State | None, index: int, files: Files
+    kind: Kind,
+    text: str,
+    given: dict[str, Any],
+    show: Show,
+    state: State | None,
+    flow: Stored | NDArray[Any] | str | None,
+    index: int,
+    files: Files,
 ) -> Report | None:
     """The report on a large NPY file that is read slab by slab; None for all that must be in memory.
 
-    Its output goes to another NPY file, slab by slab too, or into memory, or nowhere where it is not asked for.
+    Its output, or the gradient that is asked for alone, goes to another NPY file, slab by slab too, or into memory, or
+    nowhere where it is not asked for.
     """
     path = show.output.replace("{i}", str(index)) if show.output else ""
     if not show.streams or given.get("dtype") is not None:
@@ -169,18 +177,23 @@ def _streamed(
         native = x.dtype.newbyteorder("=")
         settled = plan(kind.name, x.shape, native.name, given)
         state = initial_state(settled, given) if state is None else state
-        out: Stored | NDArray[Any] | None = None
-        if to_file:
-            out = created(own.enter_context(whole_file(path)), x)
-            files.held.callback(out.close)
-        elif path or show.only not in ("statistics", "running"):
-            with room_for(x.name, x.size * x.dtype.itemsize):
-                out = np.empty(x.shape, native, order="F" if x.fortran_order else "C")
+        grad_output = None if flow is None else gradient_of_output(flow, settled)
+        results: dict[str, Stored | NDArray[Any]] = {}
+        for name in ("output",) if flow is None else ("output", "grad_input"):
+            if path and to_file and show.tensor == name:
+                results[name] = room = created(own.enter_context(whole_file(path)), x)
+                files.held.callback(room.close)
+            elif show.only in (None, name) or (path and show.tensor == name):
+                with room_for(x.name, x.size * x.dtype.itemsize):
+                    results[name] = np.empty(x.shape, native, order="F" if x.fortran_order else "C")
         _hint_if_slow(x, show, files)
         with _progress(x):
-            result = run_stored(x, settled, state, out=out, threads=show.threads)
+            out, grad_input = (results.get(name) for name in ("output", "grad_input"))
+            result = run_stored(
+                x, settled, state, out=out, grad_output=grad_output, grad_input=grad_input, threads=show.threads
+            )
         files.written.push(own.pop_all())
-        return Report(result=result, written=to_file)
+        return Report(result=result, written=to_file and show.tensor in results)
 
 
 @contextmanager
@@ -204,7 +217,12 @@ def _progress(x: Stored) -> Iterator[None]:
 
 
 def _report(
-    kind: Kind, x: NDArray[Any], given: dict[str, Any], show: Show, state: State | None, flow: NDArray[Any] | str | None
+    kind: Kind,
+    x: NDArray[Any],
+    given: dict[str, Any],
+    show: Show,
+    state: State | None,
+    flow: Stored | NDArray[Any] | str | None,
 ) -> Report:
     settled = plan(kind.name, x.shape, str(x.dtype), given)
     state = initial_state(settled, given) if state is None else state
@@ -274,9 +292,14 @@ def _checked(kind: Kind, text: str, options: dict[str, Any], show: Show) -> Repo
     return report._replace(check=found)
 
 
-def _flow(source: Source) -> NDArray[Any] | str:
-    """What flows into the output: a tensor, or the word ones."""
-    return "ones" if _is_ones(source) else _read(source)
+def _flow(source: Source, files: Files | None = None) -> Stored | NDArray[Any] | str:
+    """What flows into the output: a tensor, or the word ones; an NPY file stays open among ``files``."""
+    if _is_ones(source):
+        return "ones"
+    if files is None or (stored := opened(source.text)) is None:
+        return _read(source)
+    files.held.callback(stored.close)
+    return stored
 
 
 def _is_ones(source: Source) -> bool:

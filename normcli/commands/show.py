@@ -54,7 +54,7 @@ class Show(NamedTuple):  # see normcli.showing.report
     def streams(self) -> bool:
         """Whether an input may stay in its file: nothing but the reference's own result is asked for."""
         plain = self.backend == REFERENCE and self.key is None
-        more = self.picture or self.spelled or self.traced or self.versus or self.expect or self.grad_output
+        more = self.picture or self.spelled or self.traced or self.versus or self.expect
         return plain and not more
 
     @property

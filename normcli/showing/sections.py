@@ -117,13 +117,10 @@ def _of_result(result: Result, trace: Trace | None, detail: Detail) -> Iterator[
     yield _statistics(result, detail.precision, most)
     if result.plan.track_running_stats:
         yield _running(result, detail.precision, most)
-    if result.output is not None:  # it was asked for
-        output = result.output if isinstance(result.output, Stored) else np.asarray(result.output)
-        yield from _matrices("output", output, detail.precision, most)
-    if result.gradients():
-        if result.gradients().keys() & set(PARAMETERS):
-            yield _parameters(result, detail, most)
-        yield from _matrices("grad_input", np.asarray(result.grad_input), detail.precision, most)
+    yield from _matrices("output", result.output, detail.precision, most)
+    if result.gradients().keys() & set(PARAMETERS):
+        yield _parameters(result, detail, most)
+    yield from _matrices("grad_input", result.grad_input, detail.precision, most)
 
 
 def _trace(trace: Trace, precision: int, *, full: bool) -> Section:
@@ -213,8 +210,11 @@ def _parameters(result: Result, detail: Detail, most: int) -> Section:
     return _listed(part, title, words, columns, detail.precision, most)
 
 
-def _matrices(name: str, output: NDArray[Any] | Stored, precision: int, most: int) -> Iterator[Section]:
-    """A tensor as 2-D slices over its last two axes; large tensors by their edges."""
+def _matrices(name: str, output: Any, precision: int, most: int) -> Iterator[Section]:
+    """A tensor as 2-D slices over its last two axes, large tensors by their edges; nothing of one not asked for."""
+    if output is None:
+        return
+    output = output if isinstance(output, Stored) else np.asarray(output)
     shape = output.shape
     large = output.size > most
     kept = [_edge_indices(size) if large else [*range(size)] for size in shape]

@@ -4,27 +4,34 @@ python tests/benchmarks                  everything
 python tests/benchmarks startup files    some of it
 python tests/benchmarks linear JSON      one family of the readers' shapes; exit 1 where a reader is not linear
 python tests/benchmarks speed float32    one dtype of the comparison with torch.nn.functional
+python tests/benchmarks backward float32 one dtype of the comparison with torch's backward pass
 """
 
 from __future__ import annotations
 
 import sys
 
+import backward
 import files
 import linear
 import speed
 import startup
 
 if __name__ == "__main__":
-    chosen = sys.argv[1:] or ["startup", "speed", "files", "linear"]
+    chosen = sys.argv[1:] or ["startup", "speed", "backward", "files", "linear"]
     if "startup" in chosen:
         startup.main()
         print()
     if "speed" in chosen:
         speed.main([name for name in chosen if name in speed.DTYPES] or list(speed.DTYPES))
         print()
+    if "backward" in chosen:
+        backward.main([name for name in chosen if name in speed.DTYPES] or list(speed.DTYPES))
+        print()
     if "files" in chosen:
         files.main()
         print()
     if "linear" in chosen:
-        sys.exit(linear.main([name for name in chosen if name not in ("startup", "speed", "files", "linear")]))
+        sys.exit(
+            linear.main([name for name in chosen if name not in ("startup", "speed", "backward", "files", "linear")])
+        )

@@ -1,0 +1,330 @@
+/* What the compiled loops share: slabs, runs along their last dimension, pairs, and elements read and written.
+ *
+ * normcli.arithmetic.slabs decides what a slab is and merges slabs; here a slab is cut into tiles that stay in a
+ * second-level cache. Elements are widened to double when they are read and rounded once when they are
+ * written. For half and single precision that is all; for double, every sum is a pair high + low
+ * (Knuth's two-sum, TAOCP 2, 4.2.2) and so is every intermediate of an output (products with fma), so
+ * that only the last addition rounds.
+ *
+ * Built with -ffp-contract=off: an fma is where one is written, and every processor gives the same bits.
+ */
+
+#ifndef NORMCLI_LOOPS_H
+#define NORMCLI_LOOPS_H
+
+#include <Python.h> /* of which setup.py says how much is used */
+#include <float.h>
+#include <math.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MOST_DIMENSIONS 16
+#define ROWS 4
+#define CHUNK 1024 /* elements that are widened at a time; in double a fraction of a first-level cache */
+
+#if defined(__x86_64__) && defined(__gnu_linux__) && defined(__GNUC__) && !defined(__clang__)
+#define EVERY_PROCESSOR __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define EVERY_PROCESSOR
+#endif
+#define INLINE static inline __attribute__((always_inline))
+
+enum Dtype { FLOAT16, BFLOAT16, FLOAT32, FLOAT64 };
+
+/* A slab: dimensions in the order in which they lie in memory. The strides of x, y and g are in bytes,
+ * those of statistics and parameters in elements: 0 where a dimension has none of its own. The last
+ * stride of statistics and parameters is 0 or 1. In a backward pass y is the gradient of x, which is
+ * g * weight * rstd - slope * (x - mean) - shift. */
+typedef struct {
+    int64_t rank, dtype, x_dtype, g_dtype, centers, given; /* given: the statistics are none of the tensor's own */
+    int64_t shape[MOST_DIMENSIONS], x_stride[MOST_DIMENSIONS], y_stride[MOST_DIMENSIONS], g_stride[MOST_DIMENSIONS];
+    int64_t stat_stride[MOST_DIMENSIONS], param_stride[MOST_DIMENSIONS];
+    int64_t cut, step;        /* the dimension that is cut into tiles, and how many of it make one */
+    int64_t whole_row;        /* the size of the tensor's last dimension, of which a slab may hold a part */
+    double n, divisor, eps;   /* n of a whole group; what the sum of squares is divided by */
+    const char *x;
+    char *y;
+    const char *g;
+    double *mean, *mean_low, *var, *rstd, *var_low, *rstd_low; /* the last two for double only, else null */
+    double *sum, *sum_low, *squares, *squares_low; /* of a part of a longer group */
+    double *shift, *shift_low, *slope, *slope_low, *size; /* size: the sum of |g * weight|, for double only */
+    double *shifts, *shifts_low, *slopes, *slopes_low; /* of a part of a longer group: the sums of its tiles */
+    const double *weight, *bias;
+    double *grad_weight, *grad_weight_low, *grad_bias, *grad_bias_low; /* null where there are none */
+} Slab;
+
+/* A run: the elements along the last dimension, for one place in the others. */
+typedef struct {
+    int64_t index[MOST_DIMENSIONS], stat, param;
+    const char *x, *g;
+    char *y;
+} Run;
+
+INLINE int next_run(const Slab *slab, Run *run, int64_t inside) {
+    for (int64_t d = slab->rank - 1 - inside; d >= 0; d--) {
+        run->x += slab->x_stride[d];
+        run->y += slab->y_stride[d];
+        run->g += slab->g_stride[d];
+        run->stat += slab->stat_stride[d];
+        run->param += slab->param_stride[d];
+        if (++run->index[d] < slab->shape[d]) return 1;
+        run->x -= slab->x_stride[d] * slab->shape[d];
+        run->y -= slab->y_stride[d] * slab->shape[d];
+        run->g -= slab->g_stride[d] * slab->shape[d];
+        run->stat -= slab->stat_stride[d] * slab->shape[d];
+        run->param -= slab->param_stride[d] * slab->shape[d];
+        run->index[d] = 0;
+    }
+    return 0;
+}
+
+INLINE Run first_run(const Slab *slab) {
+    Run run;
+    memset(&run, 0, sizeof run);
+    run.x = slab->x;
+    run.y = slab->y;
+    run.g = slab->g;
+    return run;
+}
+
+/* ---- pairs -------------------------------------------------------------------------------------- */
+
+#define TWO_SUM(sum, rest, a, b)                                      \
+    do {                                                              \
+        __typeof__(sum) a_ = (a), b_ = (b), s_ = a_ + b_, t_ = s_ - a_; \
+        (rest) = (a_ - (s_ - t_)) + (b_ - t_);                        \
+        (sum) = s_;                                                   \
+    } while (0)
+
+INLINE void add_pair(double *high, double *low, double more_high, double more_low) {
+    double sum, rest;
+    TWO_SUM(sum, rest, *high, more_high);
+    rest += *low + more_low;
+    *high = sum + rest;
+    *low = rest - (*high - sum);
+    if (!isfinite(*high)) *high = sum, *low = 0;
+}
+
+INLINE void divide_pair(double *high, double *low, double by) {
+    double quotient = *high / by, rest = (__builtin_fma(-quotient, by, *high) + *low) / by;
+    *high = quotient + rest;
+    *low = rest - (*high - quotient);
+    if (!isfinite(*high) || !isfinite(*low)) *high = quotient, *low = 0;
+}
+
+INLINE void multiply_pair(double *high, double *low, double by) {
+    double product = *high * by;
+    *low = __builtin_fma(*high, by, -product) + *low * by;
+    *high = product;
+}
+
+/* ---- reading and writing elements ----------------------------------------------------------------- */
+
+INLINE float float_of(uint32_t bits) { float f; memcpy(&f, &bits, 4); return f; }
+INLINE uint64_t bits_of_double(double d) { uint64_t bits; memcpy(&bits, &d, 8); return bits; }
+INLINE uint32_t bits_of(float f) { uint32_t bits; memcpy(&bits, &f, 4); return bits; }
+
+INLINE double from_half(uint16_t h) {
+    uint32_t sign = (uint32_t)(h & 0x8000) << 16, rest = (uint32_t)(h & 0x7fff) << 13;
+    uint32_t finite = bits_of(float_of(rest) * 0x1p112f);
+    return float_of(sign | (rest >= 0x0f800000 ? rest | 0x7f800000 : finite));
+}
+
+/* A double rounded once, to nearest, ties to even, to a format whose significand has 53 - DROPPED bits and whose
+ * bias is BIAS: below LEAST the subnormals, which adding MAGIC rounds (its last place is their step), and from
+ * MOST on infinity. All in integers of 64 bits, so that eight go at a time. */
+#define NARROWED(name, DROPPED, BIAS, LEAST, MAGIC, MOST, INFINITE, NOT_A_NUMBER)                     \
+    INLINE uint16_t name(double d) {                                                                  \
+        double size = fabs(d), magic = MAGIC;                                                         \
+        uint64_t u = bits_of_double(size), sign = (bits_of_double(d) >> 48) & 0x8000;                 \
+        uint64_t small = bits_of_double(size + magic) - bits_of_double(magic);                        \
+        uint64_t near = u + ((1ull << (DROPPED - 1)) - 1) + ((u >> DROPPED) & 1);                     \
+        uint64_t normal = (near >> DROPPED) - ((1023ull - BIAS) << (52 - DROPPED));                   \
+        uint64_t large = size > DBL_MAX || size <= DBL_MAX ? INFINITE : NOT_A_NUMBER;                 \
+        return (uint16_t)(sign | (size < LEAST ? small : size < MOST ? normal : large));              \
+    }
+NARROWED(to_half, 42, 15, 0x1p-14, 0x1p28, 0x1p16, 0x7c00, 0x7e00)
+NARROWED(to_brain, 45, 127, 0x1p-126, 0x1p-81, 0x1p128, 0x7f80, 0x7fc0)
+
+#define LOAD_INTO(type, x, to, expression)                              \
+    {                                                                   \
+        if (stride == (int64_t)sizeof(type)) {                          \
+            const type *restrict from = (const type *)(x);              \
+            for (int64_t i = 0; i < n; i++) { type e = from[i]; (to)[i] = (expression); } \
+        } else                                                          \
+            for (int64_t i = 0; i < n; i++) { type e; memcpy(&e, (x) + i * stride, sizeof e); (to)[i] = (expression); } \
+    }
+#define LOAD(type, expression) LOAD_INTO(type, x, to, expression)
+
+#define STORE(type, expression)                                         \
+    if (stride == (int64_t)sizeof(type)) {                              \
+        type *restrict into = (type *)y;                                \
+        for (int64_t i = 0; i < n; i++) { double e = from[i]; into[i] = (expression); } \
+    } else                                                              \
+        for (int64_t i = 0; i < n; i++) { double e = from[i]; type v = (expression); memcpy(y + i * stride, &v, sizeof v); }
+
+INLINE void load(int64_t dtype, const char *x, int64_t stride, int64_t n, double *restrict to) {
+    switch (dtype) {
+    case FLOAT16: LOAD(uint16_t, from_half(e)) break;
+    case BFLOAT16: LOAD(uint16_t, float_of((uint32_t)e << 16)) break;
+    case FLOAT32: LOAD(float, e) break;
+    default: LOAD(double, e)
+    }
+}
+
+INLINE void store(int64_t dtype, const double *restrict from, int64_t n, char *y, int64_t stride) {
+    switch (dtype) {
+    case FLOAT16: STORE(uint16_t, to_half(e)) break;
+    case BFLOAT16: STORE(uint16_t, to_brain(e)) break;
+    case FLOAT32: STORE(float, (float)e) break;
+    default: STORE(double, e)
+    }
+}
+
+/* ---- lanes ---------------------------------------------------------------------------------------- */
+
+/* Four sums of eight lanes each, so that no addition waits for the one before it. */
+enum { LANES = 8, SUMS = 4 };
+typedef double Lanes __attribute__((vector_size(64), aligned(8)));
+
+/* Up to eight elements, widened; the rest are 0. */
+INLINE Lanes eight_of(const char *b, int64_t at, int64_t n, int single) {
+    double wide[LANES] = {0};
+    float narrow[LANES] = {0};
+    Lanes value;
+    if (single) {
+        memcpy(narrow, b + at * 4, (size_t)n * 4);
+        for (int k = 0; k < LANES; k++) wide[k] = narrow[k];
+    } else
+        memcpy(wide, b + at * 8, (size_t)n * 8);
+    memcpy(&value, wide, sizeof value);
+    return value;
+}
+
+/* Add what the lanes hold to a number, or to a pair. */
+INLINE void add_lanes(Lanes high[SUMS], Lanes low[SUMS], int pairs, double *sum, double *rest) {
+    for (int half = SUMS / 2; half; half /= 2)
+        for (int q = 0; q < half; q++) {
+            Lanes lost = {0};
+            if (pairs) TWO_SUM(high[q], lost, high[q], high[q + half]);
+            else high[q] += high[q + half];
+            low[q] += low[q + half] + lost;
+        }
+    double highs[LANES], lows[LANES], lost = 0;
+    memcpy(highs, high, sizeof highs);
+    memcpy(lows, low, sizeof lows);
+    for (int half = LANES / 2; half; half /= 2)
+        for (int k = 0; k < half; k++) {
+            if (pairs) TWO_SUM(highs[k], lost, highs[k], highs[k + half]);
+            else highs[k] += highs[k + half];
+            lows[k] += lows[k + half] + lost;
+        }
+    if (pairs) add_pair(sum, rest, highs[0], lows[0]);
+    else *sum += highs[0];
+}
+
+/* Where the elements of a chunk can be read as float or double: in the tensor itself, or widened in a buffer. */
+INLINE const char *readable(const Slab *t, const char *x, int64_t n, double *buffer, int *single) {
+    int64_t stride = t->x_stride[t->rank - 1];
+    *single = t->x_dtype == FLOAT32 && stride == 4;
+    if (*single || (t->x_dtype == FLOAT64 && stride == 8)) return x;
+    load(t->x_dtype, x, stride, n, buffer);
+    return (const char *)buffer;
+}
+
+/* How many rows of chunks share their statistics, where these lie side by side. */
+INLINE int64_t rows_of(const Slab *t) {
+    int64_t above = t->rank - 2;
+    return above >= 0 && t->stat_stride[t->rank - 1] && !t->stat_stride[above] && !t->param_stride[above] ? t->shape[above] : 1;
+}
+
+/* Do something with every chunk; where statistics lie side by side, with all rows of chunks that share them, so that
+ * they stay in the first-level cache. */
+#define EACH_CHUNK(t, action) EACH_CHUNK_OF(t, rows_of(t), (t)->stat_stride[(t)->rank - 1], action)
+#define EACH_CHUNK_OF(t, rows_, side_by_side, action)                                                          \
+    do {                                                                                                       \
+        int64_t size_ = (t)->shape[(t)->rank - 1], rows = rows_, inside_ = rows > 1 ? 2 : 1;                   \
+        Run run = first_run(t);                                                                                \
+        if (side_by_side)                                                                                      \
+            for (int64_t at = 0; at < size_; at += CHUNK, run = first_run(t))                                  \
+                do action; while (next_run(t, &run, inside_));                                                 \
+        else                                                                                                   \
+            do                                                                                                 \
+                for (int64_t at = 0; at < size_; at += CHUNK) action;                                          \
+            while (next_run(t, &run, 1));                                                                      \
+    } while (0)
+
+/* A slab's statistics alone: the dimensions that have some, of which the last lies side by side. */
+INLINE Slab statistics_of(const Slab *t) {
+    Slab stats = *t;
+    stats.rank = 0;
+    for (int64_t d = 0; d < t->rank; d++)
+        if (t->stat_stride[d]) {
+            stats.shape[stats.rank] = t->shape[d];
+            stats.stat_stride[stats.rank++] = t->stat_stride[d];
+        }
+    if (!stats.rank) stats.shape[stats.rank++] = 1;
+    return stats;
+}
+
+#if defined(__GNUC__) && !defined(__clang__)
+#define INDEPENDENT _Pragma("GCC ivdep")
+#else
+#define INDEPENDENT
+#endif
+
+#define EACH_STATISTIC(t, s)                                                    \
+    Slab stats_ = statistics_of(t);                                             \
+    Run run_ = first_run(&stats_);                                              \
+    do                                                                          \
+        INDEPENDENT                                                             \
+        for (int64_t s = run_.stat; s < run_.stat + stats_.shape[stats_.rank - 1]; s++)
+
+#define END_EACH(t) while (next_run(&stats_, &run_, 1))
+
+INLINE void clear(double *high, double *low, const Slab *t) {
+    EACH_STATISTIC(t, s) {
+        high[s] = 0;
+        if (low) low[s] = 0;
+    }
+    END_EACH(t);
+}
+
+INLINE Slab tile_of(const Slab *slab, int64_t start) {
+    Slab tile = *slab;
+    int64_t d = slab->cut, stat = start * slab->stat_stride[d], param = start * slab->param_stride[d];
+    tile.shape[d] = slab->shape[d] - start < slab->step ? slab->shape[d] - start : slab->step;
+    tile.x += start * slab->x_stride[d];
+    if (tile.y) tile.y += start * slab->y_stride[d];
+    if (tile.g) tile.g += start * slab->g_stride[d];
+    double **own[] = {&tile.mean, &tile.mean_low, &tile.var, &tile.rstd, &tile.var_low, &tile.rstd_low,
+                      &tile.shift, &tile.shift_low, &tile.slope, &tile.slope_low, &tile.size};
+    for (size_t k = 0; k < sizeof own / sizeof *own; k++)
+        if (*own[k]) *own[k] += stat;
+    double **params[] = {&tile.grad_weight, &tile.grad_weight_low, &tile.grad_bias, &tile.grad_bias_low};
+    for (size_t k = 0; k < sizeof params / sizeof *params; k++)
+        if (*params[k]) *params[k] += param;
+    if (tile.weight) tile.weight += param;
+    if (tile.bias) tile.bias += param;
+    return tile;
+}
+
+/* ---- of loops.c, for the backward pass ---------------------------------------------------------------- */
+
+/* A tile of short runs as one of longer ones whose every element has statistics of its own. */
+typedef struct {
+    Slab slab, rest;
+    int64_t times; /* elements, or rows, that share each statistic */
+    int by_rows;
+    double *held; /* null where there is nothing to widen, or no memory is free */
+} Wide;
+
+#define HIDDEN __attribute__((visibility("hidden")))
+HIDDEN Wide normcli_widened(const Slab *t);
+HIDDEN void normcli_fold(const Slab *t, const Wide *wide, double *high, double *low, const double *more,
+                         const double *more_low);
+HIDDEN void normcli_spread(const Slab *t, const Wide *wide, const double *values, double *to);
+HIDDEN float *normcli_in_single(const Slab *t, Slab *copy);
+
+#endif
