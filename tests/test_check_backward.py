@@ -241,7 +241,7 @@ def wrong_answers(seed: int, rounds: int) -> Iterator[Tried]:
         work, exact = gradients(typed, g)
         for slip in SLIPS:
             works = slip.works(work)
-            if not works or not slip.affects & exact.keys() or rng.random() < 0.55:
+            if not works or not slip.affects & exact.keys() or rng.random() < 0.65:
                 continue
             decimals = int(rng.choice([3, 4, 5, 6]))
             chosen = works[int(rng.integers(len(works)))]
