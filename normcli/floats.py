@@ -13,6 +13,8 @@ from normcli.words import either
 
 Floats = NDArray[np.float64]
 
+_KNOWN = {np.dtype(name): name for name in ("float16", "float32", "float64")}  # NumPy is slow to spell them
+
 
 def numpy_dtype(name: str) -> np.dtype[Any]:
     """The NumPy dtype of a name; bfloat16 is ml_dtypes' extension type."""
@@ -62,7 +64,7 @@ def dtype_name(x: Any) -> str:
     >>> dtype_name(np.float32(1))
     'float32'
     """
-    return str(x.dtype).removeprefix("torch.")
+    return _KNOWN.get(x.dtype) or str(x.dtype).removeprefix("torch.")
 
 
 def as_float_array(x: Any, dtype: str | None = None, *, name: str = "the tensor") -> NDArray[Any]:
@@ -73,6 +75,12 @@ def as_float_array(x: Any, dtype: str | None = None, *, name: str = "the tensor"
     >>> str(as_float_array([1, 2]).dtype), str(as_float_array([1, 2], "float16").dtype)
     ('float64', 'float16')
     """
+    if (
+        type(x) is np.ndarray
+        and (known := _KNOWN.get(x.dtype))
+        and (dtype is None or (type(dtype) is str and dtype == known))
+    ):
+        return x
     if is_torch(x):
         x = _array_of_tensor(x, name)
     if type(x).__name__ == "MaskedArray":

@@ -26,7 +26,7 @@ def main() -> int:
     compiler = os.environ.get("CC", "gcc")
     with tempfile.TemporaryDirectory() as folder:
         library = Path(folder) / "tiles.so"
-        sources = [str(ROOT / "normcli" / "arithmetic" / name) for name in ("loops.c", "backward.c")]
+        sources = [str(ROOT / "normcli" / "arithmetic" / name) for name in ("loops.c", "backward.c", "running.c")]
         include = f"-I{sysconfig.get_path('include')}"
         subprocess.run([compiler, *FLAGS, *CHECKS, include, *sources, "-o", str(library), "-lm"], check=True)
         runtime = subprocess.run([compiler, "-print-file-name=libasan.so"], capture_output=True, text=True, check=True)
@@ -94,7 +94,7 @@ def calculate(library: str) -> None:
     ran = 0
     for tiny, (kind, shape, options), dtype in product((False, True), cases, FLOAT_DTYPES):
         if tiny:
-            slabs.SLAB = slabs._LEAST_SLAB = 501
+            slabs.SLAB = slabs.LEAST_SLAB = 501
             slabs._SLAB_SPAN, loops.TILE, large_backward._SHORT = 31, 97, 194
         x = rounded(rng.normal(0.3, 2.0, shape), dtype)
         x.ravel()[[3, 50, 60]] = np.nan, np.inf, 0

@@ -18,7 +18,7 @@ import pytest
 from test_kernel import LAYOUTS as FORWARD
 from test_kernel import TINY, of_many_axes, records
 
-from normcli.arithmetic import large, large_backward, loops, reference, slabs
+from normcli.arithmetic import large, large_backward, loops, reference, slabs, whole
 from normcli.arithmetic.pair import Pair
 from normcli.arithmetic.result import Result, State
 from normcli.calculate import initial_state
@@ -209,7 +209,7 @@ def test_large_means_lose_nothing(layout: str) -> None:
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_threads_do_not_change_a_bit(layout: str, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slabs, "SLAB", 5000)
-    monkeypatch.setattr(slabs, "_LEAST_SLAB", 5000)
+    monkeypatch.setattr(slabs, "LEAST_SLAB", 5000)
     found = [seeded(layout, dtype, 0.3).result(threads=threads) for threads in (1, 2, 5)]
     bits = [{name: values.tobytes() for name, values in result.gradients().items()} for result in found]
     assert bits[0] == bits[1] == bits[2]
@@ -259,7 +259,8 @@ def test_out_may_be_or_overlap_what_is_read(whose: str, shift: int) -> None:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_output_and_statistics_are_the_bits_of_the_forward_pass(layout: str) -> None:
+def test_output_and_statistics_are_the_bits_of_the_forward_pass(layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(whole, "_MOST_EXACT", 0)  # tensors of so few elements do not come here with a gradient
     given = seeded(layout, "float32", 0.3)
     forward = large.normalize(given.x, given.plan, given.state, out=None, threads=2)
     assert forward is not None

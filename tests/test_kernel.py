@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +10,8 @@ import numpy as np
 import pytest
 
 import normcli
-from normcli.arithmetic import loops, reference, slabs
+from normcli.arithmetic import large, loops, reference, slabs
+from normcli.arithmetic.reference import by_lines
 from normcli.arithmetic.result import Result
 from normcli.calculate import initial_state
 from normcli.floats import numpy_dtype, rounded, ulp
@@ -38,7 +40,7 @@ LAYOUTS: dict[str, tuple[str, tuple[int, ...], dict[str, Any]]] = {
     "rms": ("rms", (500, 100), {}),
     "rms long": ("rms", (3, 20000), {}),
 }
-TINY = {"SLAB": 3001, "_LEAST_SLAB": 3001, "_SLAB_SPAN": 31}
+TINY = {"SLAB": 3001, "LEAST_SLAB": 3001, "_SLAB_SPAN": 31}
 COMPILED = pytest.param(
     "compiled", marks=pytest.mark.skipif(loops.compiled() is None, reason="installed without a C compiler")
 )
@@ -267,9 +269,53 @@ def test_large_tensors_take_this_path(monkeypatch: pytest.MonkeyPatch) -> None:
     called = []
     monkeypatch.setattr(slabs, "work_through", lambda *a, **k: called.append(a) or (_ for _ in ()).throw(KeyError))
     with pytest.raises(KeyError):
-        normcli.normalize(np.ones((300, 300), np.float32), "layer")
-    assert normcli.normalize(np.ones((30, 300), np.float32), "layer").output.any() == np.False_
+        normcli.normalize(np.ones((600, 600), np.float32), "layer")
+    assert not normcli.normalize(np.ones((300, 300), np.float32), "layer").output.any()
     assert len(called) == 1
+
+
+# --- one call for a tensor that one thread works through --------------------------------------------
+
+ARRANGED = {
+    "C order": lambda x: x,
+    "Fortran order": np.asfortranarray,
+    "backwards": lambda x: x[::-1],
+    "apart": lambda x: np.repeat(x, 2, axis=-1)[..., ::2],
+    "constant": np.zeros_like,
+    "with NaN": lambda x: np.where(x > np.median(x), np.nan, x).astype(x.dtype),
+    "with infinities": lambda x: np.where(x > np.max(x) * 0.9, np.inf, x).astype(x.dtype),
+}
+SMALL_LAYERS = [
+    ("layer", (10, 100), {}), ("layer", (3, 5), {"ddof": 1}), ("layer", (1, 3), {"eps": 0}), ("layer", (40, 100), {}),
+    ("batch", (8, 5, 3), {"momentum": 0.3}), ("batch", (8, 5, 3), {"channel_axis": 2, "momentum": None}),
+    ("batch", (6, 7), {"running_ddof": 0}), ("batch", (30, 100), {"ddof": 1}),
+    ("instance", (3, 4, 7), {"track_running_stats": True}), ("group", (4, 6, 5), {"groups": 3}), ("rms", (5, 33), {}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("arranged", ARRANGED.values(), ids=ARRANGED)
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+@pytest.mark.parametrize(("kind", "shape", "options"), SMALL_LAYERS, ids=str)
+def test_a_small_tensor_has_every_bit_of_the_interpreted_lines(
+    kind: str, shape: tuple[int, ...], options: dict[str, Any], dtype: str, arranged: Callable[[np.ndarray], np.ndarray]
+) -> None:
+    rng = np.random.default_rng(len(kind) + sum(shape))
+    for far in (0, 1e4):
+        x = arranged((rng.normal(size=shape) * 3 + far).astype(numpy_dtype(dtype)))
+        settled = plan(kind, shape, dtype, {**options, "affine": True})
+        given = {"weight": rng.normal(size=settled.weight_shape), "bias": rng.normal(size=settled.weight_shape)}
+        if kind == "rms":
+            del given["bias"]
+        state = initial_state(settled, given)
+        slow, fast = (function(x, settled, state, out=None, threads=1) for function in (by_lines, large.normalize))
+        if fast is None:
+            assert not np.ptp(x.astype(float))  # a constant without eps
+            continue
+        np.testing.assert_array_equal(fast.output.astype(float), slow.output.astype(float))
+        for name in (*slow.named, "running_mean", "running_var"):
+            if getattr(slow, name) is not None:
+                np.testing.assert_allclose(getattr(fast, name), getattr(slow, name), rtol=2.3e-16, atol=0)  # a tie
+        assert (fast.warnings, fast.num_batches_tracked) == (slow.warnings, slow.num_batches_tracked)
 
 
 @pytest.mark.parametrize("scale", [1e200, 1e-200, 1e300])

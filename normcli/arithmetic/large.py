@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 import normcli.arithmetic as room
-from normcli.arithmetic import loops, slabs
+from normcli.arithmetic import loops, running, slabs, whole
 from normcli.arithmetic.evaluate import Group
 from normcli.arithmetic.numbers import PAIRS, SINGLES
 from normcli.arithmetic.order import Elements, axes_of, in_order, placed
-from normcli.arithmetic.outcome import constants, outcome
+from normcli.arithmetic.outcome import as_floats, constants, outcome
 from normcli.arithmetic.pair import Pair
 from normcli.arithmetic.result import Result, State
 from normcli.arithmetic.warned import blocks, surely_finite
@@ -38,6 +39,10 @@ def normalize(
     """The Result; None where the loops are not there or not for these lines, or numbers left float64's range."""
     if loops.compiled() is None or loops.centers(plan.lines) is None:
         return None
+    if isinstance(x, np.ndarray) and x.size <= slabs.LEAST_SLAB and plan.source == "batch" and grad_output is None:
+        found = _at_once(x, plan, state, out)
+        if found is not None:
+            return found
     if isinstance(x, Stored):
         return _normalized(x, plan, state, out, threads, grad_output, grad_input)
     assert out is None or isinstance(out, np.ndarray)
@@ -57,6 +62,23 @@ def normalize(
         return result
     out[...] = output
     return replace(result, output=out)
+
+
+def _at_once(x: NDArray[Any], plan: Plan, state: State, out: Any) -> Result | None:
+    """The Result of a tensor that takes one call of the loops; None where they do not take it as it lies."""
+    done = whole.normalized(x, plan, state)
+    if done is None:
+        return None
+    y, found = done
+    statistics = found if loops.centers(plan.lines) else {"mean_square": found["var"], "rstd": found["rstd"]}
+    output = y
+    if out is not None:
+        out[...] = y
+        output = out
+    is_near_the_end = isinstance(found["var"], Pair) and (plan.dtype == "float64" or 0 < plan.eps < _LEAST_VAR)
+    if is_near_the_end and _out_of_range(x, y, statistics, state, plan):
+        return None
+    return _result(x, output, plan, state, statistics, {})
 
 
 def _normalized(
@@ -96,15 +118,32 @@ def _normalized(
     }
     if plan.dtype == "float64" and _out_of_range(values, results, statistics, state, plan):
         return None
-    if any(line.name == "var_unbiased" for line in plan.lines):
-        # The loops give the variance that is divided by n, from which the kind's own lines have the other.
-        group = Group(plan.kind.program, SINGLES, numbers | statistics, [dict], {})
-        statistics["var_unbiased"] = group["var_unbiased"]
-    undefined = int(np.count_nonzero(np.isinf(found.rstd)))
     gradients: dict[str, Any] | None = {}
     if grad_output is not None:
         gradients = room.large_backward.gradients(work, state, x, grad_output, grad_input, threads)
-    return None if gradients is None else outcome(x, output, plan, state, statistics, {}, undefined, gradients)
+    return None if gradients is None else _result(x, output, plan, state, statistics, gradients)
+
+
+def _result(
+    x: Elements,
+    output: Elements | None,
+    plan: Plan,
+    state: State,
+    statistics: dict[str, Any],
+    gradients: dict[str, Any],
+) -> Result:
+    if any(line.name == "var_unbiased" for line in plan.lines):
+        statistics["var_unbiased"] = partial(_unbiased, plan, statistics["var"])
+    undefined = int(np.count_nonzero(np.isinf(as_floats(statistics["rstd"]))))
+    after = running.updated(plan, state, statistics) if plan.updates_running else None
+    return outcome(x, output, plan, state, statistics, {}, undefined, gradients, after)
+
+
+def _unbiased(plan: Plan, var: Any) -> Any:
+    """The loops give the variance that is divided by n, from which the kind's own lines have the other."""
+    group = Group(plan.kind.program, SINGLES, {"n": SINGLES.number(plan.layout.count), "var": var}, [dict], {})
+    with np.errstate(all="ignore"):
+        return group["var_unbiased"]
 
 
 def _joined(high: NDArray[np.float64], low: NDArray[np.float64] | None = None, *, plan: Plan) -> Any:
@@ -117,7 +156,10 @@ def _out_of_range(
 ) -> bool:
     """Whether finite float64 numbers have left float64's range on the way, or come close to its lower end."""
     var, rstd = statistics["var" if "var" in statistics else "mean_square"], statistics["rstd"]
-    if plan.source == "batch" and ((var.hi < _LEAST_VAR) & ((var.hi != 0) | (plan.eps == 0))).any():
+    if plan.source == "batch" and ((var.hi < _LEAST_VAR) & ((var.hi != 0) | (plan.eps < _LEAST_VAR))).any():
+        return True
+    mean = statistics["mean"].hi if "mean" in statistics else np.zeros(())
+    if ((np.abs(mean) < _LEAST_VAR) & (mean != 0)).any():
         return True
     if not all(np.isfinite(part.hi).all() for part in statistics.values()):
         return any(np.abs(block[np.isfinite(block)]).max(initial=0) > _MOST for block in blocks(x))

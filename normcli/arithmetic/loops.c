@@ -103,7 +103,7 @@ INLINE void add_eight(Lanes value, Lanes some, int squares, int pairs, double me
         e = (e - mean_low) * some;
         value = d * d;
         for (int k = 0; k < LANES; k++) more[k] = __builtin_fma(d[k], d[k], -value[k]);
-        more += 2 * d * e;
+        more += e * (2 * d + e); /* e^2 too: the mean may be large beside d */
     } else if (squares) {
         Lanes d = (value - mean) * some; /* what the mean's rounding adds is below any digit */
         value = d * d;
@@ -149,7 +149,7 @@ INLINE void sums_of_chunk(const char *restrict b, int64_t n, int single, int squ
             TWO_SUM(d, e, value, -mean[i]);
             e -= mean_low[i];
             value = d * d;
-            more = __builtin_fma(d, d, -value) + 2 * d * e;
+            more = __builtin_fma(d, d, -value) + e * (2 * d + e);
         } else if (squares) {
             double d = value - mean[i];
             value = d * d;

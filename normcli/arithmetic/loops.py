@@ -259,6 +259,11 @@ class Work:
             setattr(described, name, address_of(values))
         described.stat_stride[: described.rank] = strides_of(next(iter(arrays.values())).shape, averaged)
 
+    def described_whole(self) -> Slab:
+        """The tensor as one slab."""
+        region = tuple(slice(0, size) for size in self.axes.shape)
+        return self._described(region, cut_averaged=False, x=np.asarray(self.x), y=self.output)
+
     def _described(self, slab: Region, *, cut_averaged: bool, **elements: NDArray[Any] | None) -> Slab:
         """A slab as loops.c is told of it, cut along the longest dimension that is averaged over, or is not."""
         described = Slab.from_buffer_copy(self._base)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,9 @@ from normcli.arithmetic.evaluate import Group
 from normcli.arithmetic.numbers import SINGLES
 from normcli.arithmetic.order import Elements
 from normcli.arithmetic.pair import Floats, Pair
-from normcli.arithmetic.result import Result, State
+from normcli.arithmetic.result import Named, Result, State
 from normcli.arithmetic.warned import gradient_warnings, warnings
+from normcli.formula.language import names_in
 from normcli.planning.plan import Plan
 
 
@@ -35,20 +37,34 @@ def outcome(
     elements: Mapping[str, Any],
     undefined: int,
     gradients: Mapping[str, Any] | None = None,
+    after: State | None = None,
 ) -> Result:
     """The Result of a calculation whose ``statistics`` have the shape ``plan.layout.stats_view``.
 
-    ``gradients``, where they were asked for, are what flowed in and what came out.
+    A statistic that is a function is worked out when it is asked for. ``gradients``, where they were asked for,
+    are what flowed in and what came out; ``after`` is the state after this batch, where it is known already.
     """
     with np.errstate(all="ignore"):
-        named = {name: as_floats(value).reshape(plan.layout.stats_shape) for name, value in statistics.items()}
-        after = _updated(plan, state, statistics) if plan.updates_running else state
+        shape = plan.layout.stats_shape
+        named: dict[str, Any] = {
+            name: partial(_later, value, shape) if callable(value) else as_floats(value).reshape(shape)
+            for name, value in statistics.items()
+        }
+        if after is None:
+            after = _updated(plan, state, statistics) if plan.updates_running else state
         said = [*warnings(x, output, state, plan, named.get("rstd"), undefined)]
         said += gradient_warnings(gradients, plan, undefined) if gradients else []
-    found = named | dict(elements) | dict(gradients or {})
+    if elements or gradients:
+        named |= {**elements, **(gradients or {})}
     lines = plan.lines + (plan.gradient_lines if gradients else ())
-    ordered = {name: found[name] for name in [*(line.name for line in lines), "grad_output"] if name in found}
-    return Result(plan=plan, named=ordered, output=output, before=state, after=after, warnings=tuple(said))
+    ordered = {line.name: named[line.name] for line in lines if line.name in named}
+    if gradients:
+        ordered["grad_output"] = named["grad_output"]
+    return Result(plan=plan, named=Named(ordered), output=output, before=state, after=after, warnings=tuple(said))
+
+
+def _later(value: Callable[[], Any], shape: tuple[int, ...]) -> Floats:
+    return as_floats(value()).reshape(shape)
 
 
 def _updated(plan: Plan, state: State, statistics: Mapping[str, Any]) -> State:
@@ -58,7 +74,9 @@ def _updated(plan: Plan, state: State, statistics: Mapping[str, Any]) -> State:
     for name in ("running_mean", "running_var"):
         given[name] = Pair(np.asarray(getattr(state, name), np.float64).reshape(layout.channels_view))
     samples = tuple(axis for axis in range(len(layout.view)) if axis not in layout.channels)
-    group = Group(lines, SINGLES, given | dict(statistics), [dict], {"samples": samples})
+    taken = {name for line in lines for name in names_in(line.value)} & statistics.keys()
+    given |= {name: value() if callable(value := statistics[name]) else value for name in taken}
+    group = Group(lines, SINGLES, given, [dict], {"samples": samples})
     shown = [line for line in lines if line.role == "shown"]
     after = {line.name: as_floats(group.value(line.value)).reshape(plan.weight_shape) for line in shown}
     return replace(state, **after, num_batches_tracked=state.num_batches_tracked + 1)

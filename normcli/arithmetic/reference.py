@@ -9,6 +9,7 @@ Large tensors go through compiled loops where the lines are the family's.
 
 from __future__ import annotations
 
+import itertools
 import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -34,7 +35,8 @@ from normcli.formula.family import used
 from normcli.formula.language import Call, Name
 from normcli.planning.plan import Plan
 
-SMALL = 2**16  # elements; what is larger goes through the compiled loops
+SMALL = 2**16  # elements; what is larger takes long without the compiled loops
+_FEW = 2**12  # elements; the first tensor of so few is done before the loops are loaded
 BLOCK = 2**14  # elements: a few pairs of temporaries of this size stay in the second-level cache
 _SINGLE_BLOCK = 2**17
 _AT_ONCE = 64  # groups for each thread, before what they add to sums is added up
@@ -61,11 +63,19 @@ def normalize(
     the tensor's shape, the gradients are worked out too; that of a tensor in a file where ``grad_input`` receives it.
     """
     backward = {"grad_output": grad_output, "grad_input": grad_input}
-    if x.size > SMALL and not steps:
+    if not steps and (x.size > SMALL or (grad_output is None and _is_worth_the_loops(x.size))):
         result: Result | None = room.large.normalize(x, plan, state, out=out, threads=threads, **backward)
         if result is not None:
             return result
     return by_lines(x, plan, state, out=out, steps=steps, threads=threads, **backward)
+
+
+_earlier = itertools.count()
+
+
+def _is_worth_the_loops(size: int) -> bool:
+    """Whether to load the loops, which give the same numbers: a process that has had a tensor will have more."""
+    return size > _FEW or next(_earlier) > 0
 
 
 def by_lines(

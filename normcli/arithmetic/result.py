@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,32 @@ class State:
     running_mean: NDArray[Any] | None = None
     running_var: NDArray[Any] | None = None
     num_batches_tracked: int = 0
+
+
+class Named(Mapping[str, Any]):
+    """Quantities by their names; one that is a function is worked out when it is first asked for.
+
+    >>> dict(Named({"mean": 3.0, "var_unbiased": lambda: 7.0}))
+    {'mean': 3.0, 'var_unbiased': 7.0}
+    """
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        self._values = values
+
+    def __getitem__(self, name: str) -> Any:
+        value = self._values[name]
+        if callable(value):
+            value = self._values[name] = value()
+        return value
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._values
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)

@@ -5,6 +5,7 @@ Which module runs is decided here and nowhere else.
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import import_module
 from typing import Any, Protocol, cast
 
@@ -61,6 +62,11 @@ def backend(name: str) -> Backend:
     """
     if not isinstance(name, str) or name not in BACKENDS:
         raise InputError(f"backend {repr_of(name)} is not known; use {either(BACKENDS)}")
+    return _loaded(name)
+
+
+@cache
+def _loaded(name: str) -> Backend:
     module = _MODULES[name]
     if name == REFERENCE:
         return cast(Backend, import_module(module))

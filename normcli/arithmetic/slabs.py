@@ -25,7 +25,7 @@ from normcli.planning.layout import Shape
 T = TypeVar("T")
 
 SLAB = 2**20  # elements of a slab at most: what one thread works on
-_LEAST_SLAB = 2**18  # to start a thread for less takes longer than it saves
+LEAST_SLAB = 2**18  # to start a thread for less takes longer than it saves
 _READERS = 8  # threads at most that hold slabs of a file in memory
 _SLABS = 8  # of a tensor too small for the largest
 _SLAB_SPAN = 2**11  # elements that lie side by side in memory, at least, wherever the shape allows
@@ -115,7 +115,7 @@ def workers(x: Elements, threads: int | None) -> int:
 
 def slabs_of(axes: Axes) -> tuple[list[Region], list[Region]]:
     """The slabs of a tensor: the regions of its kept dimensions, and the runs inside a group."""
-    slab = min(SLAB, max(_LEAST_SLAB, math.prod(axes.shape) // _SLABS))
+    slab = min(SLAB, max(LEAST_SLAB, math.prod(axes.shape) // _SLABS))
     return cut(axes, axes.shape, slab, _SLAB_SPAN)
 
 

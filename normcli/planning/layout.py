@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from normcli.errors import InputError
 from normcli.words import count, either
@@ -37,12 +38,12 @@ class Layout:
     is_interleaved: bool = False  # whether a group takes every so-manyth channel
     is_batched: bool = True  # whether the tensor holds samples, not one alone
 
-    @property
+    @cached_property
     def count(self) -> int:
         """n, the number of elements in one group of statistics."""
         return math.prod(self.view[axis] for axis in self.axes)
 
-    @property
+    @cached_property
     def roles(self) -> frozenset[tuple[bool, bool]]:
         """What its dimensions are for, as ``normcli.formula.extents`` has it, whatever their sizes.
 
@@ -51,17 +52,17 @@ class Layout:
         kept = {(False, False)} if self.channel_axis is None else set()
         return frozenset(kept.union(self.dimensions))
 
-    @property
+    @cached_property
     def dimensions(self) -> tuple[tuple[bool, bool], ...]:
         """For each dimension of the view, whether it is averaged over, and whether weight has it."""
         return tuple((axis in self.axes, axis in self.channels) for axis in range(len(self.view)))
 
-    @property
+    @cached_property
     def stats_view(self) -> Shape:
         """The view with the averaged dimensions shrunk to 1: the statistics broadcast from it."""
         return tuple(1 if axis in self.axes else size for axis, size in enumerate(self.view))
 
-    @property
+    @cached_property
     def channels_view(self) -> Shape:
         """The view with all but the channel dimensions shrunk to 1: weight and bias broadcast from it."""
         return tuple(size if axis in self.channels else 1 for axis, size in enumerate(self.view))

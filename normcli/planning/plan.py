@@ -49,17 +49,17 @@ class Plan:
     normalized_shape: Shape | None
     layout: Layout
 
-    @property
+    @cached_property
     def source(self) -> str:
         """Where mean and variance come from: "batch", or in eval mode "running"."""
         return "running" if self.mode == "eval" and self.track_running_stats else "batch"
 
-    @property
+    @cached_property
     def updates_running(self) -> bool:
         """Whether this input changes the running statistics."""
         return self.track_running_stats and self.mode == "train"
 
-    @property
+    @cached_property
     def weight_shape(self) -> Shape:
         """The shape of weight and bias: (C), or normalized_shape."""
         return self.normalized_shape or (math.prod(self.layout.channels_view),)
