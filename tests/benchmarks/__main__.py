@@ -4,6 +4,7 @@ python tests/benchmarks                  everything
 python tests/benchmarks startup files    some of it
 python tests/benchmarks linear JSON      one family of the readers' shapes; exit 1 where a reader is not linear
 python tests/benchmarks speed float32    one dtype of the comparison with torch.nn.functional
+python tests/benchmarks limit            by size and by groups, and the picture examples/speed.svg
 python tests/benchmarks backward float32 one dtype of the comparison with torch's backward pass
 """
 
@@ -13,25 +14,30 @@ import sys
 
 import backward
 import files
+import limit
 import linear
 import speed
 import startup
 
+SECTIONS = ("startup", "speed", "limit", "backward", "files", "linear")
+
 if __name__ == "__main__":
-    chosen = sys.argv[1:] or ["startup", "speed", "backward", "files", "linear"]
+    chosen = sys.argv[1:] or SECTIONS
+    dtypes = [name for name in chosen if name in speed.DTYPES] or list(speed.DTYPES)
     if "startup" in chosen:
         startup.main()
         print()
     if "speed" in chosen:
-        speed.main([name for name in chosen if name in speed.DTYPES] or list(speed.DTYPES))
+        speed.main(dtypes)
+        print()
+    if "limit" in chosen:
+        limit.main()
         print()
     if "backward" in chosen:
-        backward.main([name for name in chosen if name in speed.DTYPES] or list(speed.DTYPES))
+        backward.main(dtypes)
         print()
     if "files" in chosen:
         files.main()
         print()
     if "linear" in chosen:
-        sys.exit(
-            linear.main([name for name in chosen if name not in ("startup", "speed", "backward", "files", "linear")])
-        )
+        sys.exit(linear.main([name for name in chosen if name not in SECTIONS]))
