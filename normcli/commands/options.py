@@ -8,6 +8,7 @@ belong to a kind is refused by name.
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, NamedTuple
@@ -170,8 +171,11 @@ class Row(NamedTuple):
 
 
 def offered(values: Callable[[], Iterable[str]] | None) -> Callable[[str], list[str]] | None:
-    """What completes a word, for typer; None where anything may stand, such as a file."""
-    if values is None:
+    """What completes a word, for typer; None where anything may stand, such as a file, or where no shell asks.
+
+    What each such function takes is found out by typer as soon as there is one: help would wait for it.
+    """
+    if values is None or "_NORMCLI_COMPLETE" not in os.environ:
         return None
 
     def complete(incomplete: str) -> list[str]:
