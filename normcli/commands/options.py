@@ -10,7 +10,6 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
 from typing import Annotated, Any, NamedTuple
 
 import typer
@@ -79,8 +78,7 @@ def tensor(text: str, option: str) -> Source:
     return Source(text, option)
 
 
-@dataclass(frozen=True)
-class Source:
+class Source(NamedTuple):
     """Where a tensor comes from: what was typed, and for which option."""
 
     text: str
