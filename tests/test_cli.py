@@ -422,6 +422,30 @@ def test_help_needs_neither_numpy_nor_rich(environment: dict[str, str], absent: 
     assert absent not in modules(environment, "--help")
 
 
+SEARCHES = """import atexit, gc, sys
+from normcli.__main__ import main
+gc.callbacks.append(lambda phase, info: sys.stderr.write(f"{phase} "))
+atexit.register(lambda: sys.stderr.write(f"left in peace: {gc.get_freeze_count() > 10_000}"))
+main()"""
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["batch", "--help"]], ids=" ".join)
+def test_help_is_not_searched_for_garbage(environment: dict[str, str], arguments: list[str]) -> None:
+    done = subprocess.run([sys.executable, "-c", SEARCHES, *arguments], env=environment, capture_output=True, text=True)
+    assert done.stderr == "left in peace: True"
+
+
+@pytest.mark.parametrize("arguments", [["batch", BN1D, "--json"], ["check", "-"]], ids=["batch", "check"])
+def test_what_a_calculation_makes_is_searched(environment: dict[str, str], arguments: list[str]) -> None:
+    """A tensor in a circle of objects would else stay, and all later ones with it."""
+    code = SEARCHES.replace("main()", 'atexit.register(lambda: print("on:", gc.isenabled()))\nmain()')
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], env=environment, capture_output=True, text=True, input=""
+    )
+    assert done.stdout.endswith("on: True\n")
+    assert "left in peace: True" in done.stderr
+
+
 def test_the_import_check_can_fail(environment: dict[str, str]) -> None:
     assert "rich" in modules(environment, "batch", BN1D)
 

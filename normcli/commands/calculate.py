@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -51,6 +52,8 @@ class Files:
 
 def calculate(kind: Kind, inputs: list[str], options: dict[str, Any], show: Show) -> int:
     """Normalize the inputs one after the other, write and show every result; the exit code."""
+    gc.freeze()  # what is imported is no garbage; tensors may be
+    gc.enable()
     show = settled(inputs, options, show)
     with ExitStack() as held:
         with ExitStack() as written:  # no file is in its place before all of them are whole

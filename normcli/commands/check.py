@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
@@ -29,6 +30,7 @@ def check(
     cells: Annotated[bool, typer.Option("--cells", help="Show every cell, and what is allowed for it.")] = False,
 ) -> None:
     """Verify worked examples and name the mistake in those that are wrong."""
+    gc.enable()
     if init and (files or json or cells or format):
         raise InputError("--init prints a worked example and checks nothing; give it alone")
     if init:

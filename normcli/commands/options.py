@@ -8,8 +8,8 @@ belong to a kind is refused by name.
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
 from typing import Annotated, Any, NamedTuple
 
 import typer
@@ -78,8 +78,7 @@ def tensor(text: str, option: str) -> Source:
     return Source(text, option)
 
 
-@dataclass(frozen=True)
-class Source:
+class Source(NamedTuple):
     """Where a tensor comes from: what was typed, and for which option."""
 
     text: str
@@ -170,8 +169,11 @@ class Row(NamedTuple):
 
 
 def offered(values: Callable[[], Iterable[str]] | None) -> Callable[[str], list[str]] | None:
-    """What completes a word, for typer; None where anything may stand, such as a file."""
-    if values is None:
+    """What completes a word, for typer; None where anything may stand, such as a file, or where no shell asks.
+
+    What each such function takes is found out by typer as soon as there is one: help would wait for it.
+    """
+    if values is None or "_NORMCLI_COMPLETE" not in os.environ:
         return None
 
     def complete(incomplete: str) -> list[str]:

@@ -13,8 +13,7 @@ import re
 import stat
 import sys
 import warnings
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -52,8 +51,7 @@ _REFUSED = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Header:
+class Header(NamedTuple):
     """What an NPY header says: the stored dtype, the shape, and where the data begins."""
 
     dtype: np.dtype[Any]  # in the file's byte order

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 # Paper and ink: the colours of M. Okabe and K. Ito, which the colour-blind can tell apart as well.
 PALETTE = (
@@ -21,8 +21,7 @@ Span = tuple[str, str | None]  # text, and the style that it is set in
 Line = list[Span]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Canvas:
+class Canvas(NamedTuple):
     """What a picture is printed on: how many columns, and whether there are colours and more than ASCII."""
 
     width: int
@@ -30,8 +29,7 @@ class Canvas:
     utf8: bool
 
 
-@dataclass(frozen=True, kw_only=True)
-class Edges:
+class Edges(NamedTuple):
     """How much of an axis is drawn: all of it up to ``most`` places, else its two ends."""
 
     most: int
