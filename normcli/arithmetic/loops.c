@@ -37,6 +37,21 @@ INLINE int to_halves(const float *restrict from, int64_t n, uint16_t *restrict t
     return !sure;
 }
 
+/* Numbers in single precision: of a group (low is mean_low * rstd), and of a piece's parameters, with the part of a
+ * bound on an output's error that comes from the bias. */
+#define WRONG 0x1.cp-22f /* 7 u */
+typedef struct {
+    float mean, low, rstd, slack;
+} Single;
+typedef struct {
+    float weight[CHUNK], bias[CHUNK], wrong[CHUNK];
+    double largest; /* weight, infinite where one is too small to keep its digits */
+} Singles;
+typedef struct {
+    int64_t at;
+    uint32_t left; /* a bit for each of sixteen elements */
+} Doubt;
+
 /* The same by the instructions that processors have for it, as far as sixteen at a time go. */
 #if defined(__x86_64__) && defined(__GNUC__)
 #include <immintrin.h>
@@ -69,8 +84,65 @@ SIXTEEN static int64_t narrow_halves(const float *from, int64_t n, uint16_t *to,
     *doubtful |= doubt != 0;
     return i;
 }
+
+/* Outputs of 16 bits from elements of 16 bits, in single precision. What each is wrong by, with u = 2^-24:
+ *
+ * - x - mean is exact where it is small beside the mean (Sterbenz), else wrong by u of itself; with rstd's rounding,
+ *   that of mean_low * rstd and of the fma, the normalized element is wrong by 3.1 u of itself and 2.1 u^2 |mean| rstd;
+ * - the weight's rounding adds u of the product, the bias's u of itself, and the second fma u of the result.
+ *
+ * The product is at most |result| + |bias|, and adding or subtracting the bound is wrong by another u of the result: so
+ * 7 u (|result| + |bias|) + slack suffices, where slack has what the mean and an underflow may add. Where both ends
+ * are rounded to the same 16 bits, these are right; the others, and what is not finite, are doubtful. */
+SIXTEEN static inline __attribute__((always_inline)) int64_t sixteen_at(
+    int64_t dtype, const char *x, char *y, int64_t i, __mmask16 some, Single group, const Singles *with, Doubt *doubt) {
+    const __m512 mean = _mm512_set1_ps(group.mean), low = _mm512_set1_ps(group.low), rstd = _mm512_set1_ps(group.rstd);
+    const __m512 slack = _mm512_set1_ps(group.slack), most = _mm512_set1_ps(0x1p100f);
+    __m256i read = _mm256_maskz_loadu_epi16(some, x + 2 * i), narrow;
+    __m512 value = dtype == FLOAT16 ? _mm512_cvtph_ps(read)
+                                    : _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(read), 16));
+    __m512 normalized = _mm512_fmsub_ps(_mm512_sub_ps(value, mean), rstd, low);
+    __m512 result = _mm512_fmadd_ps(normalized, _mm512_loadu_ps(with->weight + i), _mm512_loadu_ps(with->bias + i));
+    __m512 error = _mm512_fmadd_ps(_mm512_abs_ps(result), _mm512_set1_ps(WRONG), _mm512_loadu_ps(with->wrong + i));
+    error = _mm512_add_ps(error, slack);
+    __m512 below = _mm512_sub_ps(result, error), above = _mm512_add_ps(result, error);
+    __mmask16 sure = _mm512_cmp_ps_mask(error, most, _CMP_LT_OQ);
+    if (dtype == FLOAT16) {
+        narrow = _mm512_cvtps_ph(below, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+        sure &= _mm256_cmpeq_epi16_mask(narrow, _mm512_cvtps_ph(above, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+    } else { /* halfway is upwards for both, as neither end is the result */
+        __m512i one = _mm512_add_epi32(_mm512_castps_si512(below), EACH(0x8000));
+        __m512i other = _mm512_add_epi32(_mm512_castps_si512(above), EACH(0x8000));
+        narrow = _mm512_cvtepi32_epi16(_mm512_srli_epi32(one, 16));
+        sure &= _mm512_testn_epi32_mask(_mm512_xor_si512(one, other), EACH(-0x10000));
+    }
+    _mm256_mask_storeu_epi16(y + 2 * i, some, narrow);
+    doubt->at = i;
+    doubt->left = (uint32_t)some & ~(uint32_t)sure;
+    return doubt->left != 0;
+}
+
+SIXTEEN static inline __attribute__((always_inline)) int64_t sixteens(
+    int64_t dtype, const char *x, char *y, int64_t n, Single group, const Singles *with, Doubt *doubts) {
+    int64_t i = 0, count = 0;
+    for (; i + 16 <= n; i += 16) count += sixteen_at(dtype, x, y, i, 0xffff, group, with, doubts + count);
+    __mmask16 rest = (__mmask16)((1u << (n - i)) - 1);
+    if (rest) count += sixteen_at(dtype, x, y, i, rest, group, with, doubts + count);
+    return count;
+}
+
+/* How many sixteens have doubtful elements. */
+SIXTEEN static int64_t emit_sixteens(int64_t dtype, const char *x, char *y, int64_t n, Single group, const Singles *with,
+                                     Doubt *doubts) {
+    return dtype == FLOAT16 ? sixteens(FLOAT16, x, y, n, group, with, doubts)
+                            : sixteens(BFLOAT16, x, y, n, group, with, doubts);
+}
 #else
 static int has_sixteen(void) { return 0; }
+static int64_t emit_sixteens(int64_t dtype, const char *x, char *y, int64_t n, Single group, const Singles *with,
+                             Doubt *doubts) {
+    return (void)dtype, (void)x, (void)y, (void)n, (void)group, (void)with, (void)doubts, 0;
+}
 static int64_t widen_halves(const uint16_t *from, int64_t n, float *to) { return (void)from, (void)n, (void)to, 0; }
 static int64_t narrow_halves(const float *from, int64_t n, uint16_t *to, int *doubtful) {
     return (void)from, (void)n, (void)to, (void)doubtful, 0;
@@ -216,6 +288,143 @@ EVERY_PROCESSOR static void add_at(const Slab *t, const Run *run, int64_t at, in
 /* Add up a tile into mean and mean_low, or its squares into var and var_low. */
 static void add_up(const Slab *t, int squares) { EACH_CHUNK(t, add_at(t, &run, at, rows, squares)); }
 
+/* Elements of half precision as floats. */
+INLINE void widen_row_of(int64_t dtype, const char *x, int64_t stride, int64_t n, float *to) {
+    if (dtype == FLOAT16) {
+        int64_t done = stride == 2 && has_sixteen() ? widen_halves((const uint16_t *)x, n, to) : 0;
+        x += done * stride, to += done, n -= done;
+        LOAD(uint16_t, (float)from_half(e))
+    } else LOAD(uint16_t, float_of((uint32_t)e << 16))
+}
+
+/* ---- rows ------------------------------------------------------------------------------------------- */
+
+/* Rows of floats, each of which belongs to one group: four are added up at once, so that no addition waits for the one
+ * before it however short they are, and each row's last eight are read together, those before them left out. */
+typedef float Eight __attribute__((vector_size(32)));
+typedef int64_t Bits __attribute__((vector_size(64), aligned(8)));
+typedef double Four __attribute__((vector_size(32)));
+#ifdef __clang__
+#define OF_BOTH(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define OF_BOTH(a, b, ...) __builtin_shuffle(a, b, (Places){__VA_ARGS__})
+typedef int64_t Places __attribute__((vector_size(32)));
+#endif
+enum { FEW = 256 };
+
+static const int64_t COUNTED[2 * LANES] = {[LANES... 2 * LANES - 1] = -1};
+
+INLINE int in_rows(const Slab *t) {
+    int64_t last = t->rank - 1;
+    return t->dtype != FLOAT64 && t->x_dtype <= FLOAT32 && t->x_stride[last] == (t->x_dtype == FLOAT32 ? 4 : 2) &&
+           !t->stat_stride[last] && t->shape[last] >= LANES;
+}
+
+/* A row's part as floats: in the tensor itself, or in a buffer, after as many of the elements before it as the last
+ * eight reach back. */
+INLINE const char *floats_of(const Slab *t, const char *x, int64_t at, int64_t n, float *buffer) {
+    if (t->x_dtype == FLOAT32) return x + 4 * at;
+    int64_t before = n < LANES ? LANES - n : 0;
+    widen_row_of(t->x_dtype, x + 2 * (at - before), 2, n + before, buffer);
+    return (const char *)(buffer + before);
+}
+
+INLINE Lanes eight_floats(const char *x) { return eight_of(x, 0, LANES, 1); }
+
+INLINE void sums_of_four(const char *const x[ROWS], int64_t n, int squares, const double mean[ROWS],
+                         double total[ROWS]) {
+    Lanes sum[ROWS] = {{0}}, value;
+    Bits some;
+    Four ends[ROWS], halves[2];
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        for (int k = 0; k < ROWS; k++) {
+            value = eight_floats(x[k] + 4 * i);
+            if (squares) value -= mean[k], value *= value;
+            sum[k] += value;
+        }
+    memcpy(&some, COUNTED + (n - i), sizeof some);
+    for (int k = 0; i < n && k < ROWS; k++) {
+        value = eight_floats(x[k] + 4 * (n - LANES));
+        if (squares) value -= mean[k], value *= value;
+        sum[k] += (Lanes)((Bits)value & some);
+    }
+    for (int k = 0; k < ROWS; k++) memcpy(halves, sum + k, sizeof halves), ends[k] = halves[0] + halves[1];
+    for (int k = 0; k < ROWS; k += 2)
+        ends[k] = OF_BOTH(ends[k], ends[k + 1], 0, 4, 2, 6) + OF_BOTH(ends[k], ends[k + 1], 1, 5, 3, 7);
+    Four all = OF_BOTH(ends[0], ends[2], 0, 1, 4, 5) + OF_BOTH(ends[0], ends[2], 2, 3, 6, 7);
+    for (int k = 0; k < ROWS; k++) total[k] = all[k];
+}
+
+INLINE void add_rows(const Slab *t, int squares) {
+    int64_t last = t->rank - 1, size = t->shape[last], rows = last ? t->shape[last - 1] : 1;
+    int64_t down = last ? t->x_stride[last - 1] : 0, next = last ? t->stat_stride[last - 1] : 0;
+    double *sums = squares ? t->var : t->mean;
+    float buffer[ROWS][CHUNK + LANES];
+    Run run = first_run(t);
+    do
+        for (int64_t row = 0; row < rows; row += ROWS) {
+            int64_t several = rows - row < ROWS ? rows - row : ROWS;
+            double *sum = sums + run.stat + row * next;
+            const double *mean = t->mean + run.stat + row * next;
+            const char *x[ROWS], *in = run.x + row * down;
+            for (int64_t at = 0; at < size; at += CHUNK) {
+                int64_t n = size - at < CHUNK ? size - at : CHUNK;
+                double means[ROWS], totals[ROWS];
+                for (int64_t k = 0; k < several; k++) x[k] = floats_of(t, in + k * down, at, n, buffer[k]);
+                if (several < ROWS && size >= FEW) {
+                    for (int64_t k = 0; k < several; k++)
+                        sum_of_chunk(x[k], n, 1, squares, 0, mean[k * next], 0, sum + k * next, NULL);
+                    continue;
+                }
+                for (int64_t k = several; k < ROWS; k++) x[k] = x[0];
+                for (int64_t k = 0; k < ROWS; k++) means[k] = mean[k < several ? k * next : 0];
+                sums_of_four(x, n, squares, means, totals);
+                for (int64_t k = 0; k < several; k++) sum[k * next] += totals[k];
+            }
+        }
+    while (next_run(t, &run, 2));
+}
+
+EVERY_PROCESSOR static void add_up_rows(const Slab *t, int squares) {
+    if (squares) add_rows(t, 1);
+    else add_rows(t, 0);
+}
+
+/* Outputs of a row, which has eight elements or more; the last eight are written together, some of them again. */
+INLINE void emit_row(const char *x, char *y, int64_t n, double mean, double mean_low, double rstd, int own,
+                     const double *weight, const double *bias) {
+    double scale = weight ? *weight : 1, shift = bias ? *bias : -0.0; /* y + -0.0 is y */
+    int undefined = rstd == INFINITY;
+    for (int64_t i = 0; i < n; i += LANES) {
+        int64_t at = i + LANES <= n ? i : n - LANES;
+        Lanes d = (eight_floats(x + 4 * at) - mean) - mean_low, value = d * rstd, w, c;
+        if (undefined) value = (Lanes)((Bits)value & (d != 0)); /* by definition, where var + eps is 0 */
+        if (own && weight) memcpy(&w, weight + at, sizeof w), value *= w;
+        if (own && bias) memcpy(&c, bias + at, sizeof c), value += c;
+        if (!own && (weight || bias)) value = value * scale + shift;
+        Eight narrow = __builtin_convertvector(value, Eight);
+        memcpy(y + 4 * at, &narrow, sizeof narrow);
+    }
+}
+
+/* As floats, where they lie so: the choices that are the same for all elements of a row are made before it. */
+EVERY_PROCESSOR static void emit_up_rows(const Slab *t) {
+    int64_t last = t->rank - 1, n = t->shape[last];
+    const double *weight = t->weight, *bias = t->bias;
+    Run run = first_run(t);
+    do {
+        const double *mean = t->mean + run.stat, *low = t->mean_low + run.stat, *rstd = t->rstd + run.stat;
+        const double *w = weight ? weight + run.param : NULL, *c = bias ? bias + run.param : NULL;
+#define EMIT_ROW(own, w, c) emit_row(run.x, run.y, n, *mean, *low, *rstd, own, w, c)
+        if (!weight && !bias) EMIT_ROW(0, NULL, NULL);
+        else if (!t->param_stride[last]) EMIT_ROW(0, w, c);
+        else if (weight && bias) EMIT_ROW(1, w, c);
+        else if (weight) EMIT_ROW(1, w, NULL);
+        else EMIT_ROW(1, NULL, c);
+    } while (next_run(t, &run, 1));
+}
+
 /* ---- statistics ------------------------------------------------------------------------------------- */
 
 /* Sums become means. */
@@ -332,6 +541,89 @@ EVERY_PROCESSOR static void emit_halves(const Slab *t, const char *x, char *y, i
     }
 }
 
+/* Whether a row's outputs can be had in single precision, of which emit_sixteens is told. */
+INLINE int in_single(const Slab *t) {
+    int64_t last = t->rank - 1;
+    return has_sixteen() && t->dtype <= BFLOAT16 && t->x_dtype == t->dtype && t->x_stride[last] == 2 &&
+           t->y_stride[last] == 2 && !t->stat_stride[last] && t->shape[last] >= 16;
+}
+
+/* A group's numbers, unless something may leave the range in which the bound holds. */
+INLINE int single_of(double mean, double mean_low, double rstd, double largest, Single *group) {
+    float near = (float)mean;
+    group->mean = near;
+    group->low = (float)(((mean - near) + mean_low) * rstd);
+    group->rstd = (float)rstd;
+    group->slack = (float)((fabs(mean) * rstd * 0x1p-46 + 0x1p-120) * largest + 0x1p-120);
+    return largest < INFINITY && fabs(mean) < 0x1p100 && rstd < 0x1p60 && rstd > 0x1p-60;
+}
+
+INLINE void singles_of(int64_t n, const double *restrict weight, const double *restrict bias, Singles *restrict to) {
+    uint64_t one = bits_of_double(1), largest = 0, least = one;
+    for (int64_t i = 0; i < n; i++) {
+        uint64_t size = bits_of_double(fabs(weight[i])), other = size ? size : one; /* in the order of the numbers */
+        to->weight[i] = (float)weight[i];
+        to->bias[i] = (float)bias[i];
+        to->wrong[i] = WRONG * fabsf((float)bias[i]);
+        largest = size > largest ? size : largest;
+        least = other < least ? other : least;
+    }
+    for (int64_t i = n; i < (n + 15) / 16 * 16; i++) to->weight[i] = to->bias[i] = to->wrong[i] = 0;
+    to->largest = least > bits_of_double(0x1p-100) && largest < bits_of_double(0x1p60) ? double_of(largest) : INFINITY;
+}
+
+/* One output in double precision. */
+INLINE void emit_one(int64_t dtype, const char *x, char *y, double mean, double mean_low, double rstd, double weight,
+                     double bias) {
+    double value;
+    load(dtype, x, 2, 1, &value);
+    double d = value - mean - mean_low;
+    value = ((d == 0) & (rstd == INFINITY) ? 0 : d * rstd) * weight + bias;
+    store(dtype, &value, 1, y, 2);
+}
+
+/* Outputs of 16 bits, a piece at a time of all rows that share its parameters. */
+EVERY_PROCESSOR static void emit_singles(const Slab *t) {
+    Singles singles;
+    double weight[CHUNK], bias[CHUNK];
+    Doubt doubts[CHUNK / 16 + 1];
+    int64_t last = t->rank - 1, size = t->shape[last], each = t->param_stride[last] != 0, above = last - 1;
+    int64_t rows = last && !t->param_stride[above] ? t->shape[above] : 1, inside = rows > 1 ? 2 : 1;
+    int64_t down = rows > 1 ? t->x_stride[above] : 0, below = rows > 1 ? t->y_stride[above] : 0;
+    int64_t next = rows > 1 ? t->stat_stride[above] : 0, had = -1;
+    Run run = first_run(t);
+    do
+        for (int64_t at = 0; at < size; at += CHUNK) {
+            int64_t n = size - at < CHUNK ? size - at : CHUNK, p = run.param + each * at;
+            const double *w = t->weight ? t->weight + p : ONE, *c = t->bias ? t->bias + p : NONE;
+            if (each) singles_of(n, w, c, &singles);
+            else if (p != had) {
+                for (int64_t i = 0; i < CHUNK; i++) weight[i] = *w, bias[i] = *c;
+                singles_of(CHUNK, weight, bias, &singles);
+                had = p;
+            }
+            for (int64_t row = 0; row < rows; row++) {
+                int64_t s = run.stat + row * next;
+                const char *x = run.x + row * down + 2 * at;
+                char *y = run.y + row * below + 2 * at;
+                double mean = t->mean[s], mean_low = t->mean_low[s], rstd = t->rstd[s];
+                Single group;
+                int64_t count = 0;
+                if (single_of(mean, mean_low, rstd, singles.largest, &group))
+                    count = emit_sixteens(t->dtype, x, y, n, group, &singles, doubts);
+                else
+                    for (int64_t i = 0; i < n; i += 16)
+                        doubts[count++] = (Doubt){i, n - i < 16 ? (1u << (n - i)) - 1 : 0xffff};
+                for (int64_t d = 0; d < count; d++)
+                    for (uint32_t left = doubts[d].left; left; left &= left - 1) {
+                        int64_t k = doubts[d].at + __builtin_ctz(left), of = each ? k : 0;
+                        emit_one(t->dtype, x + 2 * k, y + 2 * k, mean, mean_low, rstd, w[of], c[of]);
+                    }
+            }
+        }
+    while (next_run(t, &run, inside));
+}
+
 INLINE void emit_rows(const Slab *t, const Run *run, int64_t at, int64_t rows, int pairs) {
     double buffer[CHUNK], result[CHUNK];
     int64_t last = t->rank - 1, n = t->shape[last] - at < CHUNK ? t->shape[last] - at : CHUNK;
@@ -365,7 +657,11 @@ EVERY_PROCESSOR static void emit_at(const Slab *t, const Run *run, int64_t at, i
     else emit_rows(t, run, at, rows, 0);
 }
 
-static void emit_tile(const Slab *t) { EACH_CHUNK(t, emit_at(t, &run, at, rows)); }
+static void emit_tile(const Slab *t) {
+    if (in_single(t)) emit_singles(t);
+    else if (in_rows(t) && t->dtype == FLOAT32 && t->y_stride[t->rank - 1] == 4) emit_up_rows(t);
+    else EACH_CHUNK(t, emit_at(t, &run, at, rows));
+}
 
 /* ---- slabs ------------------------------------------------------------------------------------------ */
 
@@ -450,7 +746,7 @@ Wide normcli_widened(const Slab *t) {
     Wide wide = {.slab = *t, .rest = *t};
     if (t->rank > 1 && t->stat_stride[t->rank - 1]) {
         if (!t->g) widen_rows(t, &wide); /* what parameters receive is not folded */
-    } else if (t->rank > 1) widen_row(t, &wide);
+    } else if (t->rank > 1 && (t->g || !in_rows(t))) widen_row(t, &wide);
     return wide;
 }
 
@@ -493,7 +789,8 @@ static void sums(const Slab *t, const Wide *wide, int squares) {
     if (wide->held && squares) normcli_spread(t, wide, t->mean, slab->mean), normcli_spread(t, wide, t->mean_low, slab->mean_low);
     clear(high, low, t);
     if (!wide->held) {
-        add_up(t, squares);
+        if (in_rows(t)) add_up_rows(t, squares);
+        else add_up(t, squares);
         return;
     }
     if (wide->by_rows && wide->rest.shape[t->rank - 2]) add_up(&wide->rest, squares);
@@ -521,12 +818,7 @@ EVERY_PROCESSOR static void widen_runs(const Slab *t, float *to) {
     Run run = first_run(t);
     do {
         int64_t n = t->shape[last];
-        if (t->dtype == FLOAT16) {
-            int64_t done = stride == 2 && has_sixteen() ? widen_halves((const uint16_t *)run.x, n, to) : 0;
-            const char *x = run.x + done * stride;
-            to += done, n -= done;
-            LOAD_INTO(uint16_t, x, to, (float)from_half(e))
-        } else LOAD_INTO(uint16_t, run.x, to, float_of((uint32_t)e << 16))
+        widen_row_of(t->dtype, run.x, stride, n, to);
         to += n;
     } while (next_run(t, &run, 1));
 }
@@ -557,7 +849,7 @@ float *normcli_in_single(const Slab *t, Slab *copy) {
 void normcli_whole(const Slab *slab) {
     for (int64_t start = 0; start < slab->shape[slab->cut]; start += slab->step) {
         Slab tile = tile_of(slab, start), copy;
-        float *single = normcli_in_single(&tile, &copy);
+        float *single = in_single(&tile) ? NULL : normcli_in_single(&tile, &copy);
         if (single) tile = copy;
         Wide wide = normcli_widened(&tile);
         if (tile.centers) {
@@ -604,7 +896,7 @@ void normcli_moments(const Slab *slab) {
         if (!slab->stat_stride[d] && d != slab->cut) each *= (double)slab->shape[d];
     for (int64_t start = 0; start < slab->shape[slab->cut]; start += slab->step) {
         Slab tile = tile_of(slab, start), copy;
-        float *single = normcli_in_single(&tile, &copy);
+        float *single = in_rows(&tile) ? NULL : normcli_in_single(&tile, &copy);
         if (single) tile = copy;
         double n = each * (double)tile.shape[slab->cut];
         Wide wide = normcli_widened(&tile);

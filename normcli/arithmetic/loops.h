@@ -2,7 +2,8 @@
  *
  * normcli.arithmetic.slabs decides what a slab is and merges slabs; here a slab is cut into tiles that stay in a
  * second-level cache. Elements are widened to double when they are read and rounded once when they are
- * written. For half and single precision that is all; for double, every sum is a pair high + low
+ * written (half precision also in single, where a bound on its error shows that no digit changes). For half and
+ * single precision that is all; for double, every sum is a pair high + low
  * (Knuth's two-sum, TAOCP 2, 4.2.2) and so is every intermediate of an output (products with fma), so
  * that only the last addition rounds.
  *
@@ -123,6 +124,7 @@ INLINE void multiply_pair(double *high, double *low, double by) {
 
 INLINE float float_of(uint32_t bits) { float f; memcpy(&f, &bits, 4); return f; }
 INLINE uint64_t bits_of_double(double d) { uint64_t bits; memcpy(&bits, &d, 8); return bits; }
+INLINE double double_of(uint64_t bits) { double d; memcpy(&d, &bits, 8); return d; }
 INLINE uint32_t bits_of(float f) { uint32_t bits; memcpy(&bits, &f, 4); return bits; }
 
 INLINE double from_half(uint16_t h) {
