@@ -113,6 +113,11 @@ def test_the_eps_of_a_gradient_is_found(eps: float) -> None:
     assert f"another eps, {eps:g}," in found.diagnoses[0].text
 
 
+def test_the_formula_of_batch_norm_is_no_slip_in_batch_norm() -> None:
+    slip = next(slip for slip in SLIPS if slip.key == "bn_shortcut")
+    assert [len(slip.works(asked(X, G, kind, weight=WEIGHT)[0])) for kind in ("batch", "layer", "rms")] == [0, 4, 4]
+
+
 # --- what rounding moves ------------------------------------------------------------------------------
 
 LAYERS = [

@@ -6,10 +6,11 @@ and the kernels of llm.c and of torch (aten/src/ATen/native/layer_norm.cpp).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import product
 
 from normcli.teaching.slip import GRADIENT, Slip
-from normcli.teaching.work import Change
+from normcli.teaching.work import Change, Work
 
 _DX = frozenset({"grad_input"})
 _PARAMETERS = GRADIENT - _DX
@@ -41,6 +42,21 @@ def _parameters(pattern: str, result: str) -> tuple[Change, ...]:
 
 
 _RIGHT_WEIGHT = "sum(grad_output * normalized)"
+
+
+def _bn_shortcut(work: Work) -> Iterator[Change]:
+    layout = work.plan.layout
+    if {*layout.axes, *layout.channels} == {*range(len(layout.view))} and not {*layout.axes} & {*layout.channels}:
+        return  # a BatchNorm, where it is right
+    for weight in ("weight *", ""):
+        for total, part in (
+            ("mean(grad_output, rest)", "mean(grad_output * normalized, rest)"),
+            ("sum(grad_output, rest) / n", "sum(grad_output * normalized, rest) / n"),
+        ):
+            yield _rules(
+                f"grad_input = A -> grad_input = {weight} rstd * (grad_output - {total} - normalized * {part})"
+            )
+
 
 BACKWARD: tuple[Slip, ...] = (
     Slip(key="stats_constant", gives="taking the statistics for constants in the backward pass",
@@ -91,14 +107,7 @@ BACKWARD: tuple[Slip, ...] = (
          slipped="weight * rstd / n * (n * grad_output - grad_bias - normalized * grad_weight)",
          instead="does not sum the gradients of weight and bias over the elements that share a mean",
          right="{gradient}",
-         changes=tuple(
-             _rules(f"grad_input = A -> grad_input = {weight} rstd * (grad_output - {total} - normalized * {part})")
-             for weight in ("weight *", "")
-             for total, part in (
-                 ("mean(grad_output, rest)", "mean(grad_output * normalized, rest)"),
-                 ("sum(grad_output, rest) / n", "sum(grad_output * normalized, rest) / n"),
-             )
-         ), family=None, affects=_DX, tells="more samples than one"),
+         changes=_bn_shortcut, family=None, affects=_DX, tells="more samples than one"),
     Slip(key="sign_of_dvar", gives="the wrong sign of the variance's part",
          slipped="rstd * (d - mean(d) + normalized * mean(d * normalized))", instead="subtracts it", right="{gradient}",
          changes=_rules("2 * V * C / D -> -2 * V * C / D"), family="dvar", affects=_DX, tells=_VARIES),
