@@ -151,10 +151,15 @@ def plan(kind: str, shape: Shape, dtype: str, given: Mapping[str, Any]) -> Plan:
     """
     given = {name: value for name, value in given.items() if value is not None or name == "momentum"}
     plain = {name: value for name, value in given.items() if name not in _ARRAYS}
-    if type(kind) is str and all(type(value) in _PLAIN for value in plain.values()):
+    if type(kind) is str and all(map(_is_plain, plain.values())):
         arrays = tuple(name for name in given if name in _ARRAYS)
         return _known(kind, shape, dtype, arrays, tuple((name, type(value), value) for name, value in plain.items()))
     return _settled(kind, shape, dtype, given)
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value is the same for everyone who gives it: a number, a word, or sizes."""
+    return type(value) in _PLAIN or (type(value) is tuple and all(type(size) is int for size in value))
 
 
 @lru_cache(maxsize=256)

@@ -24,7 +24,7 @@ from normcli.teaching.judgement import Question
 from normcli.teaching.pen import transposed
 from normcli.teaching.printed import Printed
 from normcli.teaching.sheet import Sheet
-from normcli.teaching.summed import of_another_shape
+from normcli.teaching.summed import long, of_another_shape
 from normcli.teaching.verdict import Check, Compared
 from normcli.teaching.work import right
 from normcli.words import count, either
@@ -124,7 +124,7 @@ def _straight(name: str, answer: Printed, exact: Mapping[str, NDArray[np.float64
     if name not in PARAMETERS or name not in exact or answer.values.size != exact[name].size:
         return answer
     shape = exact[name].shape
-    if tuple(size for size in answer.values.shape if size > 1) != tuple(size for size in shape if size > 1):
+    if long(answer.values.shape) != long(shape):
         return answer
     return replace(answer, values=answer.values.reshape(shape), decimals=answer.decimals.reshape(shape))
 

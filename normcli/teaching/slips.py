@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from itertools import combinations
 
+from normcli.arithmetic.result import STATE_ARRAYS
 from normcli.digits import short
 from normcli.planning.conventions import CONVENTIONS
 from normcli.planning.plan import Plan
@@ -42,13 +43,12 @@ def _rounded_steps(work: Work) -> Iterator[Change]:
             yield Change(written, decimals=decimals, note=str(decimals))
 
 
-_PARAMETERS = ("weight", "bias", "running_mean", "running_var")
 _HALVES = {
     "the input": ("x",),
-    "the parameters": _PARAMETERS,
-    "the input and the parameters": ("x", *_PARAMETERS),
+    "the parameters": STATE_ARRAYS,
+    "the input and the parameters": ("x", *STATE_ARRAYS),
     "the output": ("normalized", "output"),
-    "input, parameters and output": ("x", *_PARAMETERS, "normalized", "output"),
+    "input, parameters and output": ("x", *STATE_ARRAYS, "normalized", "output"),
 }
 
 

@@ -51,7 +51,8 @@ def _tried_eps(work: Work) -> set[float]:
 
     It is tried in the decades at whose ends the cell that it moves most lies on either side of the answer.
     """
-    yours, off = (np.concatenate([of(answer).ravel() for answer in work.answers.values()]) for of in (_values, _off))
+    yours = np.concatenate([answer.values.ravel() for answer in work.answers.values()])
+    off = np.concatenate([_off(answer).ravel() for answer in work.answers.values()])
     powers = [10.0**-power for power in range(10)]
     ends = [_with_eps(work, eps) for eps in powers]
     found = set()
@@ -74,10 +75,6 @@ def _with_eps(work: Work, eps: float) -> Array | None:
     if figures is None or not all(name in figures for name in work.answers):
         return None
     return np.concatenate([figures[name].ravel() for name in work.answers])
-
-
-def _values(answer: Printed) -> Array:
-    return answer.values
 
 
 def _eps_bounds(work: Work, name: str, answer: Printed) -> tuple[Array, Array] | None:

@@ -53,7 +53,7 @@ def _compared(question: Question, name: str, terms: Floats, axes: tuple[int, ...
     """The answer beside the sum over those axes; None where that is not what it is."""
     answer = question.answers[name]
     shape = terms.sum(axis=axes).shape
-    if answer.values.size != np.prod(shape) or _long(answer.values.shape) != _long(shape):
+    if answer.values.size != np.prod(shape) or long(answer.values.shape) != long(shape):
         return None
     sums, sizes = (values.sum(axis=axes).reshape(answer.values.shape) for values in (terms, np.abs(terms)))
     most, unit = question.most[name]
@@ -96,6 +96,10 @@ def of_another_shape(question: Question, name: str) -> Check | None:
     return None
 
 
-def _long(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """A shape without the axes of length 1."""
+def long(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """A shape without the axes of length 1.
+
+    >>> long((1, 4))
+    (4,)
+    """
     return tuple(size for size in shape if size > 1)
