@@ -95,6 +95,7 @@ def as_float_array(x: Any, dtype: str | None = None, *, name: str = "the tensor"
             known = f"{either(FLOAT_DTYPES)}, or integers"
             raise InputError(f"{name} holds {array.dtype} values; only real numbers can be normalized: {known}")
         array = array.astype(np.float64)
+    _KNOWN[array.dtype] = str(array.dtype)  # bfloat16, which is not always there, from now on
     if not isinstance(dtype, str) or dtype == str(array.dtype) or dtype not in FLOAT_DTYPES:
         return array  # an unknown name is refused by the plan, with the names that are known
     with np.errstate(over="ignore"):

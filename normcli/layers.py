@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from normcli.arithmetic.result import STATE_ARRAYS
 from normcli.errors import InputError
 from normcli.files import safetensors
 from normcli.files.checkpoint import Array
@@ -23,7 +22,7 @@ from normcli.files.numbers import Tensor
 from normcli.files.read import open_arrays
 from normcli.files.write import check_suffix, write_npz
 from normcli.floats import as_float_array
-from normcli.planning.kinds import KINDS, Kind
+from normcli.planning.kinds import KINDS, STATE_ARRAYS, Kind
 from normcli.words import count, either, listed, near, quoted, shown
 
 if TYPE_CHECKING:

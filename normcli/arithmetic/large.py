@@ -14,10 +14,10 @@ import normcli.arithmetic as room
 from normcli.arithmetic import loops, running, slabs, whole
 from normcli.arithmetic.evaluate import Group
 from normcli.arithmetic.numbers import PAIRS, SINGLES
-from normcli.arithmetic.order import Elements, axes_of, in_order, placed
+from normcli.arithmetic.order import Axes, Elements, axes_of, in_order, placed
 from normcli.arithmetic.outcome import as_floats, constants, outcome
 from normcli.arithmetic.pair import Pair
-from normcli.arithmetic.result import Result, State
+from normcli.arithmetic.result import Named, Result, State
 from normcli.arithmetic.warned import blocks, surely_finite
 from normcli.files.stored import Stored
 from normcli.planning.plan import Plan
@@ -37,12 +37,14 @@ def normalize(
     grad_input: Elements | None = None,
 ) -> Result | None:
     """The Result; None where the loops are not there or not for these lines, or numbers left float64's range."""
-    if loops.compiled() is None or loops.centers(plan.lines) is None:
+    if loops.compiled() is None:
         return None
     if isinstance(x, np.ndarray) and x.size <= slabs.LEAST_SLAB and plan.source == "batch" and grad_output is None:
         found = _at_once(x, plan, state, out)
         if found is not None:
             return found
+    if loops.centers(plan.lines) is None:
+        return None
     if isinstance(x, Stored):
         return _normalized(x, plan, state, out, threads, grad_output, grad_input)
     assert out is None or isinstance(out, np.ndarray)
@@ -66,19 +68,39 @@ def normalize(
 
 def _at_once(x: NDArray[Any], plan: Plan, state: State, out: Any) -> Result | None:
     """The Result of a tensor that takes one call of the loops; None where they do not take it as it lies."""
-    done = whole.normalized(x, plan, state)
-    if done is None:
+    x = whole.packed(x, plan)
+    call = whole.prepared(x, plan, state) if x.flags.aligned else None
+    if call is None:
         return None
-    y, found = done
-    statistics = found if loops.centers(plan.lines) else {"mean_square": found["var"], "rstd": found["rstd"]}
+    y, rows, is_plain = call(x, state)
     output = y
     if out is not None:
         out[...] = y
         output = out
-    is_near_the_end = isinstance(found["var"], Pair) and (plan.dtype == "float64" or 0 < plan.eps < _LEAST_VAR)
+    if is_plain and plan.layout.count > 1:
+        return _plain(output, plan, state, call, rows)
+    found = whole.named(rows, call.axes, plan.layout.stats_view)
+    statistics = found if loops.centers(plan.lines) else {"mean_square": found["var"], "rstd": found["rstd"]}
+    is_near_the_end = call.exactly and (plan.dtype == "float64" or 0 < plan.eps < _LEAST_VAR)
     if is_near_the_end and _out_of_range(x, y, statistics, state, plan):
         return None
     return _result(x, output, plan, state, statistics, {})
+
+
+def _plain(output: Any, plan: Plan, state: State, call: whole.Whole, rows: NDArray[np.float64]) -> Result:
+    """The Result of a tensor of which there is nothing to be said; what nobody asks for is not worked out."""
+    named = Named({name: partial(_statistic, name, rows, call.axes, plan) for name in call.names})
+    if plan.updates_running:
+        after = running.updated(plan, state, *call.parts(rows))
+        return Result(plan=plan, named=named, output=output, before=state, after=state if after is None else after)
+    return Result(plan=plan, named=named, output=output, before=state, after=state)
+
+
+def _statistic(name: str, rows: NDArray[np.float64], axes: Axes | None, plan: Plan) -> NDArray[np.float64]:
+    if name == "var_unbiased":
+        found = _unbiased(plan, whole.named(rows, axes, plan.layout.stats_view)["var"])
+        return as_floats(found).reshape(plan.layout.stats_shape)
+    return whole.planned(rows[whole.ROWS[name]], axes, plan.layout.stats_shape)
 
 
 def _normalized(
@@ -135,7 +157,11 @@ def _result(
     if any(line.name == "var_unbiased" for line in plan.lines):
         statistics["var_unbiased"] = partial(_unbiased, plan, statistics["var"])
     undefined = int(np.count_nonzero(np.isinf(as_floats(statistics["rstd"]))))
-    after = running.updated(plan, state, statistics) if plan.updates_running else None
+    after = (
+        running.updated(plan, state, *map(running.parts, (statistics["mean"], statistics["var"])))
+        if plan.updates_running
+        else None
+    )
     return outcome(x, output, plan, state, statistics, {}, undefined, gradients, after)
 
 

@@ -52,6 +52,7 @@ TILE = 2**16  # elements of a tile: in single precision a quarter of a megabyte,
 _DOUBLE = np.dtype(np.float64)
 _STATISTICS = ("mean", "mean_low", "var", "rstd", "var_low", "rstd_low")
 _SUMS = ("sum", "sum_low", "squares", "squares_low")
+_WITH_THE_LOCK = ("once", "updated")  # functions that take arrays themselves
 _FUNCTIONS = ("whole", "moments", "finish", "emit", *(f"{n}_backward" for n in ("whole", "part", "finish", "emit")))
 SHARED = ("shift", "shift_low", "slope", "slope_low", "size")
 PART_SUMS = ("shifts", "shifts_low", "slopes", "slopes_low")
@@ -79,6 +80,14 @@ def compiled() -> ctypes.CDLL | None:
     return _found()[0]
 
 
+@cache
+def with_the_lock(name: str, library: ctypes.CDLL, types: tuple[Any, ...]) -> Any:
+    """A function of the library that takes arrays themselves, and so is called with the interpreter's lock held."""
+    function = ctypes.PyDLL(library._name)[f"normcli_{name}"]
+    function.argtypes, function.restype = types, ctypes.c_int64
+    return function
+
+
 def why_not() -> str | None:
     """Why there are no compiled loops, in words; None where there are."""
     return _found()[1]
@@ -95,6 +104,8 @@ def _found() -> tuple[ctypes.CDLL | None, str | None]:
         for name in _FUNCTIONS:
             function = getattr(library, f"normcli_{name}")
             function.argtypes, function.restype = [ctypes.POINTER(Slab)], None
+        for name in _WITH_THE_LOCK:
+            getattr(library, f"normcli_{name}")
     except (OSError, AttributeError, ValueError) as error:  # not to be loaded; without what is sought in it
         return None, f"they cannot be loaded: {error}"
     if [*told] != _SLAB:

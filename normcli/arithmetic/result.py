@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from normcli.planning.kinds import GRADIENTS, QUANTITIES
@@ -14,10 +14,7 @@ if TYPE_CHECKING:
     from normcli.planning.plan import Plan
 
 
-STATE_ARRAYS = ("weight", "bias", "running_mean", "running_var")  # of a State
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class State:
     """The learned and the running numbers of a layer; None where it has none.
 
@@ -30,6 +27,29 @@ class State:
     running_mean: NDArray[Any] | None = None
     running_var: NDArray[Any] | None = None
     num_batches_tracked: int = 0
+
+    def __init__(
+        self,
+        *,
+        weight: NDArray[Any] | None = None,
+        bias: NDArray[Any] | None = None,
+        running_mean: NDArray[Any] | None = None,
+        running_var: NDArray[Any] | None = None,
+        num_batches_tracked: int = 0,
+    ) -> None:
+        fields = {
+            "weight": weight,
+            "bias": bias,
+            "running_mean": running_mean,
+            "running_var": running_var,
+            "num_batches_tracked": num_batches_tracked,
+        }
+        object.__setattr__(self, "__dict__", fields)  # all at once: a frozen dataclass sets one after the other
+
+
+_NOTHING = State()
+_NAMELESS: Mapping[str, Any] = {}
+_FAMILY = frozenset({*QUANTITIES, "centered", "grad_output", *GRADIENTS})
 
 
 class Named(Mapping[str, Any]):
@@ -58,7 +78,7 @@ class Named(Mapping[str, Any]):
         return len(self._values)
 
 
-@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+@dataclass(frozen=True, repr=False, eq=False, init=False)
 class Result:
     """The outcome of one normalization.
 
@@ -72,14 +92,38 @@ class Result:
     are the gradients of sum(output * grad_output), None without one and where there is none.
     """
 
-    plan: Plan = field(repr=False)
-    named: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    output: Any = None
-    before: State = field(default_factory=State, repr=False)
-    after: State = field(default_factory=State, repr=False)
-    backend: str = "numpy"
-    device: str = "cpu"
-    warnings: tuple[str, ...] = ()
+    plan: Plan
+    named: Mapping[str, Any]
+    output: Any
+    before: State
+    after: State
+    backend: str
+    device: str
+    warnings: tuple[str, ...]
+
+    def __init__(
+        self,
+        *,
+        plan: Plan,
+        named: Mapping[str, Any] = _NAMELESS,
+        output: Any = None,
+        before: State = _NOTHING,
+        after: State = _NOTHING,
+        backend: str = "numpy",
+        device: str = "cpu",
+        warnings: tuple[str, ...] = (),
+    ) -> None:
+        fields = {
+            "plan": plan,
+            "named": named,
+            "output": output,
+            "before": before,
+            "after": after,
+            "backend": backend,
+            "device": device,
+            "warnings": warnings,
+        }
+        object.__setattr__(self, "__dict__", fields)
 
     def __repr__(self) -> str:
         parts = {**self.named, "output": self.output, "backend": self.backend, "device": self.device}
@@ -88,9 +132,12 @@ class Result:
     def __getattr__(self, name: str) -> Any:
         # Every kind has its own names; those of the family are None where a kind, or this result, has none.
         named = self.__dict__.get("named", {})
-        if name not in named and name not in (*QUANTITIES, "centered", "grad_output", *GRADIENTS):
+        if name not in named and name not in _FAMILY:
             raise AttributeError(f"a Result has no {name}")
         return named.get(name)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*object.__dir__(self), *self.named, *_FAMILY})
 
     def statistics(self) -> dict[str, Any]:
         """What there is one value of for each group of statistics, by its name, in the order of the lines."""

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping
-from dataclasses import replace
-from functools import cache
+import math
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from normcli.arithmetic import loops
 from normcli.arithmetic.order import Floats
@@ -16,50 +15,48 @@ from normcli.arithmetic.pair import Pair
 from normcli.arithmetic.result import State
 from normcli.planning.plan import Plan
 
-
-class _Running(ctypes.Structure):
-    """The struct Running of ``running.c``, which says what each field means."""
-
-    _fields_ = (
-        ("channels", ctypes.c_int64),
-        *((name, ctypes.c_double) for name in ("momentum", "n", "over")),
-        *((name, ctypes.c_void_p) for name in ("mean", "mean_low", "var", "var_low", "old_mean", "old_var", "new_mean",
-                                               "new_var")),
-    )  # fmt: skip
+_ARGUMENTS = (*[ctypes.c_int64] * 2, *[ctypes.c_double] * 4, ctypes.py_object)
+Parts = tuple[Floats, Floats | None]  # of a statistic: high and low, one after the other in memory as the view has them
 
 
-@cache
-def _function() -> Any:
-    """The compiled function; None where there is none, or one for another struct."""
-    library = loops.compiled()
-    if library is None or not hasattr(library, "normcli_running"):
+def updated(plan: Plan, state: State, mean: Parts, var: Parts) -> State | None:
+    """The state after this batch; where several samples share a channel, their statistics are averaged first."""
+    library, layout = loops.compiled(), plan.layout
+    if library is None:
         return None
-    size = ctypes.c_int64.in_dll(library, "normcli_running_size").value
-    library.normcli_running.restype = None
-    return library.normcli_running if size == ctypes.sizeof(_Running) else None
-
-
-def updated(plan: Plan, state: State, statistics: Mapping[str, Any]) -> State | None:
-    """The state after this batch; None where several samples share a channel, whose statistics are averaged first."""
-    function, layout = _function(), plan.layout
     channels = plan.weight_shape[0]
-    if function is None or layout.stats_view != layout.channels_view:
-        return None
-    held = {name: _parts(statistics[name]) for name in ("mean", "var")}
-    old = [np.ascontiguousarray(getattr(state, name), np.float64) for name in ("running_mean", "running_var")]
+    samples = rows = math.prod(layout.stats_view) // channels  # the samples come first
+    n, over = layout.count, layout.count - 1 if plan.running_ddof else 0
+    if samples > 1 and mean[1] is None:  # floats are averaged as the lines do it: without pairs
+        unbiased = var[0] * n / over if over else var[0]
+        mean, var, rows, over = (_summed(plan, mean[0]), None), (_summed(plan, unbiased), None), 1, 0
     new = np.empty((2, channels))
-    each = _Running(channels=channels, momentum=plan.new_weight(state.num_batches_tracked), n=layout.count)
-    each.over = layout.count - 1 if plan.running_ddof else 0
-    for name, (high, low) in held.items():
-        setattr(each, name, loops.address_of(high))
-        setattr(each, f"{name}_low", None if low is None else loops.address_of(low))
-    each.old_mean, each.old_var = map(loops.address_of, old)
-    each.new_mean, each.new_var = map(loops.address_of, new)
-    function(ctypes.byref(each))
-    return replace(state, running_mean=new[0], running_var=new[1], num_batches_tracked=state.num_batches_tracked + 1)
+    momentum = plan.new_weight(state.num_batches_tracked)
+    old = _floats(state.running_mean), _floats(state.running_var)
+    loops.with_the_lock("updated", library, _ARGUMENTS)(
+        rows, channels, samples, n, over, momentum, (*mean, *var, *old, new)
+    )
+    return State(
+        weight=state.weight,
+        bias=state.bias,
+        running_mean=new[0],
+        running_var=new[1],
+        num_batches_tracked=state.num_batches_tracked + 1,
+    )
 
 
-def _parts(value: Any) -> tuple[Floats, Floats | None]:
+def _floats(values: NDArray[Any] | None) -> Floats:
+    return np.asarray(values, np.float64, order="C")
+
+
+def _summed(plan: Plan, values: Floats) -> Floats:
+    """The sum over the samples."""
+    layout = plan.layout
+    samples = tuple(axis for axis in range(len(layout.view)) if axis not in layout.channels)
+    return np.ascontiguousarray(np.add.reduce(values.reshape(layout.stats_view), axis=samples))
+
+
+def parts(value: Any) -> Parts:
     """A statistic's parts, as they lie one after the other in memory."""
     if not isinstance(value, Pair):
         return np.ascontiguousarray(value), None

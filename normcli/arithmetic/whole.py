@@ -6,13 +6,15 @@ their dtype, as the interpreted lines have: so their statistics are right to the
 
 from __future__ import annotations
 
+import ctypes
+import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from normcli.arithmetic import loops
-from normcli.arithmetic.order import axes_of, in_order, placed
+from normcli.arithmetic.order import Axes, Floats, axes_of, in_order, placed
 from normcli.arithmetic.pair import Pair
 from normcli.arithmetic.result import State
 from normcli.dtypes import FLOAT_DTYPES
@@ -22,75 +24,113 @@ from normcli.planning.plan import Plan
 _MOST_EXACT = 2**12  # elements whose pairs cost no more than the call
 _MOST_KEPT = 128
 _FLOAT64 = FLOAT_DTYPES.index("float64")
-_NAMES = ("mean", "mean_low", "var", "rstd", "var_low", "rstd_low")
+_ROWS = 4  # mean, mean_low, var and rstd; of pairs also var_low and rstd_low
+ROWS = {"mean": 0, "mean_square": 2, "var": 2, "rstd": 3}  # of the statistics, as once.c has them
+_ARGUMENTS = (ctypes.c_void_p, ctypes.c_int64, ctypes.py_object)
+
+
+class _Once(ctypes.Structure):
+    """The struct Once of ``once.c``, which says what each field means."""
+
+    _fields_ = (("slab", loops.Slab), *((name, ctypes.c_int64) for name in ("size", "groups", "parameters")))
 
 
 class Whole:
-    """The one call that a tensor takes."""
+    """The one call that a tensor takes.
 
-    def __init__(self, plan: Plan, x: NDArray[Any], state: State) -> None:
-        library = loops.compiled()
-        assert library is not None
-        self._function = library.normcli_whole
+    ``names`` are the statistics that the lines have; ``axes`` are None where these lie in the layout's order.
+    """
+
+    def __init__(self, library: ctypes.CDLL, plan: Plan, x: NDArray[Any], state: State) -> None:
         self._plan, self._view = plan, plan.layout.stats_view  # as long as it is kept, no other plan has its id
-        self.exactly = x.dtype == np.float64
+        self._dtype = FLOAT_DTYPES.index(plan.dtype)
+        self.exactly = plan.dtype == "float64" or x.size <= _MOST_EXACT
+        x = x.astype(np.float64, copy=False) if self.exactly else x
         self._axes = axes = axes_of(plan.layout, x.strides)
+        self.axes = None if axes.order == tuple(sorted(axes.order)) else axes
         values, results = (in_order(array, plan.layout, axes) for array in (x, np.empty_like(x)))
-        work = loops.Work(library, plan, state, axes, values, results, {})
-        self._slab = work.described_whole()
+        slab = loops.Work(library, plan, state, axes, values, results, {}).described_whole()
         if self.exactly:
-            self._slab.dtype = self._slab.x_dtype = _FLOAT64
-        self._groups = x.size // plan.layout.count
-        self._stats = axes.stats
-        self._is_in_order = axes.order == tuple(sorted(axes.order))
+            slab.dtype = slab.x_dtype = _FLOAT64
+        groups = x.size // plan.layout.count
+        self._once = ctypes.byref(_Once(slab, x.size, groups, math.prod(plan.weight_shape)))
+        self._function = loops.with_the_lock("once", library, _ARGUMENTS)
+        self._shape = _ROWS + 2 if self.exactly else _ROWS, groups
+        has = {*ROWS, "var_unbiased"} - {"mean_square" if loops.centers(plan.lines) else "mean"}
+        self.names = tuple(line.name for line in plan.lines if line.name in has)
 
-    def __call__(self, x: NDArray[Any], state: State) -> tuple[NDArray[Any], dict[str, Any]]:
-        """The output, and mean, var and rstd in the shape of the layout's view, as pairs where there are some."""
-        slab, y = loops.Slab.from_buffer_copy(self._slab), np.empty_like(x)
-        count = len(_NAMES) if self.exactly else len(_NAMES) - 2
-        statistics = np.empty((count, self._groups))
-        start, step = loops.address_of(statistics), 8 * self._groups
-        for number, name in enumerate(_NAMES[:count]):
-            setattr(slab, name, start + number * step)
-        slab.x, slab.y = loops.address_of(x), loops.address_of(y)
-        held = []  # until the call is done
-        for name, values in (("weight", state.weight), ("bias", state.bias)):
-            if values is not None:
-                held.append(placed(values, self._axes))
-                setattr(slab, name, loops.address_of(held[-1]))
-        self._function(slab)
-        mean, mean_low, var, rstd, *low = map(self._planned, statistics)
-        if not self.exactly:
-            return y, {"mean": mean, "var": var, "rstd": rstd}
-        var_low, rstd_low = low
-        with np.errstate(invalid="ignore", over="ignore"):
-            sure = rstd + rstd_low
-            named = {
-                "mean": Pair(mean, mean_low),
-                "var": Pair(var, var_low),
-                "rstd": Pair(sure, rstd_low - (sure - rstd)),
-            }
-            return (y if self._plan.dtype == "float64" else rounded(y, self._plan.dtype)), named
+    def __call__(self, x: NDArray[Any], state: State) -> tuple[NDArray[Any], NDArray[np.float64], bool]:
+        """The output, the statistics row by row, and whether there is nothing more to be looked at.
 
-    def _planned(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        if self._is_in_order:
-            return values.reshape(self._view)
-        return self._axes.planned(values.reshape(self._stats)).reshape(self._view)
+        That is so where every number is finite and none comes close to the end of a range.
+        """
+        y, statistics, is_plain = self._called(self._dtype, x, state)
+        if self.exactly and not is_plain and self._dtype != _FLOAT64:  # what is not finite is NumPy's to convert
+            y, *_ = self._called(_FLOAT64, x.astype(np.float64), state)
+            with np.errstate(invalid="ignore", over="ignore"):
+                y = rounded(y, self._plan.dtype)
+        return y, statistics, is_plain
+
+    def _called(self, dtype: int, x: NDArray[Any], state: State) -> tuple[NDArray[Any], NDArray[np.float64], bool]:
+        y, statistics = np.empty_like(x), np.empty(self._shape)
+        weight, bias = state.weight, state.bias
+        parameters = None if weight is None else self._placed(weight), None if bias is None else self._placed(bias)
+        return y, statistics, self._function(self._once, dtype, (x, y, statistics, *parameters)) == 1
+
+    def _placed(self, values: NDArray[Any]) -> Floats:
+        return np.asarray(values, np.float64, order="C") if self.axes is None else placed(values, self._axes)
+
+    def parts(self, rows: NDArray[np.float64]) -> list[tuple[Floats, Floats | None]]:
+        """Mean and variance, high and low, as they lie one after the other in the layout's order."""
+        laid = (
+            rows if self.axes is None else [np.ascontiguousarray(planned(row, self.axes, self._view)) for row in rows]
+        )
+        return [(laid[0], laid[1] if self.exactly else None), (laid[2], laid[4] if self.exactly else None)]
+
+
+def named(rows: NDArray[np.float64], axes: Axes | None, view: tuple[int, ...]) -> dict[str, Any]:
+    """mean, var and rstd in the shape of the layout's view, as pairs where there are some."""
+    mean, mean_low, var, rstd, *low = (planned(row, axes, view) for row in rows)
+    if not low:
+        return {"mean": mean, "var": var, "rstd": rstd}
+    return {"mean": Pair(mean, mean_low), "var": Pair(var, low[0]), "rstd": Pair(rstd, low[1])}
+
+
+def planned(values: NDArray[np.float64], axes: Axes | None, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Statistics that lie in an order of their own, in the plan's order and a shape."""
+    return values.reshape(shape) if axes is None else axes.planned(values.reshape(axes.stats)).reshape(shape)
 
 
 _prepared: dict[tuple[Any, ...], Whole] = {}
 
 
-def normalized(x: NDArray[Any], plan: Plan, state: State) -> tuple[NDArray[Any], dict[str, Any]] | None:
-    """The output and the statistics; None where the loops do not take the tensor as it lies."""
-    if x.size <= _MOST_EXACT and plan.dtype != "float64":
-        x = x.astype(np.float64)
+def prepared(x: NDArray[Any], plan: Plan, state: State) -> Whole | None:
+    """The call that a tensor takes; None where the loops do not take it as it lies, or not these lines."""
     key = id(plan), x.strides, state.weight is None, state.bias is None
-    prepared = _prepared.get(key)
-    if prepared is None:
-        if not loops.takes(plan.layout, x, np.empty_like(x)):
+    found = _prepared.get(key)
+    if found is None:
+        library = loops.compiled()
+        if library is None or loops.centers(plan.lines) is None or not loops.takes(plan.layout, x, np.empty_like(x)):
             return None
         if len(_prepared) == _MOST_KEPT:
             _prepared.clear()
-        prepared = _prepared[key] = Whole(plan, x, state)
-    return prepared(x, state) if x.flags.aligned else None
+        found = _prepared[key] = Whole(library, plan, x, state)
+    return found
+
+
+def packed(x: NDArray[Any], plan: Plan) -> NDArray[Any]:
+    """The tensor as the call takes it: one that is widened first lies without gaps."""
+    if x.size > _MOST_EXACT or plan.dtype == "float64":
+        return x
+    flags = x.flags
+    return x if flags.aligned and (flags.c_contiguous or flags.f_contiguous) else x.copy("K")
+
+
+def normalized(x: NDArray[Any], plan: Plan, state: State) -> tuple[NDArray[Any], dict[str, Any]] | None:
+    """The output and the statistics; None where the loops do not take the tensor as it lies."""
+    x = packed(x, plan)
+    call = prepared(x, plan, state) if x.flags.aligned else None
+    if call is None:
+        return None
+    y, statistics, _ = call(x, state)
+    return y, named(statistics, call.axes, plan.layout.stats_view)

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 import normcli
 from normcli import arithmetic, showing, teaching
 from normcli.arithmetic.reference import SMALL
-from normcli.arithmetic.result import STATE_ARRAYS
 from normcli.arithmetic.run import REFERENCE
 from normcli.calculate import assumed, gradient_of_output, initial_state, run, run_stored, said
 from normcli.commands.options import Source
@@ -26,6 +25,7 @@ from normcli.files.npy import created, opened
 from normcli.files.read import read_tensor, read_tensors
 from normcli.files.write import is_replaceable, whole_file, write_tensor_to
 from normcli.floats import as_float_array
+from normcli.planning.kinds import STATE_ARRAYS
 from normcli.planning.plan import plan
 from normcli.showing.formats import pieces
 from normcli.showing.report import Report

@@ -189,6 +189,7 @@ QUANTITIES = (
     "mean", "mean_square", "var", "var_unbiased", "rstd", "normalized", "output", "running_mean", "running_var",
 )  # fmt: skip
 
+STATE_ARRAYS = ("weight", "bias", "running_mean", "running_var")  # of a layer
 PARAMETERS = ("grad_weight", "grad_bias")  # what has the shape of weight and bias
 GRADIENTS = ("grad_input", *PARAMETERS)
 ALIASES = {

@@ -21,12 +21,11 @@ from normcli.formula.family import running
 from normcli.formula.language import Lines, lines
 from normcli.formula.rewrite import replaced
 from normcli.planning.conventions import CONVENTIONS, Convention
-from normcli.planning.kinds import KINDS, Kind, layout_of
+from normcli.planning.kinds import KINDS, STATE_ARRAYS, Kind, layout_of
 from normcli.planning.layout import Layout, Shape
 from normcli.words import count, either, flag, near, printable, repr_of
 
 _MOST_AXES = 64  # NumPy's own limit
-_ARRAYS = frozenset({"weight", "bias", "running_mean", "running_var"})
 _PLAIN = frozenset({bool, int, float, str, type(None)})
 
 
@@ -150,10 +149,10 @@ def plan(kind: str, shape: Shape, dtype: str, given: Mapping[str, Any]) -> Plan:
     (0,)
     """
     given = {name: value for name, value in given.items() if value is not None or name == "momentum"}
-    plain = {name: value for name, value in given.items() if name not in _ARRAYS}
-    if type(kind) is str and all(map(_is_plain, plain.values())):
-        arrays = tuple(name for name in given if name in _ARRAYS)
-        return _known(kind, shape, dtype, arrays, tuple((name, type(value), value) for name, value in plain.items()))
+    arrays = tuple([name for name in given if name in STATE_ARRAYS])
+    plain = tuple([(name, type(value), value) for name, value in given.items() if name not in STATE_ARRAYS])
+    if type(kind) is str and all(map(_is_plain, [value for _, _, value in plain])):
+        return _known(kind, shape, dtype, arrays, plain)
     return _settled(kind, shape, dtype, given)
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from normcli.arithmetic.result import STATE_ARRAYS
 from normcli.digits import short
 from normcli.layers import RUNNING
+from normcli.planning.kinds import STATE_ARRAYS
 from normcli.showing.report import Report, Section
 from normcli.words import shown
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from itertools import combinations
 
-from normcli.arithmetic.result import STATE_ARRAYS
 from normcli.digits import short
 from normcli.planning.conventions import CONVENTIONS
+from normcli.planning.kinds import STATE_ARRAYS
 from normcli.planning.plan import Plan
 from normcli.teaching.backward import BACKWARD
 from normcli.teaching.other_axes import axes_words

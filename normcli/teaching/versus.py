@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from normcli.arithmetic.result import STATE_ARRAYS, Result, State
+from normcli.arithmetic.result import Result, State
 from normcli.arithmetic.run import BACKENDS, REFERENCE
 from normcli.calculate import run
 from normcli.digits import short
@@ -23,6 +23,7 @@ from normcli.dtypes import DTYPES, FLOAT_DTYPES
 from normcli.errors import InputError
 from normcli.floats import as_float_array, rounded, ulp
 from normcli.planning.conventions import CONVENTIONS
+from normcli.planning.kinds import STATE_ARRAYS
 from normcli.planning.layout import number_of
 from normcli.planning.plan import Plan, plan
 from normcli.words import either

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from normcli.arithmetic.result import STATE_ARRAYS, State
+from normcli.arithmetic.result import State
 from normcli.calculate import gradient_of_output, initial_state
 from normcli.errors import InputError
 from normcli.files.numbers import EXACT, numbers_of, to_float64
 from normcli.files.read import read_document
 from normcli.files.text import looks_like_tensor
 from normcli.floats import as_float_array
-from normcli.planning.kinds import ALIASES, GRADIENTS, quantities
+from normcli.planning.kinds import ALIASES, GRADIENTS, STATE_ARRAYS, quantities
 from normcli.planning.plan import Plan, plan
 from normcli.teaching.check import check
 from normcli.teaching.printed import Printed, read_printed
