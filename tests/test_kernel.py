@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -316,6 +317,26 @@ def test_a_small_tensor_has_every_bit_of_the_interpreted_lines(
             if getattr(slow, name) is not None:
                 np.testing.assert_allclose(getattr(fast, name), getattr(slow, name), rtol=2.3e-16, atol=0)  # a tie
         assert (fast.warnings, fast.num_batches_tracked) == (slow.warnings, slow.num_batches_tracked)
+
+
+@pytest.mark.parametrize(("samples", "channels", "n"), [(7, 30, 10), (3, 300, 4), (9, 1, 10), (2, 3, 8)])
+@pytest.mark.parametrize("options", [{}, {"ddof": 1}, {"running_ddof": 0, "momentum": 0.3}], ids=str)
+def test_samples_that_share_a_channel_are_averaged_as_the_lines_have_it(
+    samples: int, channels: int, n: int, options: dict[str, Any]
+) -> None:
+    x = np.random.default_rng(n).normal(3, 2, size=(samples, channels, n)).astype(np.float32)
+    settled = plan("instance", x.shape, "float32", {**options, "track_running_stats": True})
+    state = initial_state(settled, {})
+    slow, fast = by_lines(x, settled, state), normcli.normalize(x, "instance", track_running_stats=True, **options)
+    np.testing.assert_allclose(fast.running_mean, slow.running_mean, rtol=2.3e-16, atol=0)
+    np.testing.assert_allclose(fast.running_var, slow.running_var, rtol=2.3e-16, atol=0)
+
+
+def test_a_result_lists_every_name_and_can_be_pickled() -> None:
+    result = normcli.normalize(np.eye(3, dtype=np.float32), "layer")
+    assert {"mean", "output", "grad_input", "rstd"} <= {*dir(result)}
+    again = pickle.loads(pickle.dumps(result))  # noqa: S301  # its own
+    np.testing.assert_array_equal(again.var_unbiased, result.var_unbiased)
 
 
 @pytest.mark.parametrize("scale", [1e200, 1e-200, 1e300])

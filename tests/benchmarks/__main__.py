@@ -4,6 +4,7 @@ python tests/benchmarks                  everything
 python tests/benchmarks startup files    some of it
 python tests/benchmarks linear JSON      one family of the readers' shapes; exit 1 where a reader is not linear
 python tests/benchmarks speed float32    one dtype of the comparison with torch.nn.functional
+python tests/benchmarks calls            what a call on a small tensor costs
 python tests/benchmarks limit            by size and by groups, and the picture examples/speed.svg
 python tests/benchmarks backward float32 one dtype of the comparison with torch's backward pass
 """
@@ -13,19 +14,23 @@ from __future__ import annotations
 import sys
 
 import backward
+import calls
 import files
 import limit
 import linear
 import speed
 import startup
 
-SECTIONS = ("startup", "speed", "limit", "backward", "files", "linear")
+SECTIONS = ("startup", "calls", "speed", "limit", "backward", "files", "linear")
 
 if __name__ == "__main__":
     chosen = sys.argv[1:] or SECTIONS
     dtypes = [name for name in chosen if name in speed.DTYPES] or list(speed.DTYPES)
     if "startup" in chosen:
         startup.main()
+        print()
+    if "calls" in chosen:
+        calls.main()
         print()
     if "speed" in chosen:
         speed.main(dtypes)
