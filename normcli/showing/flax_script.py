@@ -27,7 +27,7 @@ def pieces(report: Report, detail: Detail) -> Iterator[str]:
 
     >>> from normcli.calculate import normalize
     >>> text = "".join(pieces(Report(result=normalize([[1.0, 3]], "layer"), x=[[1.0, 3]]), Detail()))
-    >>> print(text.splitlines()[7][:61])
+    >>> print(next(line for line in text.splitlines() if "linen." in line).partition(", use")[0])
     layer = linen.LayerNorm(reduction_axes=(1,), feature_axes=(1,)
     """
     return script.pieces(report, detail, "jnp", _lines)
