@@ -6,23 +6,21 @@ import gc
 import sys
 from collections.abc import Mapping
 from os.path import realpath
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
-from numpy.typing import NDArray
 
 import normcli
-from normcli import arithmetic, showing
-from normcli.arithmetic.result import STATE_ARRAYS, State
+from normcli import arithmetic, files, showing
 from normcli.commands.options import ListFormat, chosen_format, integer, number
 from normcli.errors import InputError, warn
-from normcli.files.read import read_tensor
-from normcli.files.write import check_suffix, whole_file
 from normcli.planning.conventions import TORCH
 from normcli.planning.kinds import KINDS
 from normcli.showing.formats import LISTS, pieces
 from normcli.words import shown
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 def _option(*names: str, metavar: str, help: str) -> Any:
@@ -62,15 +60,15 @@ def fold(
     if start < 0:
         raise InputError(f"--seed is {start}; it must be 0 or more")
     if output is not None:
-        check_suffix(output, normcli.layers.FORMATS, "--output")
+        files.write.check_suffix(output, normcli.layers.FORMATS, "--output")
         if realpath(output) in map(realpath, sources):
             raise InputError(f"--output is {shown(output)}, which is read; give it another name")
     arrays, words, prefix = _layers(file, conv, bn, weight, bias, state)
     layer = arithmetic.fold.Convolution(
         arrays["conv"]["weight"], arrays["conv"].get("bias"), transposed, integer(groups, "groups")
     )
-    kept: dict[str, Any] = {name: arrays["bn"][name] for name in STATE_ARRAYS if name in arrays["bn"]}
-    norm = State(**kept)
+    kept: dict[str, Any] = {name: values for name, values in arrays["bn"].items() if name != "num_batches_tracked"}
+    norm = arithmetic.result.State(**kept)
     folded = arithmetic.fold.fold(layer, norm, settled := number(eps, "eps"))
     x = arithmetic.fold.made_up(layer, start) if input is None else _read(input, "--input")
     report = showing.fold.report(
@@ -84,10 +82,10 @@ def fold(
         full=full,
     )
     if output is not None:
-        with whole_file(output) as stream:
+        with files.write.whole_file(output) as stream:
             dotted = f"{prefix}." if prefix else ""
-            found = {"weight": folded.layer.weight, "bias": np.asarray(folded.layer.bias)}
-            named = {f"{dotted}{name}": values for name, values in found.items()}
+            found = {"weight": folded.layer.weight, "bias": folded.layer.bias}
+            named = {f"{dotted}{name}": values for name, values in found.items() if values is not None}
             normcli.layers.write_arrays_to(stream, output, named)
     sys.stdout.writelines(pieces(name, report, showing.report.Detail()))
 
@@ -147,6 +145,6 @@ def _check_norm(arrays: Mapping[str, Any], where: str) -> None:
 
 
 def _read(text: str, what: str) -> NDArray[Any]:
-    read = read_tensor(text, what=what)
+    read = files.read.read_tensor(text, what=what)
     warn(read.warnings)
     return read.array
