@@ -5,6 +5,7 @@ A file is taken as arrays by name, the name as a layer's and the array's own: ``
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -86,13 +87,16 @@ class Checkpoint:
         """The layers that can be a normalization."""
         return [layer for layer in self.layers.values() if layer.kinds]
 
-    def layer(self, prefix: str | None, kind: Kind) -> Layer:
-        """The layer of that prefix; without one the arrays without a prefix, or the only normalization layer."""
+    def layer(self, prefix: str | None, kind: Kind, option: str = "--prefix") -> Layer:
+        """The layer of that prefix; without one the arrays without a prefix, or the only normalization layer.
+
+        ``option`` is what tells which.
+        """
         if prefix is not None:
             wanted = _dotted(prefix.strip()).strip(".")
             wanted = wanted if wanted in self.layers else wanted.partition(".")[2] if _is_flax(wanted) else wanted
             if wanted not in self.layers:
-                raise self._unknown(wanted)
+                raise self._unknown(wanted, [layer.prefix for layer in self.norms])
             return self.layers[wanted]
         if "" in self.layers:
             return self.layers[""]
@@ -102,13 +106,30 @@ class Checkpoint:
         if len(norms) > 1:
             names = listed((layer.prefix for layer in norms), most=3)
             raise InputError(
-                f"{self.name} holds {len(norms)} normalization layers; say which with --prefix {names}",
+                f"{self.name} holds {len(norms)} normalization layers; say which with {option} {names}",
                 hint=f"normcli state {self.name} shows them all",
             )
         return norms[0]
 
-    def _unknown(self, prefix: str) -> InputError:
-        names = [layer.prefix for layer in self.norms] or list(self.layers)
+    def convolution(self, prefix: str | None) -> Layer:
+        """The convolution or linear layer of that prefix; without one the only one that there is."""
+        found = {name: one for name, one in self.layers.items() if len(_shape(one, "weight")) > 1 and not one.kinds}
+        if prefix is None and len(found) == 1:
+            return next(iter(found.values()))
+        if prefix is None:
+            names = f"; say which with --conv {listed(found, most=3)}" if found else ""
+            raise InputError(f"{self.name} holds {count(len(found), 'convolution or linear layer')}{names}")
+        wanted = _dotted(prefix.strip()).strip(".")
+        if wanted in self.layers and wanted not in found:
+            shape = _shape(self.layers[wanted], "weight")
+            holds = f"a weight of shape {shape}" if shape else "no weight"
+            raise InputError(f"{shown(wanted)} in {self.name} is no convolution or linear layer: it holds {holds}")
+        if wanted not in found:
+            raise self._unknown(wanted, list(found))
+        return found[wanted]
+
+    def _unknown(self, prefix: str, known: list[str]) -> InputError:
+        names = known or list(self.layers)
         meant = [name for name in names if f".{name}".endswith(f".{prefix}")]
         meant = meant or [name for name in names if name.startswith(f"{prefix}.")]
         meant = meant or [name for name in [near(prefix, names)] if name is not None]
@@ -123,6 +144,17 @@ class Filled:
     options: dict[str, Any]
     decimals: Mapping[str, NDArray[np.int64]]  # of the arrays that came from the file; EXACT in a binary one
     warnings: tuple[str, ...]
+
+
+def arrays_of(layer: Layer, file: str) -> tuple[dict[str, NDArray[Any]], tuple[str, ...]]:
+    """The arrays of a layer by torch's names, and what is to be said of them."""
+    found = {name: numbers(array, file) for name, array in layer.arrays.items()}
+    return {name: one.array for name, one in found.items()}, tuple(w for one in found.values() for w in one.warnings)
+
+
+def _shape(layer: Layer, name: str) -> tuple[int, ...]:
+    """The shape of an array of a layer; that of a number where it has none."""
+    return layer.arrays[name].shape if name in layer.arrays else ()
 
 
 # --- into a calculation ---------------------------------------------------------------------------
@@ -326,19 +358,21 @@ def state_arrays(result: Result) -> dict[str, NDArray[Any]]:
 
 
 def write_state_to(stream: BinaryIO, path: str, result: Result) -> None:
-    """Write the state after a calculation, in the format of the suffix of the path that it goes to.
+    """Write the state after a calculation; the errors are those of ``write_arrays_to`` and ``state_arrays``."""
+    write_arrays_to(stream, path, state_arrays(result))
 
-    The errors are those of ``check_suffix`` and ``state_arrays``.
-    """
+
+def write_arrays_to(stream: BinaryIO, path: str, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write arrays by name, in the format of the suffix of the path that they go to; the error is its check's."""
     from pathlib import PurePath
 
     check_suffix(path, FORMATS)
-    FORMATS[PurePath(path).suffix.lower()](stream, state_arrays(result))
+    FORMATS[PurePath(path).suffix.lower()](stream, arrays)
 
 
 def _write_json(stream: BinaryIO, arrays: Mapping[str, NDArray[Any]]) -> None:
     text = ", ".join(
-        f'"{name}": {int(array) if name == "num_batches_tracked" else "".join(json_chunks(array))}'
+        f"{json.dumps(name)}: {int(array) if name == 'num_batches_tracked' else ''.join(json_chunks(array))}"
         for name, array in arrays.items()
     )
     stream.write(f"{{{text}}}\n".encode("ascii"))

@@ -70,7 +70,7 @@ VALUES: dict[str, list[str]] = {
     "channel_axis": ["1", "-1", "0", "2"],
     "num_batches_tracked": ["0", "3", str(2**63)],
     "element": ["0,0", "1,0", "0,0,1", "-1,-1", "0"],
-    "format": ["table", "json", "markdown", "latex", "csv", "python"],
+    "format": ["table", "json", "markdown", "latex", "csv", "python", "torch", "jax", "keras"],
     "only": ["output", "statistics", "running", "trace"],
     "precision": ["0", "17", "2"],
     "backend": ["numpy", "torch"],

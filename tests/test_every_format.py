@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, Run
 
-from normcli.showing.formats import FORMATS, LISTS, SCRIPT
+from normcli.showing.formats import FORMATS, LISTS, SCRIPTS
 
 BN1D = "[[1,2,4,1],[6,3,2,4],[2,4,6,1]]"
 GRADIENT = "[[0.1,-0.2,0.3,0.4],[0.5,0.1,-0.3,0.2],[-0.2,0.4,0.1,0.6]]"
@@ -53,7 +53,8 @@ VIEWS: dict[str, tuple[list[str], int]] = {
     "axes": (["axes", "group", "--shape", "2,6,4,4", "--groups", "3"], 0),
     "large axes": (["axes", "rms", "--shape", "20,64,3,10,10"], 0),
 }
-SCRIPTS = {"result", "results", "output", "trace", "gradients", "gradients traced"}  # what a script is of
+CALCULATIONS = {"result", "results", "large", "output", "trace", "gradients", "gradients traced"}  # what a script is of
+BIASED = {"jax", "keras"}  # whose running variance is
 
 
 @pytest.fixture
@@ -106,7 +107,7 @@ READ: dict[str, Callable[[str], bool]] = {
     "markdown": is_markdown,
     "latex": is_latex,
     "csv": are_rows,
-    "python": is_script,
+    **dict.fromkeys(SCRIPTS, is_script),
 }
 
 
@@ -114,8 +115,9 @@ READ: dict[str, Callable[[str], bool]] = {
 @pytest.mark.parametrize("view", VIEWS)
 def test_every_view_is_shown_or_refused(normcli: Run, place: Path, view: str, name: str) -> None:
     arguments, code = VIEWS[view]
-    done = normcli(*arguments, "--format", name)
-    if name == SCRIPT and view not in SCRIPTS:
+    running = ["--running-ddof", "0"] if name in BIASED and arguments[0] == "batch" else []
+    done = normcli(*arguments, *running, "--format", name)
+    if name in SCRIPTS and view not in CALCULATIONS:
         assert (done.returncode, done.stdout) == (2, "")
         assert re.fullmatch(r"error: .*\n(hint: .*\n)?", done.stderr)
     elif name == "csv" and view == "state without layers":  # it is said, and there is no table
@@ -130,7 +132,7 @@ def test_every_view_is_shown_or_refused(normcli: Run, place: Path, view: str, na
 def test_a_format_is_a_module_with_one_function() -> None:
     modules = [import_module(f"normcli.showing.{module}") for module in FORMATS.values()]
     assert all(callable(module.pieces) for module in modules)
-    assert set(READ) == set(FORMATS) == {*LISTS, SCRIPT}
+    assert set(READ) == set(FORMATS) == {*LISTS, *SCRIPTS}
 
 
 # --- what is no calculation -----------------------------------------------------------------------

@@ -81,7 +81,7 @@ UNWRITTEN = {
         ("layer", BATCH, "--only", "running", "--format", "markdown"), "there are no running statistics to show",
     ),
     "a script too long": (
-        ("layer", str([0.5] * 10_001), "--format", "python"), "10001 are too many for a script",
+        ("layer", str([0.5] * 10_001), "--format", "python"), "the 10001 of x are too many",
     ),
     "CSV of three axes": (("batch", CUBE, "-o", "y.csv"), "CSV holds tensors of 1 or 2 axes, and this one has 3"),
     "no such element": (("layer", BATCH, "--element", "5,5"), "element (5, 5) is outside the tensor of shape (2, 2)"),

@@ -60,7 +60,7 @@ COMPLETED: dict[str, tuple[str, list[str]]] = {
     "convention": ("normcli layer --convention k", ["keras"]),
     "backend": ("normcli layer --backend ", ["numpy", "torch"]),
     "only": ("normcli layer --only s", ["statistics"]),
-    "format": ("normcli layer --format j", ["json"]),
+    "format": ("normcli layer --format j", ["json", "jax"]),
     "kinds of the picture": ("normcli axes ", list(KINDS)),
     "frameworks": ("normcli conventions fl", ["flax"]),
     "a file is the shell's own to complete": ("normcli layer x.n", []),

@@ -5,10 +5,10 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["axes", "calculate", "check", "conventions", "show", "state"]
+__all__ = ["axes", "calculate", "check", "conventions", "fold", "show", "state"]
 
 if TYPE_CHECKING:
-    from normcli.commands import axes, calculate, check, conventions, show, state
+    from normcli.commands import axes, calculate, check, conventions, fold, show, state
 
 
 def __getattr__(name: str) -> Any:

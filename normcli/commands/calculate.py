@@ -112,7 +112,18 @@ def _reports(kind: Kind, inputs: list[str], options: dict[str, Any], show: Show,
                 _explain_momentum(result.plan, given)
             state = result.after
             index += 1
-            yield report._replace(result=result)
+            stored = _stored(options | {"x": Source(text, ""), "grad_output": show.grad_output}) if show.spelled else {}
+            yield report._replace(result=result, stored=stored)
+
+
+def _stored(given: Mapping[str, Any]) -> dict[str, str]:
+    """The NPY files that tensors are given as, by the name of the tensor."""
+    files: dict[str, str] = {}
+    for name, value in given.items():
+        if isinstance(value, Source) and (stored := opened(value.text)) is not None:
+            stored.close()
+            files[name] = value.text
+    return files
 
 
 def _batches(kind: Kind, text: str, given: Mapping[str, Any], show: Show) -> list[NDArray[Any]]:

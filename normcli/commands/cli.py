@@ -36,6 +36,11 @@ _EXAMPLES = {
         "normcli state checkpoint.npz --json",
         "normcli batch x.npy --state model.safetensors --prefix layer1.0.bn1 --mode eval",
     ),
+    "fold": (
+        "normcli fold model.safetensors --conv layer1.0.conv1 --bn layer1.0.bn1",
+        "normcli fold model.safetensors --conv layer1.0.conv1 --bn layer1.0.bn1 -o folded.npz",
+        "normcli fold --weight '[[1,2],[3,4]]' --state checkpoint.npz --input '[[5,6]]'",
+    ),
     "axes": (
         "normcli axes batch --shape 2,6,4,4",
         "normcli axes group --shape 2,6,4,4 --groups 3",
@@ -46,6 +51,7 @@ _SUMMARIES = {
     "check": "Verify worked examples; name the mistake in a wrong one.",
     "conventions": "What differs between frameworks.",
     "state": "List the normalization layers in a checkpoint.",
+    "fold": "Fold a BatchNorm into the convolution or linear layer before it.",
     "axes": "Draw which elements share one mean.",
 }
 
@@ -57,12 +63,20 @@ normcli is a calculator for tensor normalization: y = (x - mean) / sqrt(var + ep
   normcli check homework.json                         is this answer right, and if not, why?
   normcli axes group --shape 2,6,4,4 --groups 3       which elements share one mean
 
-Commands: batch, instance, layer, group, rms, check, conventions, state, axes.
+Commands: batch, instance, layer, group, rms, check, conventions, state, fold, axes.
 normcli COMMAND --help shows more examples and every option; normcli --help describes the commands.
 """
 
 # What else the help of a command says; what stands in a FILE is read by normcli.teaching.worked.
 _EPILOGUES = {
+    "fold": """\
+CHECKPOINT holds both layers; or --weight (and --bias) is the convolution's, --state the BatchNorm's file.
+Folded, in each output channel, where rstd is that of running_var and eps:
+  scale   gamma * rstd
+  weight  weight * scale
+  bias    (bias - running_mean) * scale + beta
+exactly, and rounded once to the dtype of the weight. Then the outputs of both are compared, on --input
+or on random data, where the kernel lies within them whole.""",
     "check": """\
 A FILE holds a calculation and the numbers claimed for it, as JSON:
   kind            batch, instance, layer, group or rms
@@ -77,10 +91,10 @@ A FILE holds a calculation and the numbers claimed for it, as JSON:
   title, source   said with the verdict
   slip            keys of the mistake that a false claim is kept for
 {"kind": "layer", "input": [[1, 2, 4, 1]], "expect": {"mean": [2], "var": [1.5]}}
-normcli check --init > homework.json writes one to start from."""
+normcli check --init > homework.json writes one to start from.""",
 }
 
-COMMANDS = (*KINDS, "check", "conventions", "state", "axes")
+COMMANDS = (*KINDS, "check", "conventions", "state", "fold", "axes")
 
 # --- the commands ---------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from normcli.commands.options import PARTS, Source, chosen_format
 from normcli.errors import InputError
 from normcli.files.write import OUTPUTS, check_suffix
 from normcli.planning.kinds import ALIASES, GRADIENTS
-from normcli.showing.formats import SCRIPT
+from normcli.showing.formats import SCRIPTS
 from normcli.showing.report import Detail
 from normcli.words import either, flag
 
@@ -60,7 +60,7 @@ class Show(NamedTuple):  # see normcli.showing.report
     @property
     def spelled(self) -> bool:
         """Whether the input itself is written out."""
-        return self.format == SCRIPT
+        return self.format in SCRIPTS
 
     @property
     def tensor(self) -> str:
@@ -98,7 +98,8 @@ def settled(inputs: list[str], options: Mapping[str, Any], show: Show) -> Show:
     more = show.expect or show.versus or show.element is not None or show.only not in (None, "output")
     if show.spelled and more:
         raise InputError(
-            "--format python writes the calculation alone", hint="leave out --expect, --versus, --only and --trace"
+            f"--format {show.format} writes the calculation alone",
+            hint="leave out --expect, --versus, --only and --trace",
         )
     refuse_overwriting(show, len(inputs))
     for name in ("decimals", "input_decimals", "cells"):

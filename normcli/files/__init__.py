@@ -5,10 +5,10 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["write"]
+__all__ = ["read", "write"]
 
 if TYPE_CHECKING:
-    from normcli.files import write
+    from normcli.files import read, write
 
 
 def __getattr__(name: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ class Report(NamedTuple):
 
     result: Result | None = None
     x: Any = None  # where a script needs it
+    stored: Mapping[str, str] = MappingProxyType({})  # the NPY files that x and other tensors are in, by name
     trace: Trace | None = None
     check: Check | None = None
     comparisons: tuple[Comparison, ...] = ()
