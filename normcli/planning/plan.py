@@ -10,16 +10,16 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property, lru_cache
 from typing import Any
 
 from normcli import formula
 from normcli.dtypes import DTYPES, FLOAT_DTYPES
 from normcli.errors import InputError
-from normcli.formula.family import running
+from normcli.formula.family import CAST_BEFORE, WEIGHT_OFFSET, running
 from normcli.formula.language import Lines, lines
-from normcli.formula.rewrite import replaced
+from normcli.formula.rewrite import replaced, rewritten
 from normcli.planning.conventions import CONVENTIONS, Convention
 from normcli.planning.kinds import KINDS, Kind, layout_of
 from normcli.planning.layout import Layout, Shape
@@ -48,6 +48,8 @@ class Plan:
     groups: int | None
     normalized_shape: Shape | None
     layout: Layout
+    weight_offset: int = 0  # added to the weight
+    cast: str | None = None  # the dtype that normalized values are rounded to before the weight multiplies
 
     @cached_property
     def source(self) -> str:
@@ -61,8 +63,23 @@ class Plan:
 
     @cached_property
     def weight_shape(self) -> Shape:
-        """The shape of weight and bias: (C), or normalized_shape."""
-        return self.normalized_shape or (math.prod(self.layout.channels_view),)
+        """The shape of weight and bias: (C), or normalized_shape; with the number of samples before it."""
+        return self.layout.weight_shape
+
+    @cached_property
+    def neutral(self) -> Mapping[str, float]:
+        """The weight and the bias that change nothing, which are meant where nobody gives any."""
+        return {"weight": 1.0 - self.weight_offset, "bias": 0.0}
+
+    @cached_property
+    def plain(self) -> Plan:
+        """The same in the family's own lines: neither is anything added to the weight, nor rounded before it."""
+        return replace(self, weight_offset=0, cast=None)
+
+    @cached_property
+    def bare(self) -> Plan:
+        """The same without weight and bias."""
+        return replace(self.plain, affine=False)
 
     @cached_property
     def lines(self) -> Lines:
@@ -74,7 +91,10 @@ class Plan:
             changes |= self.kind.changes["ddof"]
         if not self.affine:
             changes |= self.kind.changes["no_affine"]
-        return _lines(self.kind.text, tuple(changes.items()), self.source == "running" or self.layout.count == 1)
+        rules = [CAST_BEFORE.format(dtype=self.cast)] if self.cast else []
+        rules += [WEIGHT_OFFSET] if self.weight_offset else []
+        without_unbiased = self.source == "running" or self.layout.count == 1
+        return _lines(self.kind.text, tuple(changes.items()), tuple(rules), without_unbiased)
 
     @cached_property
     def running_lines(self) -> Lines:
@@ -117,7 +137,7 @@ class Plan:
         """The options that shaped the result, resolved; only those that mean something to the kind.
 
         >>> plan("layer", (3, 4), "float64", {"eps": 0.001}).options()
-        {'eps': 0.001, 'affine': True, 'ddof': 0, 'normalized_shape': [4]}
+        {'eps': 0.001, 'affine': True, 'ddof': 0, 'normalized_shape': [4], 'weight_offset': 0, 'cast': 'after'}
         """
         resolved = {
             "eps": self.eps,
@@ -129,13 +149,17 @@ class Plan:
             "channel_axis": self.layout.channel_axis,
             "groups": self.groups,
             "normalized_shape": list(self.normalized_shape or ()),
+            "weight_offset": self.weight_offset,
+            "cast": "before" if self.cast else "after",
         }
         return {name: value for name, value in resolved.items() if name in self.kind.options}
 
 
 @cache
-def _lines(text: str, changes: tuple[tuple[str, str], ...], without_unbiased: bool) -> Lines:
+def _lines(text: str, changes: tuple[tuple[str, str], ...], rules: tuple[str, ...], without_unbiased: bool) -> Lines:
     found = replaced(lines(text), dict(changes))
+    for rule in rules:
+        found = rewritten(found, rule) or found  # without a weight there is nothing to change
     return tuple(line for line in found if line.name != "var_unbiased" or not without_unbiased)
 
 
@@ -151,10 +175,19 @@ def plan(kind: str, shape: Shape, dtype: str, given: Mapping[str, Any]) -> Plan:
     """
     given = {name: value for name, value in given.items() if value is not None or name == "momentum"}
     plain = {name: value for name, value in given.items() if name not in _ARRAYS}
+    shapes = {name: _shape_of(value) for name, value in given.items() if name in _ARRAYS}
     if type(kind) is str and all(map(_is_plain, plain.values())):
-        arrays = tuple(name for name in given if name in _ARRAYS)
+        arrays = tuple(shapes.items())
         return _known(kind, shape, dtype, arrays, tuple((name, type(value), value) for name, value in plain.items()))
-    return _settled(kind, shape, dtype, given)
+    return _settled(kind, shape, dtype, given | shapes)
+
+
+def _shape_of(array: Any) -> Shape:
+    """The shape of an array, or of nested lists, as far as the first of each goes."""
+    if isinstance(array, list | tuple):
+        return (len(array), *_shape_of(array[0])) if array else (0,)
+    shape = getattr(array, "shape", ())
+    return tuple(shape) if isinstance(shape, tuple) else ()
 
 
 def _is_plain(value: Any) -> bool:
@@ -163,12 +196,13 @@ def _is_plain(value: Any) -> bool:
 
 
 @lru_cache(maxsize=256)
-def _known(kind: str, shape: Shape, dtype: str, arrays: tuple[str, ...], plain: tuple[Any, ...]) -> Plan:
-    """A plan, of which arrays matter only in that they are given."""
-    return _settled(kind, shape, dtype, dict.fromkeys(arrays, ()) | {name: value for name, _, value in plain})
+def _known(kind: str, shape: Shape, dtype: str, arrays: tuple[tuple[str, Shape], ...], plain: tuple[Any, ...]) -> Plan:
+    """A plan, of which arrays matter only by their shapes."""
+    return _settled(kind, shape, dtype, dict(arrays) | {name: value for name, _, value in plain})
 
 
 def _settled(kind: str, shape: Shape, dtype: str, given: Mapping[str, Any]) -> Plan:
+    """The plan for options among which arrays are their shapes."""
     family = _kind(kind)
     _refuse_foreign_options(family, given)
     convention = _convention(given.get("convention", "torch"), family)
@@ -179,6 +213,18 @@ def _settled(kind: str, shape: Shape, dtype: str, given: Mapping[str, Any]) -> P
     groups = _groups(given) if "groups" in family.options else None
     normalized_shape = _normalized_shape(given, shape) if "normalized_shape" in family.options else None
     channel_axis = _channel_axis(family, shape, given, convention) if "channel_axis" in family.options else None
+    track_running_stats = _track_running_stats(family, given)
+    layout = layout_of(
+        kind,
+        shape,
+        channel_axis=channel_axis,
+        groups=groups,
+        normalized_shape=normalized_shape,
+        interleaved=convention.interleaved_groups,
+    )
+    per_sample = None if track_running_stats else layout.per_sample()
+    if per_sample and per_sample.weight_shape in (given.get("weight"), given.get("bias")):
+        layout = per_sample
     settled = Plan(
         kind=family,
         convention=convention,
@@ -190,17 +236,12 @@ def _settled(kind: str, shape: Shape, dtype: str, given: Mapping[str, Any]) -> P
         momentum=_momentum(given, convention.momentum),
         ddof=_choice(given, "ddof", (0, 1)),
         running_ddof=_choice(given, "running_ddof", (0, 1), default=convention.running_ddof),
-        track_running_stats=_track_running_stats(family, given),
+        track_running_stats=track_running_stats,
         groups=groups,
         normalized_shape=normalized_shape,
-        layout=layout_of(
-            kind,
-            shape,
-            channel_axis=channel_axis,
-            groups=groups,
-            normalized_shape=normalized_shape,
-            interleaved=convention.interleaved_groups,
-        ),
+        layout=layout,
+        weight_offset=_choice(given, "weight_offset", (0, 1)),
+        cast=dtype if _choice(given, "cast", ("after", "before")) == "before" else None,
     )
     _check_enough_values(settled)
     return settled
@@ -208,10 +249,15 @@ def _settled(kind: str, shape: Shape, dtype: str, given: Mapping[str, Any]) -> P
 
 def check_state_shape(settled: Plan, name: str, shape: Shape) -> None:
     """Refuse a weight, bias, running_mean or running_var whose shape is not the layer's."""
-    expected = settled.weight_shape
-    if shape != expected:
-        what = "normalized_shape" if settled.normalized_shape else "the number of channels"
-        raise InputError(f"{name} has shape {shape}; {expected} is needed, {what} of this tensor")
+    expected, layout = settled.weight_shape, settled.layout
+    if shape == expected:
+        return
+    if layout.is_per_sample:
+        raise InputError(f"{name} has shape {shape}; {expected} is needed, if each sample has a weight and a bias")
+    what = "normalized_shape" if settled.normalized_shape else "the number of channels"
+    other = None if settled.track_running_stats else layout.per_sample()
+    or_rows = f", or {other.weight_shape}, a row for each sample" if other else ""
+    raise InputError(f"{name} has shape {shape}; {expected} is needed, {what} of this tensor{or_rows}")
 
 
 def _kind(name: str) -> Kind:

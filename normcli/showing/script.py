@@ -57,6 +57,7 @@ def _pieces(result: Result, report: Report, above: str) -> Iterator[str]:
     given = {"x": report.x} | {name: getattr(result.before, name) for name in names}
     given["grad_output"] = result.grad_output
     yield f"# {above}\n" if above else ""
+    yield "import ml_dtypes\n" if plan.cast == "bfloat16" else ""
     yield "import numpy as np\n\n"
     for name, values in given.items():
         if values is not None:
@@ -117,9 +118,10 @@ def _torch_call(result: Result) -> str | None:
     call = _CALLS.get(plan.kind.name)
     if call is None or plan.ddof or plan.layout.channel_axis not in (None, usual) or plan.layout.is_interleaved:
         return None
-    if plan.updates_running and not plan.running_ddof:
+    if (plan.updates_running and not plan.running_ddof) or plan.cast or plan.layout.is_per_sample:
         return None
     weight, bias = (name if getattr(result.before, name) is not None else "None" for name in ("weight", "bias"))
+    weight = f"1 + {weight}" if plan.weight_offset and weight != "None" else weight
     new = plan.new_weight(result.before.num_batches_tracked)
     return f"torch.nn.functional.{call}".format(
         shape=plan.normalized_shape,

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from normcli.arithmetic.evaluate import worked_out
+from normcli.arithmetic.numbers import PAIRS
+from normcli.arithmetic.pair import Pair
 from normcli.digits import significant, written
 from normcli.floats import rounded
 from normcli.formula.language import Call, Number
@@ -44,6 +46,14 @@ class Decimals:
     def sign(self, value: Any) -> Any:
         """-1, 0 or 1."""
         return (value > 0) * Decimal(1) - (value < 0) * Decimal(1)
+
+    def rounded(self, value: Any, dtype: str) -> Any:
+        """The value as that dtype holds it, rounded once; from an array each of its numbers."""
+        if isinstance(value, np.ndarray):
+            return np.array([self.rounded(one, dtype) for one in value], object)
+        near = float(value)
+        rest = float(value - Decimal(near)) if math.isfinite(near) else 0.0
+        return Decimal(float(PAIRS.rounded(Pair(np.array([near]), np.array([rest])), dtype).hi[0]))
 
     def settled(self, total: Any, size: Any) -> Any:
         """The sum itself: hardly anything is rounded."""
