@@ -8,22 +8,22 @@ Everything that can be refused is refused here, before any data is touched.
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, lru_cache
 from typing import Any
 
 from normcli import formula
-from normcli.dtypes import DTYPES, FLOAT_DTYPES
+from normcli.dtypes import FLOAT_DTYPES
 from normcli.errors import InputError
 from normcli.formula.family import CAST_BEFORE, WEIGHT_OFFSET, running
 from normcli.formula.language import Lines, lines
 from normcli.formula.rewrite import replaced, rewritten
+from normcli.planning import values
 from normcli.planning.conventions import CONVENTIONS, Convention
 from normcli.planning.kinds import KINDS, Kind, layout_of
 from normcli.planning.layout import Layout, Shape
-from normcli.words import count, either, flag, near, printable, repr_of
+from normcli.words import either, near, printable, repr_of
 
 _MOST_AXES = 64  # NumPy's own limit
 _ARRAYS = frozenset({"weight", "bias", "running_mean", "running_var"})
@@ -210,10 +210,10 @@ def _settled(kind: str, shape: Shape, dtype: str, given: Mapping[str, Any]) -> P
     if not isinstance(dtype, str) or dtype not in FLOAT_DTYPES:
         raise InputError(f"dtype {repr_of(dtype)} is not known; use {either(FLOAT_DTYPES)}")
     _check_shape(family, shape)
-    groups = _groups(given) if "groups" in family.options else None
-    normalized_shape = _normalized_shape(given, shape) if "normalized_shape" in family.options else None
-    channel_axis = _channel_axis(family, shape, given, convention) if "channel_axis" in family.options else None
-    track_running_stats = _track_running_stats(family, given)
+    groups = values.groups(given) if "groups" in family.options else None
+    normalized_shape = values.normalized_shape(given, shape) if "normalized_shape" in family.options else None
+    channel_axis = values.channel_axis(family, shape, given, convention) if "channel_axis" in family.options else None
+    track_running_stats = values.track_running_stats(family, given)
     layout = layout_of(
         kind,
         shape,
@@ -230,18 +230,18 @@ def _settled(kind: str, shape: Shape, dtype: str, given: Mapping[str, Any]) -> P
         convention=convention,
         shape=shape,
         dtype=dtype,
-        mode=_choice(given, "mode", ("train", "eval")),
-        eps=_eps(given, convention.eps[kind], dtype),
-        affine=_affine(given, convention.affine.get(kind, True)),
-        momentum=_momentum(given, convention.momentum),
-        ddof=_choice(given, "ddof", (0, 1)),
-        running_ddof=_choice(given, "running_ddof", (0, 1), default=convention.running_ddof),
+        mode=values.choice(given, "mode", ("train", "eval")),
+        eps=values.eps(given, convention.eps[kind], dtype),
+        affine=values.affine(given, convention.affine.get(kind, True)),
+        momentum=values.momentum(given, convention.momentum),
+        ddof=values.choice(given, "ddof", (0, 1)),
+        running_ddof=values.choice(given, "running_ddof", (0, 1), default=convention.running_ddof),
         track_running_stats=track_running_stats,
         groups=groups,
         normalized_shape=normalized_shape,
         layout=layout,
-        weight_offset=_choice(given, "weight_offset", (0, 1)),
-        cast=dtype if _choice(given, "cast", ("after", "before")) == "before" else None,
+        weight_offset=values.choice(given, "weight_offset", (0, 1)),
+        cast=dtype if values.choice(given, "cast", ("after", "before")) == "before" else None,
     )
     _check_enough_values(settled)
     return settled
@@ -293,128 +293,6 @@ def _check_shape(kind: Kind, shape: Shape) -> None:
         raise InputError(f"{kind.name} needs {kind.needs}; the tensor is {what}")
     if "groups" in kind.options and len(shape) == _MOST_AXES:
         raise InputError(f"group splits the channel axis in two, and {_MOST_AXES} axes are the most that an array has")
-
-
-def _choice(given: Mapping[str, Any], name: str, choices: tuple[Any, ...], default: Any = None) -> Any:
-    value = given.get(name, choices[0] if default is None else default)
-    try:
-        return choices[choices.index(None if isinstance(value, bool) else value)]
-    except (ValueError, RuntimeError):  # an array, or a tensor, is no truth value
-        raise InputError(f"{name} is {repr_of(value)}; use {either(choices)}") from None
-
-
-def _integer(given: Mapping[str, Any], name: str) -> int:
-    number = whole(given[name])
-    if number is None:
-        raise InputError(f"{name} is {repr_of(given[name])}; it must be a whole number")
-    return number
-
-
-def whole(value: Any) -> int | None:
-    """The value as an int, or None for what is not a whole number of 64 bits (2.0 and True are not)."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        return None
-    return None if isinstance(value, bool) or number.bit_length() > 63 else number
-
-
-def switch(value: Any, name: str) -> bool:
-    """The value of an option that is True or False, Python's or NumPy's; InputError for anything else."""
-    if type(value).__name__ != "bool":
-        raise InputError(f"{name} is {repr_of(value)}; use True or False")
-    return bool(value)
-
-
-def _number(given: Mapping[str, Any], name: str, *, least: float = 0.0, most: float = math.inf) -> float:
-    value = given[name]
-    try:
-        if isinstance(value, bool | str | bytes) or getattr(value, "shape", ()) != ():
-            raise TypeError
-        number = float(value)
-    except (TypeError, ValueError, OverflowError):
-        raise InputError(f"{name} is {repr_of(value)}; it must be a number") from None
-    if not (least <= number <= most) or math.isinf(number):
-        between = f"between {least:g} and {most:g}" if math.isfinite(most) else f"a finite number, {least:g} or more"
-        raise InputError(f"{name} is {number:g}; it must be {between}")
-    return number
-
-
-def _eps(given: Mapping[str, Any], default: float | None, dtype: str) -> float:
-    if "eps" in given:
-        return _number(given, "eps")
-    return DTYPES[dtype].eps if default is None else default
-
-
-def _affine(given: Mapping[str, Any], default: bool) -> bool:
-    parameters = [name for name in ("weight", "bias") if name in given]
-    affine = switch(given.get("affine", default or bool(parameters)), "affine")
-    if parameters and not affine:
-        raise InputError(f"{flag(parameters[0])} and --no-affine contradict each other; give one of them")
-    return affine
-
-
-def _momentum(given: Mapping[str, Any], default: float) -> float | None:
-    if "decay" in given:
-        if "momentum" in given:
-            raise InputError("--momentum and --decay say the same thing twice (decay = 1 - momentum); give one of them")
-        from decimal import Decimal  # only here, for the sake of a fast start
-
-        # 1 - 0.9 is 0.09999999999999998 in binary; the complement of the decimal number is meant.
-        return float(1 - Decimal(repr(_number(given, "decay", most=1.0))))
-    if "momentum" not in given:
-        return default
-    return None if given["momentum"] is None else _number(given, "momentum", most=1.0)
-
-
-def _track_running_stats(kind: Kind, given: Mapping[str, Any]) -> bool:
-    if not kind.has_running_stats:
-        return False
-    state = [name for name in ("running_mean", "running_var", "num_batches_tracked") if name in given]
-    track = switch(given.get("track_running_stats", kind.tracks or bool(state)), "track_running_stats")
-    if state and not track:
-        raise InputError(f"{flag(state[0])} and --no-track-running-stats contradict each other; give one of them")
-    if given.get("num_batches_tracked") is not None and _integer(given, "num_batches_tracked") < 0:
-        raise InputError(f"num_batches_tracked is {given['num_batches_tracked']}; it must be 0 or more")
-    return track
-
-
-def _groups(given: Mapping[str, Any]) -> int:
-    if "groups" not in given:
-        raise InputError("group needs the number of groups; give --groups N")
-    groups = _integer(given, "groups")
-    if groups < 1:
-        raise InputError(f"groups is {groups}; it must be 1 or more")
-    return groups
-
-
-def _normalized_shape(given: Mapping[str, Any], shape: Shape) -> Shape:
-    value = given.get("normalized_shape", shape[-1:])
-    sizes = value if isinstance(value, tuple | list) else (value,)
-    normalized = tuple(size for size in map(whole, sizes) if size is not None)
-    if not normalized or len(normalized) < len(sizes):
-        raise InputError(
-            f"normalized_shape is {repr_of(value)}; give the last sizes of the tensor, such as {shape[-1:]}"
-        )
-    if normalized != shape[-len(normalized) :]:
-        raise InputError(
-            f"normalized_shape {normalized} does not end the tensor's shape {shape}; "
-            f"its last {count(min(len(normalized), len(shape)), 'size')} would be {shape[-len(normalized) :]}"
-        )
-    return normalized
-
-
-def _channel_axis(kind: Kind, shape: Shape, given: Mapping[str, Any], convention: Convention) -> int:
-    rank = len(shape)
-    unbatched = kind.name == "instance" and rank == 2
-    default = 0 if unbatched and convention.channel_axis == 1 else convention.channel_axis
-    axis = _integer(given, "channel_axis") if "channel_axis" in given else default
-    if not -rank <= axis < rank:
-        raise InputError(f"channel axis {axis} does not exist; a tensor of shape {shape} has axes 0 to {rank - 1}")
-    axis %= rank
-    if axis == 0 and kind.name != "batch" and not unbatched:
-        raise InputError(f"channel axis 0 holds the samples of {kind.name}; use 1 to {rank - 1}")
-    return axis
 
 
 def _check_enough_values(settled: Plan) -> None:
