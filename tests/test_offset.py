@@ -181,7 +181,7 @@ def test_a_weight_that_float64_cannot_add_1_to_is_still_added_exactly() -> None:
     x = numbers(300, 300)
     options: dict[str, Any] = {"weight": numbers(300, scale=1e-3), "weight_offset": 1, "eps": 1e-6}
     found = normcli.normalize(x, "rms", **options).output
-    assert ulps(found[:2], exact(x[:2], "rms", **options).output).max() <= MOST_ULPS["float64"]
+    assert ulps(found[:2], exact(x[:2], "rms", **options).output).max() <= 0.501
 
 
 def test_output_written_over_the_input() -> None:
@@ -213,7 +213,7 @@ def test_rows_of_weights(kind: str, shape: tuple, rows: tuple, options: dict[str
     given: dict[str, Any] = {"eps": 1e-3, "weight": numbers(*rows, seed=4)}
     given |= {} if kind == "rms" else {"bias": numbers(*rows, seed=5)}
     judge = {name: value for name, value in options.items() if name != "track_running_stats"}
-    found = normcli.normalize(x, kind, grad_output=flow, steps=True, **given, **options)
+    found = normcli.normalize(x, kind, grad_output=flow, **given, **options)
     assert ulps(found.output, exact(x, kind, **given, **judge).output).max() <= MOST_ULPS["float64"]
     given.pop("bias", None)
     right = exact_gradients(x, flow, kind, **given, **judge)

@@ -130,7 +130,7 @@ class Expression:
         """Whether the numbers as written give the value as printed; of what is not finite nothing is asked.
 
         Halfway between two values either is right, as near as float64 can tell, unless numbers came to lie
-        there by being rounded.
+        there by being rounded; those of a dtype lie where they are.
         """
         if not self.whole:
             return True
@@ -147,7 +147,9 @@ class Expression:
         if not found.is_finite():
             return False
         off, unit = abs(found - value) * 2, Decimal(1).scaleb(int(value.as_tuple().exponent))
-        as_meant = all(number.is_read_back(text) for number, text in zip(self.numbers, texts, strict=True))
+        as_meant = dtype is not None or all(
+            number.is_read_back(text) for number, text in zip(self.numbers, texts, strict=True)
+        )
         return bool(off < unit or (as_meant and off <= unit + abs(value) * _FLOAT_UNIT))
 
 
