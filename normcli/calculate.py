@@ -19,7 +19,8 @@ from normcli.errors import InputError
 from normcli.files.stored import Stored
 from normcli.floats import as_float_array, dtype_name, is_torch
 from normcli.planning.kinds import KINDS, STATE_ARRAYS
-from normcli.planning.plan import Plan, check_state_shape, plan, switch, whole
+from normcli.planning.plan import Plan, check_state_shape, plan
+from normcli.planning.values import switch, whole
 from normcli.words import repr_of
 
 _ALIASES = {"gamma": "weight", "beta": "bias"}

@@ -282,7 +282,21 @@ def _summary(layer: Layer, file: str) -> Summary:
             remarks.append(f"{name} holds {count(int((values[finite] < 0).sum()), 'negative value')}")
         if not finite.all():
             remarks.append(f"{name} holds {count(int((~finite).sum()), 'NaN or infinite value')}")
+        elif name == "weight" and "layer" in layer.kinds and is_about_zero(values):
+            remarks.append("this layer may add 1 (--weight-offset 1): its weights lie about 0, not about 1")
     return Summary(layer=layer, batches=seen, ranges=ranges, remarks=tuple(remarks))
+
+
+def is_about_zero(weight: NDArray[np.float64]) -> bool:
+    """Whether weights lie about 0, as where 1 is added to them: their mean is less than half their deviation, or all 0.
+
+    Weights that are multiplied by as they are start from 1 and stay positive, or nearly all do, however small
+    training makes them; about 0 they would leave nothing of what they multiply.
+
+    >>> is_about_zero(np.array([0.1, -0.2, 0.05])), is_about_zero(np.array([0.02, 0.05, 0.01]))
+    (True, False)
+    """
+    return bool(abs(weight.mean()) < weight.std() / 2 or not weight.any())
 
 
 # --- reading --------------------------------------------------------------------------------------
@@ -343,8 +357,9 @@ def state_arrays(result: Result) -> dict[str, NDArray[Any]]:
     plan, state = result.plan, result.after
     arrays: dict[str, NDArray[Any]] = {}
     if plan.affine:
-        arrays["weight"] = np.ones(plan.weight_shape) if state.weight is None else np.asarray(state.weight)
-        arrays["bias"] = np.zeros(plan.weight_shape) if state.bias is None else np.asarray(state.bias)
+        for name, number in plan.neutral.items():
+            value = getattr(state, name)
+            arrays[name] = np.full(plan.weight_shape, number) if value is None else np.asarray(value)
     if plan.track_running_stats:
         arrays["running_mean"] = np.asarray(state.running_mean)
         arrays["running_var"] = np.asarray(state.running_var)

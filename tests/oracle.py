@@ -63,8 +63,12 @@ def exact(
     normalized_shape: Sequence[int] | None = None,
     affine: bool = True,
     track_running_stats: bool = True,
+    weight_offset: int = 0,
+    cast: str | None = None,
 ) -> Exact:
-    """Normalize by the definition, one element at a time.
+    """Normalize by the definition, one element at a time; ``cast`` is the dtype to round to before the weight.
+
+    A weight with one axis more than it has as a rule holds a row for each sample.
 
     Running statistics are worked out for batch and instance when all groups have two values or more.
     """
@@ -83,8 +87,9 @@ def exact(
             return (index[0], index[axis] % groups if interleaved else index[axis] // width)
         return index[:kept]
 
-    def parameter_of(index: tuple[int, ...]) -> tuple[int, ...]:
-        return index[kept:] if kind in ("layer", "rms") else (index[axis],)
+    def parameter_of(index: tuple[int, ...], given: Any) -> tuple[int, ...]:
+        own = index[kept:] if kind in ("layer", "rms") else (index[axis],)
+        return own if np.ndim(given) == len(own) else (index[0], *own)
 
     members: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
     for index in value:
@@ -112,10 +117,12 @@ def exact(
         assert rstd is not None or deviation == 0
         y = deviation * rstd if rstd is not None else Fraction(0)
         result.normalized.append(y)
+        if cast:
+            y = nearest(y, cast)
         if weight is not None and affine:
-            y *= Fraction(float(np.asarray(weight)[parameter_of(index)]))
+            y *= Fraction(float(np.asarray(weight)[parameter_of(index, weight)])) + weight_offset
         if bias is not None and affine:
-            y += Fraction(float(np.asarray(bias)[parameter_of(index)]))
+            y += Fraction(float(np.asarray(bias)[parameter_of(index, bias)]))
         result.output.append(y)
 
     if kind in ("batch", "instance") and all(len(indices) > running_ddof for indices in members.values()):
@@ -157,8 +164,13 @@ def exact_gradients(
     groups: int = 1,
     normalized_shape: Sequence[int] | None = None,
     affine: bool = True,
+    weight_offset: int = 0,
+    cast: str | None = None,
 ) -> ExactGradients:
-    """The gradients by their closed form, r (d - m(d) - n / (n - ddof) xhat m(d xhat)), one element at a time."""
+    """The gradients by their closed form, r (d - m(d) - n / (n - ddof) xhat m(d xhat)), one element at a time.
+
+    Rounding by ``cast`` is passed through as it is.
+    """
     x, grad_output = np.asarray(x), np.asarray(grad_output)
     value = {index: Fraction(float(x[index])) for index in np.ndindex(x.shape)}
     axis = channel_axis % x.ndim
@@ -173,13 +185,16 @@ def exact_gradients(
             "group": (index[0], index[axis] // width),
         }.get(kind, index[:kept])
         members.setdefault(group, []).append(index)
-        owned.setdefault(index[kept:] if kind in ("layer", "rms") else (index[axis],), []).append(index)
+        place = index[kept:] if kind in ("layer", "rms") else (index[axis],)
+        place = place if weight is None or np.ndim(weight) == len(place) else (index[0], *place)
+        owned.setdefault(place, []).append(index)
 
     given = {index: Fraction(float(grad_output[index])) for index in value}
     scaled = dict(given)
     if weight is not None and affine:
         for place, indices in owned.items():
-            scaled |= {index: given[index] * Fraction(float(np.asarray(weight)[place])) for index in indices}
+            factor = Fraction(float(np.asarray(weight)[place])) + weight_offset
+            scaled |= {index: given[index] * factor for index in indices}
     normalized, found, terms = {}, {}, {}
     for group, indices in members.items():
         n = len(indices)
@@ -197,6 +212,8 @@ def exact_gradients(
             parts = (scaled[index], flat, normalized[index] * tilted)
             found[index] = rstd * (parts[0] - parts[1] - parts[2])
             terms[index] = abs(rstd) * max(map(abs, parts))
+    if cast:
+        normalized = {index: nearest(y, cast) for index, y in normalized.items()}
     return ExactGradients(
         input=[found[index] for index in value],
         weight=[sum(given[i] * normalized[i] for i in owned[place]) for place in sorted(owned)],
@@ -210,6 +227,17 @@ def square_root(number: Fraction) -> Fraction:
     shift = ROOT_BITS - (number.numerator.bit_length() - number.denominator.bit_length()) // 2
     scaled = number * Fraction(2) ** (2 * shift)
     return math.isqrt(scaled.numerator // scaled.denominator) / Fraction(2) ** shift
+
+
+def nearest(number: Fraction, dtype: str) -> Fraction:
+    """The nearest number of a dtype, of two as near the even one.
+
+    >>> nearest(Fraction(2**8 + 1, 2**8), "bfloat16") == 1
+    True
+    """
+    digits, least, _ = FORMATS[dtype]
+    unit = Fraction(2) ** (max(least, floor_log2(number)) - digits + 1)
+    return round(number / unit) * unit
 
 
 def ulps(actual: Any, expected: Sequence[Fraction]) -> np.ndarray:

@@ -43,6 +43,8 @@ LAYERS = (
     ("group", (3, 6), {"groups": 2, "weight": DRAWN, "bias": DRAWN}),
     ("rms", (3, 5), {"weight": DRAWN, "eps": 1e-6}),
     ("rms", (2, 3, 4), {"normalized_shape": (3, 4), "weight": DRAWN, "eps": 1e-3}),
+    ("rms", (3, 5), {"weight": DRAWN, "eps": 1e-6, "weight_offset": 1}),
+    ("layer", (3, 5), {"weight": DRAWN, "bias": DRAWN, "weight_offset": 1, "cast": "before"}),
 )  # fmt: skip
 DECIMALS = (2, 3, 4, 5, 6)
 
@@ -217,6 +219,7 @@ def test_slips_over_short_numbers_are_named(chunk: int) -> None:
 def test_every_slip_can_be_named() -> None:
     rng = np.random.default_rng(SEED)
     works = [right(Sheet(one.x.values), one.layer.plan, one.layer.state) for one in typed_layers(rng, 1)]
+    works += [replace(work, plan=replace(work.plan, dtype="bfloat16")) for work in works]
     gradients = dict.fromkeys(GRADIENTS, Printed.exactly(np.zeros(())))
     works += [replace(work, answers=gradients, grad_output=rng.normal(size=work.sheet.x.shape)) for work in works]
     assert {slip.key for slip in SLIPS if not any(slip.works(work) for work in works)} == set()

@@ -325,6 +325,7 @@ def test_weight_of_another_shape_than_normalized_shape_is_refused() -> None:
 
 # Resolved options
 
+OWN_LINES = {"weight_offset": 0, "cast": "after"}
 OPTIONS: dict[str, tuple[str, tuple[int, ...], dict[str, Any], dict[str, Any]]] = {
     "batch": (
         "batch",
@@ -354,14 +355,20 @@ OPTIONS: dict[str, tuple[str, tuple[int, ...], dict[str, Any], dict[str, Any]]] 
             "channel_axis": 1,
         },
     ),
-    "layer": ("layer", (3, 4), {}, {"eps": 1e-5, "affine": True, "ddof": 0, "normalized_shape": [4]}),
+    "layer": ("layer", (3, 4), {}, {"eps": 1e-5, "affine": True, "ddof": 0, "normalized_shape": [4], **OWN_LINES}),
     "group": (
         "group",
         (3, 4),
         {"groups": 2},
         {"eps": 1e-5, "affine": True, "ddof": 0, "channel_axis": 1, "groups": 2},
     ),
-    "rms": ("rms", (3, 4), {}, {"eps": 2.0**-52, "affine": True, "normalized_shape": [4]}),
+    "rms": ("rms", (3, 4), {}, {"eps": 2.0**-52, "affine": True, "normalized_shape": [4], **OWN_LINES}),
+    "rms of Gemma": (
+        "rms",
+        (3, 4),
+        {"weight_offset": 1, "cast": "before"},
+        {"eps": 2.0**-52, "affine": True, "normalized_shape": [4], "weight_offset": 1, "cast": "before"},
+    ),
     "given": (
         "batch",
         (3, 4, 5),

@@ -616,9 +616,10 @@ layer1.0.inorm  12       0.5           2
 
 remarks
 layer         remark
-───────────────────────────────────────────────────────
+────────────────────────────────────────────────────────────────────────────────────────────
 layer1.0.bn1  running_var holds 1 negative value
 layer1.0.bn1  running_var holds 1 NaN or infinite value
+layer1.0.gn   this layer may add 1 (--weight-offset 1): its weights lie about 0, not about 1
 rms           weight holds 1 NaN or infinite value
 """
     )

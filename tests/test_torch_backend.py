@@ -227,3 +227,44 @@ def test_out_may_be_the_input() -> None:
     x = torch.tensor([[1.0, 3.0], [2.0, 6.0]])
     expected = normcli.normalize(x, "layer", backend="torch").output
     assert torch.equal(normcli.normalize(x, "layer", backend="torch", out=x).output, expected)
+
+
+# --- what models do with the weight ---------------------------------------------------------------
+
+OF_MODELS: dict[str, tuple[str, tuple[int, ...], dict[str, Any]]] = {
+    "offset": ("layer", (5,), {"weight_offset": 1}),
+    "cast": ("rms", (5,), {"cast": "before"}),
+    "offset and cast": ("layer", (5,), {"weight_offset": 1, "cast": "before"}),
+    "rows": ("layer", (3, 5), {"weight_offset": 1}),
+    "rows of channels": ("group", (3, 4), {"groups": 2}),
+    "rows of instances": ("instance", (3, 4), {}),
+}
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize(("kind", "shape", "options"), OF_MODELS.values(), ids=OF_MODELS)
+def test_weights_of_models_agree(kind: str, shape: tuple[int, ...], options: dict[str, Any], dtype: str) -> None:
+    rng = np.random.default_rng(8)
+    x, flow = rng.normal(size=(2, 3, 4, 5))
+    given = options | {"weight": rng.normal(size=shape), "dtype": dtype, "eps": 1e-5, "grad_output": flow}
+    given |= {} if kind == "rms" else {"bias": rng.normal(size=shape)}
+    here, there = (normcli.normalize(x, kind, backend=backend, **given) for backend in ("numpy", "torch"))
+    for name in ("output", "grad_input", "grad_weight"):
+        one, other = (np.asarray(getattr(result, name), np.float64) for result in (here, there))
+        assert one.shape == other.shape
+        np.testing.assert_allclose(one, other, rtol=4 * TOLERANCE[dtype], atol=4 * TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize(("cast", "offset"), [("after", 1), ("before", 0)], ids=["Gemma", "Llama"])
+@pytest.mark.parametrize("backend", ["numpy", "torch"])
+def test_the_models_own_way_in_bfloat16(backend: str, cast: str, offset: int) -> None:
+    """Gemma adds 1 and multiplies in float32, Llama multiplies what is rounded already (their modeling files)."""
+    torch.manual_seed(4)
+    x, weight = torch.randn(64, 48).bfloat16(), (0.3 * torch.randn(48)).bfloat16()
+    wide = x.float()
+    normalized = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + 1e-6)
+    right = (normalized * (1 + weight.float())).bfloat16() if offset else weight * normalized.bfloat16()
+    options = {"weight": weight, "eps": 1e-6, "weight_offset": offset, "cast": cast}
+    found = normcli.normalize(x, "rms", backend=backend, **options).output
+    found = torch.from_numpy(np.float32(found)) if backend == "numpy" else found.float()
+    assert (found != right.float()).sum() <= 2  # float32 rounds a few to the other side

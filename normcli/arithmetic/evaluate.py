@@ -13,7 +13,7 @@ from functools import reduce
 from typing import Any, Protocol
 
 from normcli.formula.extents import elementwise, readings, reductions
-from normcli.formula.language import REDUCTIONS, Call, Lines, Name, Node, Number
+from normcli.formula.language import CASTS, REDUCTIONS, Call, Lines, Name, Node, Number
 
 Given = Mapping[str, Any]
 _OPERATORS: Mapping[str, Callable[..., Any]] = {
@@ -45,6 +45,10 @@ class Numbers(Protocol):
         """-1, 0 or 1."""
         ...
 
+    def rounded(self, value: Any, dtype: str) -> Any:
+        """The value as that dtype holds it."""
+        ...
+
     def settled(self, total: Any, size: Any) -> Any:
         """A sum, but 0 where its terms, of that size together, cancel and leave nothing but their rounding."""
         ...
@@ -67,6 +71,8 @@ def worked_out(node: Node, numbers: Numbers, value_of: Callable[[Name | Call], A
     values = [worked_out(part, numbers, value_of) for part in node.parts]
     if node.function == "-":
         return values[0] - values[1] if len(values) > 1 else -values[0]
+    if node.function in CASTS:
+        return numbers.rounded(values[0], node.function)
     if node.function in ("sqrt", "sign"):
         return getattr(numbers, node.function)(values[0])
     return _OPERATORS[node.function](*values)

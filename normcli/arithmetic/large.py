@@ -18,7 +18,7 @@ from normcli.arithmetic.order import Axes, Elements, axes_of, in_order, placed
 from normcli.arithmetic.outcome import as_floats, constants, outcome
 from normcli.arithmetic.pair import Pair
 from normcli.arithmetic.result import Named, Result, State
-from normcli.arithmetic.warned import blocks, surely_finite
+from normcli.arithmetic.warned import blocks, surely_finite, warnings
 from normcli.files.stored import Stored
 from normcli.planning.plan import Plan
 
@@ -39,6 +39,17 @@ def normalize(
     """The Result; None where the loops are not there or not for these lines, or numbers left float64's range."""
     if loops.compiled() is None:
         return None
+    if plan.weight_offset or plan.cast:
+        added = _with_offset(plan, state)
+        if added is None:
+            return None
+        if plan.cast is None:
+            result = normalize(
+                x, plan.plain, added, out=out, threads=threads, grad_output=grad_output, grad_input=grad_input
+            )
+        else:
+            result = None if grad_output is not None else _with_cast(x, plan, added, out, threads)
+        return None if result is None else replace(result, plan=plan, before=state, after=state)
     if isinstance(x, np.ndarray) and x.size <= slabs.LEAST_SLAB and plan.source == "batch" and grad_output is None:
         found = _at_once(x, plan, state, out)
         if found is not None:
@@ -64,6 +75,40 @@ def normalize(
         return result
     out[...] = output
     return replace(result, output=out)
+
+
+def _with_offset(plan: Plan, state: State) -> State | None:
+    """The state with the offset added to its weight.
+
+    That is exact in float64 for weights of 24 bits down to 2^-29; None where it is not, but for tensors of fewer bits
+    than float64, to whose outputs so little is nothing.
+    """
+    if state.weight is None:
+        return state
+    total = Pair(np.asarray(state.weight, np.float64)) + Pair(np.float64(plan.weight_offset))
+    return None if plan.dtype == "float64" and total.lo.any() else replace(state, weight=total.hi)
+
+
+def _with_cast(x: Elements, plan: Plan, state: State, out: Elements | None, threads: int | None) -> Result | None:
+    """The Result where normalized values are rounded before the weight multiplies: twice through the loops.
+
+    What comes of the first time is normalized already, with mean 0 and rstd 1. None for a tensor in a file.
+    """
+    library, layout = loops.compiled(), plan.layout
+    first = normalize(x, plan.bare, State(), out=None, threads=threads) if isinstance(x, np.ndarray) else None
+    if library is None or first is None:
+        return None
+    y, output = np.require(first.output, requirements=("C", "A")), np.empty(plan.shape, x.dtype)
+    axes = axes_of(layout, y.strides)
+    given = {name: np.full(axes.stats, float(name in ("var", "rstd"))) for name in loops.STATISTICS}
+    values, results = (in_order(array, layout, axes) for array in (y, output))
+    slabs.work_through(loops.Work(library, plan.plain, state, axes, values, results, given), threads)
+    if isinstance(out, np.ndarray):
+        out[...] = output
+        output = out
+    rstd = first.named["rstd"]
+    said = warnings(x, output, state, plan.plain, rstd, int(np.count_nonzero(np.isinf(rstd))))
+    return replace(first, output=output, warnings=tuple(said))
 
 
 def _at_once(x: NDArray[Any], plan: Plan, state: State, out: Any) -> Result | None:

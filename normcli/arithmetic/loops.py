@@ -50,7 +50,7 @@ from normcli.planning.plan import Plan
 MOST_DIMENSIONS = 16  # as loops.c has it; a tensor has fewer once dimensions of one purpose are merged
 TILE = 2**16  # elements of a tile: in single precision a quarter of a megabyte, which a second-level cache holds
 _DOUBLE = np.dtype(np.float64)
-_STATISTICS = ("mean", "mean_low", "var", "rstd", "var_low", "rstd_low")
+STATISTICS = ("mean", "mean_low", "var", "rstd", "var_low", "rstd_low")
 _SUMS = ("sum", "sum_low", "squares", "squares_low")
 _WITH_THE_LOCK = ("once", "updated")  # functions that take arrays themselves
 _FUNCTIONS = ("whole", "moments", "finish", "emit", *(f"{n}_backward" for n in ("whole", "part", "finish", "emit")))
@@ -70,7 +70,7 @@ class Slab(ctypes.Structure):
         ),
         *((name, ctypes.c_int64) for name in ("cut", "step", "whole_row")),
         *((name, ctypes.c_double) for name in ("n", "divisor", "eps")),
-        *((name, ctypes.c_void_p) for name in ("x", "y", "g", *_STATISTICS, *_SUMS, *SHARED, *PART_SUMS)),
+        *((name, ctypes.c_void_p) for name in ("x", "y", "g", *STATISTICS, *_SUMS, *SHARED, *PART_SUMS)),
         *((name, ctypes.c_void_p) for name in ("weight", "bias", *PARAMETERS)),
     )
 
@@ -185,7 +185,7 @@ class Work:
         self._base.param_stride[: self._base.rank] = params
         self._base.stat_stride[: self._base.rank] = strides_of(axes.stats, axes.averaged)
         self._starts: dict[str, tuple[int, list[int]]] = {}
-        self._place({name: getattr(self.statistics, name) for name in _STATISTICS}, axes.stats, axes.averaged)
+        self._place({name: getattr(self.statistics, name) for name in STATISTICS}, axes.stats, axes.averaged)
         self._place({"weight": self.weight, "bias": self.bias}, axes.channels)
 
     def _place(

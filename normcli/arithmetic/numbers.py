@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from normcli.arithmetic.pair import Pair
 from normcli.arithmetic.wide import Wide
+from normcli.floats import rounded
 
 _FAR = 2.0**300  # beyond it, and below its reciprocal, products leave float64's range
 _NOISE = 2.0**-95  # of the terms: what is smaller where pairs cancel is rounding
@@ -46,6 +47,10 @@ class Pairs:
     def sign(self, value: Any) -> Any:
         """-1, 0 or 1."""
         return Pair(np.sign(value.hi))
+
+    def rounded(self, value: Any, dtype: str) -> Any:
+        """The value as that dtype holds it, rounded once."""
+        return self.array(rounded(_odd(value.hi, value.lo) if dtype != "float64" else value.hi, dtype))
 
     def settled(self, total: Any, size: Any) -> Any:
         """A sum, but 0 where its terms, of that size together, cancel and leave nothing but their rounding."""
@@ -91,6 +96,10 @@ class Singles(Pairs):
     def sign(self, value: Any) -> Any:
         """-1, 0 or 1."""
         return np.sign(value) if isinstance(value, np.ndarray) else super().sign(value)
+
+    def rounded(self, value: Any, dtype: str) -> Any:
+        """The value as that dtype holds it."""
+        return self.array(rounded(value, dtype)) if isinstance(value, np.ndarray) else super().rounded(value, dtype)
 
     def settled(self, total: Any, size: Any) -> Any:
         """A sum, but 0 where its terms, of that size together, cancel and leave nothing but their rounding."""
@@ -174,6 +183,10 @@ class Floats(Pairs):
         """The square root."""
         return Float(np.sqrt(value.hi))
 
+    def rounded(self, value: Any, dtype: str) -> Any:
+        """The value as that dtype holds it."""
+        return self.array(rounded(value.hi, dtype))
+
 
 class Doubles(Singles):
     """The same, but that sums are exact: where their terms cancel, what is lost in them is seen."""
@@ -184,6 +197,19 @@ class Doubles(Singles):
 
 
 PAIRS, WIDES, SINGLES, DOUBLES, FLOATS = Pairs(), Wides(), Singles(), Doubles(), Floats()
+
+
+def _odd(high: NDArray[np.float64], low: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A pair in one float64 number, from which rounding to fewer bits gives what it gives from the pair.
+
+    What is left out makes the number before it odd, so that it never lies halfway (Boldo and Melquiond 2008,
+    IEEE Trans. Comput. 57:462).
+
+    >>> np.float32(_odd(np.array([1 + 2.0**-24]), np.array([2.0**-80]))[0]) > 1
+    np.True_
+    """
+    toward = np.where((low != 0) & ((low < 0) == (high > 0)), np.nextafter(high, 0.0), high)
+    return np.where((low != 0) & np.isfinite(high), (toward.view(np.int64) | 1).view(np.float64), high)
 
 
 def is_far(values: NDArray[Any], far: float = _FAR) -> bool:

@@ -158,7 +158,7 @@ class _Work:
         sums = [node for value in self._beyond.values() for node in reductions(value)]
         self._totals = {node: self._zeros(node) for one in sums for node in (one, size_of(one))}
         self._cancelling = frozenset(names[len(plan.lines) :])
-        constant = {"weight": 1.0, "bias": 0.0} | constants(plan, state)  # where nobody gave them
+        constant = {**plan.neutral, **constants(plan, state)}  # where nobody gave them
         self._numbers = self._chosen(plan, np.array([*constant.values()]))
         self._constants = {name: self._numbers.number(value) for name, value in constant.items()}
         most = _SINGLE_BLOCK if self._numbers is SINGLES else BLOCK

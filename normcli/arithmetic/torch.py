@@ -3,7 +3,8 @@
 The calculation runs in the input's dtype on the chosen device. Weight, bias and running statistics
 are cast to that dtype, as a module converted with ``module.to(dtype)`` would hold them. The
 statistics are torch's too (``torch.var_mean`` on the same device; half inputs in float32, in which
-torch's kernels compute them).
+torch's kernels compute them). What models do themselves around that function is done in float32 at least, as they
+do it: adding 1 to the weight, and multiplying by it afterwards (Gemma, Llama, AdaLN).
 """
 
 from __future__ import annotations
@@ -155,9 +156,9 @@ def _calculate(x: torch.Tensor, plan: Plan, state: State, place: torch.device, *
 
 def _gradients(x: torch.Tensor, plan: Plan, state: State, grad_output: torch.Tensor) -> dict[str, torch.Tensor]:
     """What autograd makes of the gradient of the output; weight and bias have one where the layer has them."""
-    like = torch.ones(plan.weight_shape, dtype=x.dtype, device=x.device)
+    like = {"size": plan.weight_shape, "dtype": x.dtype, "device": x.device}
     names = [name for name in ("weight", "bias") if plan.affine and name in plan.kind.options]
-    given = {"weight": like, "bias": torch.zeros_like(like)}
+    given = {name: torch.full(fill_value=number, **like) for name, number in plan.neutral.items()}
     given |= {name: _tensor(v, plan.dtype, x.device) for name in names if (v := getattr(state, name)) is not None}
     running = tuple(
         _tensor(v, plan.dtype, x.device).clone() for v in (state.running_mean, state.running_var) if v is not None
@@ -174,6 +175,32 @@ def _gradients(x: torch.Tensor, plan: Plan, state: State, grad_output: torch.Ten
 
 
 def _function(
+    x: torch.Tensor,
+    plan: Plan,
+    state: State,
+    running: tuple[torch.Tensor | None, ...],
+    weight: torch.Tensor | None,
+    bias: torch.Tensor | None,
+) -> torch.Tensor:
+    """The output: torch's function with weight and bias, or around it what it does not do with them."""
+    apart = plan.cast is not None or plan.layout.is_per_sample
+    if not (apart or plan.weight_offset) or (weight is None and bias is None):
+        return _called(x, plan, state, running, weight, bias)
+    wide = torch.promote_types(x.dtype, torch.float32)
+    weight, bias = (None if values is None else values.to(wide) for values in (weight, bias))
+    weight = None if weight is None else weight + plan.weight_offset
+    if not apart:
+        return _called(x.to(wide), plan, state, running, weight, bias).to(x.dtype)
+    inside = x if plan.cast else x.to(wide)
+    normalized = _called(inside, plan, state, running, None, None).to(wide).reshape(plan.layout.view)
+    if weight is not None:
+        normalized = normalized * weight.reshape(plan.layout.channels_view)
+    if bias is not None:
+        normalized = normalized + bias.reshape(plan.layout.channels_view)
+    return normalized.reshape(plan.shape).to(x.dtype)
+
+
+def _called(
     x: torch.Tensor,
     plan: Plan,
     state: State,

@@ -63,8 +63,11 @@ def surely_finite(state: State, plan: Plan, rstd: Floats | None) -> bool:
     """Whether no output can be infinite or NaN: |normalized| is at most the root of n where there is an rstd."""
     if rstd is None or plan.source == "running" or not np.isfinite(rstd).all():
         return False
-    weight, bias = (0.0 if values is None else float(np.abs(values).max()) for values in (state.weight, state.bias))
-    bound = math.sqrt(plan.layout.count) * (weight if state.weight is not None else 1.0) + bias
+    weight, bias = (
+        abs(plan.neutral[name]) if values is None else float(np.abs(values).max())
+        for name, values in (("weight", state.weight), ("bias", state.bias))
+    )
+    bound = math.sqrt(plan.layout.count) * (weight + plan.weight_offset) + bias
     return bound < 6e4  # float16, which ends at 65504, has the shortest range
 
 

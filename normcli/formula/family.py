@@ -42,6 +42,12 @@ EVAL = {"mean": "running_mean", "var": "running_var"}
 NO_AFFINE = {"output": "normalized"}
 OPTIONS = {"eval": EVAL, "ddof": DDOF_1, "no_affine": NO_AFFINE}
 
+# The same as rules, for what stands in the lines of several kinds. Gemma's RMSNorm has its weights centred on 0 and
+# adds 1 to them; Llama's rounds the normalized values to the dtype of the input before the weight multiplies
+# (huggingface/transformers:models/gemma/modeling_gemma.py, models/llama/modeling_llama.py).
+WEIGHT_OFFSET = "A * weight -> A * (1 + weight)"
+CAST_BEFORE = "A * weight -> {dtype}(A) * weight"
+
 # The same forward pass in the stages of a course, and what the options make of these.
 COURSES = {
     # Frederik Kratzert, Understanding the backward pass through Batch Normalization Layer (2016), for cs231n.
@@ -65,6 +71,8 @@ COURSES = {
     ),
 }
 
+_NOT_GIVEN = (("weight", "A * weight -> A"), ("weight", "A * (1 + weight) -> A"), ("bias", "A + bias -> A"))
+
 
 @cache
 def used(program: Lines, given: frozenset[str]) -> Lines:
@@ -74,7 +82,7 @@ def used(program: Lines, given: frozenset[str]) -> Lines:
     >>> spelled(used(lines(RMS), frozenset())[-1].value)
     'normalized'
     """
-    for name, rule in (("weight", "A * weight -> A"), ("bias", "A + bias -> A")):
+    for name, rule in _NOT_GIVEN:
         if name not in given:
             program = rewritten(program, rule) or program
     return program

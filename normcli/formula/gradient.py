@@ -15,6 +15,7 @@ from typing import NamedTuple
 from normcli.errors import InputError
 from normcli.formula.extents import AXES, Extent, extent, extents, needed, over
 from normcli.formula.language import (
+    CASTS,
     REDUCTIONS,
     Call,
     Line,
@@ -40,6 +41,7 @@ _SLOPES: Mapping[tuple[str, int], tuple[str, ...]] = {
     ("sqrt", 1): ("1 / (2 * G)",),
     ("abs", 1): ("sign(A)",),
     ("sign", 1): ("0",),
+    **{(name, 1): ("1",) for name in CASTS},  # what rounding changes is no slope
     ("larger", 2): ("0.5 + 0.5 * sign(A - B)", "0.5 - 0.5 * sign(A - B)"),  # equals share
 }
 

@@ -16,12 +16,15 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import NamedTuple
 
+from normcli.dtypes import FLOAT_DTYPES
 from normcli.errors import InputError
 from normcli.words import either, near, quoted
 
 LONGEST = 500  # characters of a formula
 REDUCTIONS = frozenset({"sum", "mean"})
-FUNCTIONS: Mapping[str, int] = {"sqrt": 1, "abs": 1, "sign": 1, "larger": 2}  # and how many arguments each takes
+_FUNCTIONS: Mapping[str, int] = {"sqrt": 1, "abs": 1, "sign": 1, "larger": 2}
+CASTS = frozenset(FLOAT_DTYPES)  # functions too, each of which rounds to the dtype of its name
+FUNCTIONS: Mapping[str, int] = {**_FUNCTIONS, **dict.fromkeys(FLOAT_DTYPES, 1)}  # and how many arguments each takes
 _MACROS: Mapping[str, str] = {
     "var": "mean((A - mean(A))^2)",
     "std": "sqrt(mean((A - mean(A))^2))",

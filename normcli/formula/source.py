@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from normcli.formula.language import REDUCTIONS, Call, Name, Node, Number, names_in
+from normcli.formula.language import CASTS, REDUCTIONS, Call, Name, Node, Number, names_in
 from normcli.formula.spelled import PARENTHESES, parenthesized
 
 _OPERATORS = "+-*/^"
 _COUNTS = {"n", "N"}  # never 0
 _CALLS: Mapping[str, str] = {"sqrt": "np.sqrt", "abs": "np.abs", "sign": "np.sign"}
+_TYPES: Mapping[str, str] = {name: "ml_dtypes.bfloat16" if name == "bfloat16" else f"np.{name}" for name in CASTS}
 
 
 def source(
@@ -59,6 +60,8 @@ class _Writer:
             return f"{receiver}.{node.function}({self._axes[node.axes]})"
         if node.function in _CALLS:
             return f"{_CALLS[node.function]}({parts[0]})"
+        if node.function in _TYPES:
+            return f"np.asarray({parts[0]}, {_TYPES[node.function]}).astype(np.float64)"
         if node.function == "/" and self._by_zero and names_in(node.parts[1]) - _COUNTS:
             like = "root" if isinstance(node.parts[0], Number) else parts[0]
             return f"np.divide({parts[0]}, root := {parts[1]}, out=np.zeros_like({like}), where=root != 0)"

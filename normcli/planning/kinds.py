@@ -58,6 +58,7 @@ class Kind(NamedTuple):
 
 _SHARED = ("eps", "weight", "affine", "convention", "dtype")
 _CENTERED = (*_SHARED, "bias", "ddof")
+_OF_ELEMENTS = ("normalized_shape", "weight_offset", "cast")  # of the layers of language models
 _RUNNING = (
     *_CENTERED, "mode", "momentum", "decay", "track_running_stats", "running_mean", "running_var",
     "num_batches_tracked", "running_ddof", "channel_axis",
@@ -105,7 +106,7 @@ KINDS: dict[str, Kind] = {
             name="layer",
             title="LayerNorm",
             summary="LayerNorm: one mean over the trailing axes.",
-            options=(*_CENTERED, "normalized_shape"),
+            options=(*_CENTERED, *_OF_ELEMENTS),
             text=CENTERED,
             layout=trailing,
             examples=(
@@ -135,7 +136,7 @@ KINDS: dict[str, Kind] = {
             name="rms",
             title="RMSNorm",
             summary="RMSNorm: the root mean square, no mean.",
-            options=(*_SHARED, "normalized_shape"),
+            options=(*_SHARED, *_OF_ELEMENTS),
             text=RMS,
             layout=trailing,
             examples=(

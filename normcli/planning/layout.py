@@ -37,6 +37,7 @@ class Layout:
     groups: int | None = None  # of channels, where these are split
     is_interleaved: bool = False  # whether a group takes every so-manyth channel
     is_batched: bool = True  # whether the tensor holds samples, not one alone
+    is_per_sample: bool = False  # whether each sample has a weight and a bias of its own
 
     @cached_property
     def count(self) -> int:
@@ -47,9 +48,10 @@ class Layout:
     def roles(self) -> frozenset[tuple[bool, bool]]:
         """What its dimensions are for, as ``normcli.formula.extents`` has it, whatever their sizes.
 
-        Trailing axes come after the samples' own, be these none: a row alone is a row of a batch.
+        Trailing axes come after the samples' own, be these none: a row alone is a row of a batch. Where each
+        sample has a weight of its own, there may be more rows of it.
         """
-        kept = {(False, False)} if self.channel_axis is None else set()
+        kept = {(False, False)} if self.channel_axis is None or self.is_per_sample else set()
         return frozenset(kept.union(self.dimensions))
 
     @cached_property
@@ -66,6 +68,23 @@ class Layout:
     def channels_view(self) -> Shape:
         """The view with all but the channel dimensions shrunk to 1: weight and bias broadcast from it."""
         return tuple(size if axis in self.channels else 1 for axis, size in enumerate(self.view))
+
+    @cached_property
+    def weight_shape(self) -> Shape:
+        """The shape of weight and bias: (C), or the trailing sizes; with the number of samples before it."""
+        sizes = tuple(self.view[axis] for axis in self.channels)
+        samples, own = (sizes[:1], sizes[1:]) if self.is_per_sample else ((), sizes)
+        return (*samples, *(own if self.channel_axis is None else (math.prod(own),)))
+
+    def per_sample(self) -> Layout | None:
+        """The same where weight and bias belong to the samples too; None where the first axis is not theirs.
+
+        >>> trailing((2, 3, 4), normalized_shape=(4,)).per_sample().weight_shape
+        (2, 4)
+        """
+        if not self.is_batched or 0 in self.channels:
+            return None
+        return replace(self, channels=(0, *self.channels), is_per_sample=True)
 
 
 def trailing(shape: Shape, *, normalized_shape: Shape) -> Layout:

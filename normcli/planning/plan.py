@@ -8,22 +8,22 @@ Everything that can be refused is refused here, before any data is touched.
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property, lru_cache
 from typing import Any
 
 from normcli import formula
-from normcli.dtypes import DTYPES, FLOAT_DTYPES
+from normcli.dtypes import FLOAT_DTYPES
 from normcli.errors import InputError
-from normcli.formula.family import running
+from normcli.formula.family import CAST_BEFORE, WEIGHT_OFFSET, running
 from normcli.formula.language import Lines, lines
-from normcli.formula.rewrite import replaced
+from normcli.formula.rewrite import replaced, rewritten
+from normcli.planning import values
 from normcli.planning.conventions import CONVENTIONS, Convention
 from normcli.planning.kinds import KINDS, STATE_ARRAYS, Kind, layout_of
 from normcli.planning.layout import Layout, Shape
-from normcli.words import count, either, flag, near, printable, repr_of
+from normcli.words import either, near, printable, repr_of
 
 _MOST_AXES = 64  # NumPy's own limit
 _PLAIN = frozenset({bool, int, float, str, type(None)})
@@ -47,6 +47,8 @@ class Plan:
     groups: int | None
     normalized_shape: Shape | None
     layout: Layout
+    weight_offset: int = 0  # added to the weight
+    cast: str | None = None  # the dtype that normalized values are rounded to before the weight multiplies
 
     @cached_property
     def source(self) -> str:
@@ -60,8 +62,23 @@ class Plan:
 
     @cached_property
     def weight_shape(self) -> Shape:
-        """The shape of weight and bias: (C), or normalized_shape."""
-        return self.normalized_shape or (math.prod(self.layout.channels_view),)
+        """The shape of weight and bias: (C), or normalized_shape; with the number of samples before it."""
+        return self.layout.weight_shape
+
+    @cached_property
+    def neutral(self) -> Mapping[str, float]:
+        """The weight and the bias that change nothing, which are meant where nobody gives any."""
+        return {"weight": 1.0 - self.weight_offset, "bias": 0.0}
+
+    @cached_property
+    def plain(self) -> Plan:
+        """The same in the family's own lines: neither is anything added to the weight, nor rounded before it."""
+        return replace(self, weight_offset=0, cast=None)
+
+    @cached_property
+    def bare(self) -> Plan:
+        """The same without weight and bias."""
+        return replace(self.plain, affine=False)
 
     @cached_property
     def lines(self) -> Lines:
@@ -73,7 +90,10 @@ class Plan:
             changes |= self.kind.changes["ddof"]
         if not self.affine:
             changes |= self.kind.changes["no_affine"]
-        return _lines(self.kind.text, tuple(changes.items()), self.source == "running" or self.layout.count == 1)
+        rules = [CAST_BEFORE.format(dtype=self.cast)] if self.cast else []
+        rules += [WEIGHT_OFFSET] if self.weight_offset else []
+        without_unbiased = self.source == "running" or self.layout.count == 1
+        return _lines(self.kind.text, tuple(changes.items()), tuple(rules), without_unbiased)
 
     @cached_property
     def running_lines(self) -> Lines:
@@ -116,7 +136,7 @@ class Plan:
         """The options that shaped the result, resolved; only those that mean something to the kind.
 
         >>> plan("layer", (3, 4), "float64", {"eps": 0.001}).options()
-        {'eps': 0.001, 'affine': True, 'ddof': 0, 'normalized_shape': [4]}
+        {'eps': 0.001, 'affine': True, 'ddof': 0, 'normalized_shape': [4], 'weight_offset': 0, 'cast': 'after'}
         """
         resolved = {
             "eps": self.eps,
@@ -128,13 +148,17 @@ class Plan:
             "channel_axis": self.layout.channel_axis,
             "groups": self.groups,
             "normalized_shape": list(self.normalized_shape or ()),
+            "weight_offset": self.weight_offset,
+            "cast": "before" if self.cast else "after",
         }
         return {name: value for name, value in resolved.items() if name in self.kind.options}
 
 
 @cache
-def _lines(text: str, changes: tuple[tuple[str, str], ...], without_unbiased: bool) -> Lines:
+def _lines(text: str, changes: tuple[tuple[str, str], ...], rules: tuple[str, ...], without_unbiased: bool) -> Lines:
     found = replaced(lines(text), dict(changes))
+    for rule in rules:
+        found = rewritten(found, rule) or found  # without a weight there is nothing to change
     return tuple(line for line in found if line.name != "var_unbiased" or not without_unbiased)
 
 
@@ -149,11 +173,19 @@ def plan(kind: str, shape: Shape, dtype: str, given: Mapping[str, Any]) -> Plan:
     (0,)
     """
     given = {name: value for name, value in given.items() if value is not None or name == "momentum"}
-    arrays = tuple([name for name in given if name in STATE_ARRAYS])
+    shapes = {name: _shape_of(value) for name, value in given.items() if name in STATE_ARRAYS}
     plain = tuple([(name, type(value), value) for name, value in given.items() if name not in STATE_ARRAYS])
     if type(kind) is str and all(map(_is_plain, [value for _, _, value in plain])):
-        return _known(kind, shape, dtype, arrays, plain)
-    return _settled(kind, shape, dtype, given)
+        return _known(kind, shape, dtype, tuple(shapes.items()), plain)
+    return _settled(kind, shape, dtype, given | shapes)
+
+
+def _shape_of(array: Any) -> Shape:
+    """The shape of an array, or of nested lists, as far as the first of each goes."""
+    if isinstance(array, list | tuple):
+        return (len(array), *_shape_of(array[0])) if array else (0,)
+    shape = getattr(array, "shape", ())
+    return tuple(shape) if isinstance(shape, tuple) else ()
 
 
 def _is_plain(value: Any) -> bool:
@@ -162,12 +194,13 @@ def _is_plain(value: Any) -> bool:
 
 
 @lru_cache(maxsize=256)
-def _known(kind: str, shape: Shape, dtype: str, arrays: tuple[str, ...], plain: tuple[Any, ...]) -> Plan:
-    """A plan, of which arrays matter only in that they are given."""
-    return _settled(kind, shape, dtype, dict.fromkeys(arrays, ()) | {name: value for name, _, value in plain})
+def _known(kind: str, shape: Shape, dtype: str, arrays: tuple[tuple[str, Shape], ...], plain: tuple[Any, ...]) -> Plan:
+    """A plan, of which arrays matter only by their shapes."""
+    return _settled(kind, shape, dtype, dict(arrays) | {name: value for name, _, value in plain})
 
 
 def _settled(kind: str, shape: Shape, dtype: str, given: Mapping[str, Any]) -> Plan:
+    """The plan for options among which arrays are their shapes."""
     family = _kind(kind)
     _refuse_foreign_options(family, given)
     convention = _convention(given.get("convention", "torch"), family)
@@ -175,31 +208,38 @@ def _settled(kind: str, shape: Shape, dtype: str, given: Mapping[str, Any]) -> P
     if not isinstance(dtype, str) or dtype not in FLOAT_DTYPES:
         raise InputError(f"dtype {repr_of(dtype)} is not known; use {either(FLOAT_DTYPES)}")
     _check_shape(family, shape)
-    groups = _groups(given) if "groups" in family.options else None
-    normalized_shape = _normalized_shape(given, shape) if "normalized_shape" in family.options else None
-    channel_axis = _channel_axis(family, shape, given, convention) if "channel_axis" in family.options else None
+    groups = values.groups(given) if "groups" in family.options else None
+    normalized_shape = values.normalized_shape(given, shape) if "normalized_shape" in family.options else None
+    channel_axis = values.channel_axis(family, shape, given, convention) if "channel_axis" in family.options else None
+    track_running_stats = values.track_running_stats(family, given)
+    layout = layout_of(
+        kind,
+        shape,
+        channel_axis=channel_axis,
+        groups=groups,
+        normalized_shape=normalized_shape,
+        interleaved=convention.interleaved_groups,
+    )
+    per_sample = None if track_running_stats else layout.per_sample()
+    if per_sample and per_sample.weight_shape in (given.get("weight"), given.get("bias")):
+        layout = per_sample
     settled = Plan(
         kind=family,
         convention=convention,
         shape=shape,
         dtype=dtype,
-        mode=_choice(given, "mode", ("train", "eval")),
-        eps=_eps(given, convention.eps[kind], dtype),
-        affine=_affine(given, convention.affine.get(kind, True)),
-        momentum=_momentum(given, convention.momentum),
-        ddof=_choice(given, "ddof", (0, 1)),
-        running_ddof=_choice(given, "running_ddof", (0, 1), default=convention.running_ddof),
-        track_running_stats=_track_running_stats(family, given),
+        mode=values.choice(given, "mode", ("train", "eval")),
+        eps=values.eps(given, convention.eps[kind], dtype),
+        affine=values.affine(given, convention.affine.get(kind, True)),
+        momentum=values.momentum(given, convention.momentum),
+        ddof=values.choice(given, "ddof", (0, 1)),
+        running_ddof=values.choice(given, "running_ddof", (0, 1), default=convention.running_ddof),
+        track_running_stats=track_running_stats,
         groups=groups,
         normalized_shape=normalized_shape,
-        layout=layout_of(
-            kind,
-            shape,
-            channel_axis=channel_axis,
-            groups=groups,
-            normalized_shape=normalized_shape,
-            interleaved=convention.interleaved_groups,
-        ),
+        layout=layout,
+        weight_offset=values.choice(given, "weight_offset", (0, 1)),
+        cast=dtype if values.choice(given, "cast", ("after", "before")) == "before" else None,
     )
     _check_enough_values(settled)
     return settled
@@ -207,10 +247,15 @@ def _settled(kind: str, shape: Shape, dtype: str, given: Mapping[str, Any]) -> P
 
 def check_state_shape(settled: Plan, name: str, shape: Shape) -> None:
     """Refuse a weight, bias, running_mean or running_var whose shape is not the layer's."""
-    expected = settled.weight_shape
-    if shape != expected:
-        what = "normalized_shape" if settled.normalized_shape else "the number of channels"
-        raise InputError(f"{name} has shape {shape}; {expected} is needed, {what} of this tensor")
+    expected, layout = settled.weight_shape, settled.layout
+    if shape == expected:
+        return
+    if layout.is_per_sample:
+        raise InputError(f"{name} has shape {shape}; {expected} is needed, if each sample has a weight and a bias")
+    what = "normalized_shape" if settled.normalized_shape else "the number of channels"
+    other = None if settled.track_running_stats else layout.per_sample()
+    or_rows = f", or {other.weight_shape}, a row for each sample" if other else ""
+    raise InputError(f"{name} has shape {shape}; {expected} is needed, {what} of this tensor{or_rows}")
 
 
 def _kind(name: str) -> Kind:
@@ -246,128 +291,6 @@ def _check_shape(kind: Kind, shape: Shape) -> None:
         raise InputError(f"{kind.name} needs {kind.needs}; the tensor is {what}")
     if "groups" in kind.options and len(shape) == _MOST_AXES:
         raise InputError(f"group splits the channel axis in two, and {_MOST_AXES} axes are the most that an array has")
-
-
-def _choice(given: Mapping[str, Any], name: str, choices: tuple[Any, ...], default: Any = None) -> Any:
-    value = given.get(name, choices[0] if default is None else default)
-    try:
-        return choices[choices.index(None if isinstance(value, bool) else value)]
-    except (ValueError, RuntimeError):  # an array, or a tensor, is no truth value
-        raise InputError(f"{name} is {repr_of(value)}; use {either(choices)}") from None
-
-
-def _integer(given: Mapping[str, Any], name: str) -> int:
-    number = whole(given[name])
-    if number is None:
-        raise InputError(f"{name} is {repr_of(given[name])}; it must be a whole number")
-    return number
-
-
-def whole(value: Any) -> int | None:
-    """The value as an int, or None for what is not a whole number of 64 bits (2.0 and True are not)."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        return None
-    return None if isinstance(value, bool) or number.bit_length() > 63 else number
-
-
-def switch(value: Any, name: str) -> bool:
-    """The value of an option that is True or False, Python's or NumPy's; InputError for anything else."""
-    if type(value).__name__ != "bool":
-        raise InputError(f"{name} is {repr_of(value)}; use True or False")
-    return bool(value)
-
-
-def _number(given: Mapping[str, Any], name: str, *, least: float = 0.0, most: float = math.inf) -> float:
-    value = given[name]
-    try:
-        if isinstance(value, bool | str | bytes) or getattr(value, "shape", ()) != ():
-            raise TypeError
-        number = float(value)
-    except (TypeError, ValueError, OverflowError):
-        raise InputError(f"{name} is {repr_of(value)}; it must be a number") from None
-    if not (least <= number <= most) or math.isinf(number):
-        between = f"between {least:g} and {most:g}" if math.isfinite(most) else f"a finite number, {least:g} or more"
-        raise InputError(f"{name} is {number:g}; it must be {between}")
-    return number
-
-
-def _eps(given: Mapping[str, Any], default: float | None, dtype: str) -> float:
-    if "eps" in given:
-        return _number(given, "eps")
-    return DTYPES[dtype].eps if default is None else default
-
-
-def _affine(given: Mapping[str, Any], default: bool) -> bool:
-    parameters = [name for name in ("weight", "bias") if name in given]
-    affine = switch(given.get("affine", default or bool(parameters)), "affine")
-    if parameters and not affine:
-        raise InputError(f"{flag(parameters[0])} and --no-affine contradict each other; give one of them")
-    return affine
-
-
-def _momentum(given: Mapping[str, Any], default: float) -> float | None:
-    if "decay" in given:
-        if "momentum" in given:
-            raise InputError("--momentum and --decay say the same thing twice (decay = 1 - momentum); give one of them")
-        from decimal import Decimal  # only here, for the sake of a fast start
-
-        # 1 - 0.9 is 0.09999999999999998 in binary; the complement of the decimal number is meant.
-        return float(1 - Decimal(repr(_number(given, "decay", most=1.0))))
-    if "momentum" not in given:
-        return default
-    return None if given["momentum"] is None else _number(given, "momentum", most=1.0)
-
-
-def _track_running_stats(kind: Kind, given: Mapping[str, Any]) -> bool:
-    if not kind.has_running_stats:
-        return False
-    state = [name for name in ("running_mean", "running_var", "num_batches_tracked") if name in given]
-    track = switch(given.get("track_running_stats", kind.tracks or bool(state)), "track_running_stats")
-    if state and not track:
-        raise InputError(f"{flag(state[0])} and --no-track-running-stats contradict each other; give one of them")
-    if given.get("num_batches_tracked") is not None and _integer(given, "num_batches_tracked") < 0:
-        raise InputError(f"num_batches_tracked is {given['num_batches_tracked']}; it must be 0 or more")
-    return track
-
-
-def _groups(given: Mapping[str, Any]) -> int:
-    if "groups" not in given:
-        raise InputError("group needs the number of groups; give --groups N")
-    groups = _integer(given, "groups")
-    if groups < 1:
-        raise InputError(f"groups is {groups}; it must be 1 or more")
-    return groups
-
-
-def _normalized_shape(given: Mapping[str, Any], shape: Shape) -> Shape:
-    value = given.get("normalized_shape", shape[-1:])
-    sizes = value if isinstance(value, tuple | list) else (value,)
-    normalized = tuple(size for size in map(whole, sizes) if size is not None)
-    if not normalized or len(normalized) < len(sizes):
-        raise InputError(
-            f"normalized_shape is {repr_of(value)}; give the last sizes of the tensor, such as {shape[-1:]}"
-        )
-    if normalized != shape[-len(normalized) :]:
-        raise InputError(
-            f"normalized_shape {normalized} does not end the tensor's shape {shape}; "
-            f"its last {count(min(len(normalized), len(shape)), 'size')} would be {shape[-len(normalized) :]}"
-        )
-    return normalized
-
-
-def _channel_axis(kind: Kind, shape: Shape, given: Mapping[str, Any], convention: Convention) -> int:
-    rank = len(shape)
-    unbatched = kind.name == "instance" and rank == 2
-    default = 0 if unbatched and convention.channel_axis == 1 else convention.channel_axis
-    axis = _integer(given, "channel_axis") if "channel_axis" in given else default
-    if not -rank <= axis < rank:
-        raise InputError(f"channel axis {axis} does not exist; a tensor of shape {shape} has axes 0 to {rank - 1}")
-    axis %= rank
-    if axis == 0 and kind.name != "batch" and not unbatched:
-        raise InputError(f"channel axis 0 holds the samples of {kind.name}; use 1 to {rank - 1}")
-    return axis
 
 
 def _check_enough_values(settled: Plan) -> None:

@@ -30,7 +30,8 @@ def pieces(report: Report, detail: Detail) -> Iterator[str]:
 
 def _lines(result: Result, given: Mapping[str, str]) -> list[str]:
     plan = result.plan
-    lines = ["import numpy as np", ""]
+    lines = ["import ml_dtypes"] if plan.cast == "bfloat16" else []
+    lines += ["import numpy as np", ""]
     lines += [f"{name} = {v if v.startswith('np.') else f'np.array({v})'}" for name, v in given.items()]
     lines += [f"eps = {float(plan.eps)!r}", "", *_formula(result)]
     if plan.dtype != "float64":

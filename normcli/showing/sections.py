@@ -101,6 +101,10 @@ def headline(result: Result) -> str:
     if plan.updates_running:
         momentum = "none (cumulative average)" if plan.momentum is None else written(plan.momentum)
         parts.append(f"momentum {momentum}" + ("" if plan.momentum is None else " (weight of the new batch)"))
+    if plan.weight_offset:
+        parts.append(f"weight offset {plan.weight_offset}")
+    if plan.cast:
+        parts.append(f"cast to {plan.cast} before the weight")
     if not plan.affine:
         parts.append("no affine")
     return "  ".join([*parts, f"{plan.convention.name} convention", f"{result.backend} on {result.device}"])
@@ -206,6 +210,8 @@ def _parameters(result: Result, detail: Detail, most: int) -> Section:
     columns = {name: np.asarray(values) for name, values in result.gradients().items() if name in wanted}
     layout = result.plan.layout
     words = ["channel"] if layout.channel_axis is not None else [f"axis {axis}" for axis in layout.channels]
+    if layout.is_per_sample:
+        words = ["sample", *words[layout.channel_axis is None :]]
     title = f"gradients of {' and '.join(name.removeprefix('grad_') for name in columns)}"
     return _listed(part, title, words, columns, detail.precision, most)
 

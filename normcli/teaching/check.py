@@ -24,6 +24,7 @@ from normcli.teaching.judgement import Question
 from normcli.teaching.pen import transposed
 from normcli.teaching.printed import Printed
 from normcli.teaching.sheet import Sheet
+from normcli.teaching.slips import KEYS, formatted
 from normcli.teaching.summed import long, of_another_shape
 from normcli.teaching.verdict import Check, Compared
 from normcli.teaching.work import right
@@ -71,7 +72,7 @@ def check(
         dtype=settled.dtype,
     )
     verdict = _of_another_shape(question) or _judged(question)
-    return replace(verdict, note=hidden(question)) if verdict.ok else verdict
+    return replace(verdict, note=hidden(question) or cast_elsewhere(question)) if verdict.ok else verdict
 
 
 def check_result(
@@ -117,6 +118,24 @@ def hidden(question: Question) -> str:
     if work.plan.affine and bool((worked.weight == 1).all()):
         said.append("the weight is 1 (take others)")
     return f"These numbers would hide some mistakes: {'; '.join(said)}." if said else ""
+
+
+def cast_elsewhere(question: Question) -> str:
+    """That numbers of 16 bits are exactly what rounding in another place gives; empty where they are not.
+
+    Arithmetic in these bits explains them as well, so it is no mistake; a model that was trained the other way
+    would differ, though.
+    """
+    slips = [slip for slip in (KEYS["cast_before"], KEYS["cast_after"]) if slip.affects & question.answers.keys()]
+    tried = [(slip, work) for slip in slips for work in slip.works(question.work)]
+    if not tried or question.right.fits("held"):
+        return ""
+    for slip, work in tried:
+        if question.hypothetical(work).fits("held"):
+            gives, slipped = (formatted(text, work.made.note, work.plan) for text in (slip.gives, slip.slipped))
+            option = "before" if work.plan.cast else "after"
+            return f"They are exactly what {gives} gives, {slipped}: --cast {option}.   [{slip.key}]"
+    return ""
 
 
 def _straight(name: str, answer: Printed, exact: Mapping[str, NDArray[np.float64]]) -> Printed:

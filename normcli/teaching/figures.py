@@ -15,7 +15,7 @@ from normcli.formula.language import Call, Line, Name, Node
 from normcli.planning.kinds import PARAMETERS
 from normcli.teaching.program import REPORTED, UPDATES, Step, names_of
 from normcli.teaching.sheet import Array, Found, grouped, ungrouped
-from normcli.teaching.work import NEUTRAL, STARTS, Change, Work, round_to
+from normcli.teaching.work import STARTS, Change, Work, round_to
 
 _ZERO, _ONE = Float(np.float64(0)), Float(np.float64(1))
 
@@ -172,7 +172,7 @@ class Figures:
         if name in ("weight", "bias"):
             values = getattr(state, name)
             if values is None:
-                values = sheet.once(name, lambda: np.full(self.plan.weight_shape, NEUTRAL[name]))
+                values = sheet.once(name, lambda: np.full(self.plan.weight_shape, self.plan.neutral[name]))
             return sheet.grouped(values, layout, self.plan.layout)
         if name == "grad_output":
             assert self.work.grad_output is not None

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from normcli.arithmetic.evaluate import worked_out
+from normcli.arithmetic.numbers import PAIRS
+from normcli.arithmetic.pair import Pair
 from normcli.digits import significant, written
 from normcli.floats import rounded
 from normcli.formula.language import Call, Number
@@ -44,6 +46,14 @@ class Decimals:
     def sign(self, value: Any) -> Any:
         """-1, 0 or 1."""
         return (value > 0) * Decimal(1) - (value < 0) * Decimal(1)
+
+    def rounded(self, value: Any, dtype: str) -> Any:
+        """The value as that dtype holds it, rounded once; from an array each of its numbers."""
+        if isinstance(value, np.ndarray):
+            return np.array([self.rounded(one, dtype) for one in value], object)
+        near = float(value)
+        rest = float(value - Decimal(near)) if math.isfinite(near) else 0.0
+        return Decimal(float(PAIRS.rounded(Pair(np.array([near]), np.array([rest])), dtype).hi[0]))
 
     def settled(self, total: Any, size: Any) -> Any:
         """The sum itself: hardly anything is rounded."""
@@ -120,7 +130,7 @@ class Expression:
         """Whether the numbers as written give the value as printed; of what is not finite nothing is asked.
 
         Halfway between two values either is right, as near as float64 can tell, unless numbers came to lie
-        there by being rounded.
+        there by being rounded; those of a dtype lie where they are.
         """
         if not self.whole:
             return True
@@ -137,7 +147,9 @@ class Expression:
         if not found.is_finite():
             return False
         off, unit = abs(found - value) * 2, Decimal(1).scaleb(int(value.as_tuple().exponent))
-        as_meant = all(number.is_read_back(text) for number, text in zip(self.numbers, texts, strict=True))
+        as_meant = dtype is not None or all(
+            number.is_read_back(text) for number, text in zip(self.numbers, texts, strict=True)
+        )
         return bool(off < unit or (as_meant and off <= unit + abs(value) * _FLOAT_UNIT))
 
 

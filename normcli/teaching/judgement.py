@@ -192,6 +192,8 @@ class Hypothetical:
         elif manner == "computed":
             arithmetic = self._computed[name] * reading.coarsest
             allowed = reading.allowed(np.minimum(arithmetic, _MOST_COMPUTED * self._size(name)))
+        elif manner == "held":  # rounded once to the dtype that holds it, and printed
+            allowed = reading.allowed(arithmetic)
         elif manner == "rounded":
             allowed = reading.allowed(arithmetic + self._rounded[name])
         elif manner == "plausible":

@@ -8,7 +8,7 @@ Sources of the rows: the frameworks' issue trackers and the textbooks in which e
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import combinations
 
 from normcli.digits import short
@@ -58,9 +58,31 @@ def _half_precision(work: Work) -> Iterator[Change]:
             yield Change(dtypes=dict.fromkeys(names, dtype), note=f"{what} to {dtype}")
 
 
+def _plus_one(*, offset: int) -> Callable[[Work], Iterator[Change]]:
+    """1 added to the weight, of layers that add so much to it by themselves."""
+
+    def changes(work: Work) -> Iterator[Change]:
+        if work.plan.weight_offset == offset:
+            yield Change(given={"weight": "1 + weight"})
+
+    return changes
+
+
+def _cast_before(work: Work) -> Iterator[Change]:
+    if not work.plan.cast and work.plan.dtype in ("float16", "bfloat16"):
+        yield Change(options={"cast": work.plan.dtype}, note=work.plan.dtype)
+
+
+def _cast_after(work: Work) -> Iterator[Change]:
+    if work.plan.cast:
+        yield Change(options={"cast": None}, note=work.plan.cast)
+
+
 _NORMALIZED = "(x - mean) / sqrt(var + eps)"
 _RSTD = "1 / sqrt(var + eps)"
 _OUTPUT = "normalized * weight + bias"
+_OFFSET = "normalized * (1 + weight) + bias"
+_CAST = frozenset({"output", "grad_weight"})
 _UPDATE = "(1 - m) * old + m * batch"
 _AXES = "takes one mean over its own axes"
 _VARIANCE = "a smaller variance, or more decimals"
@@ -156,7 +178,23 @@ FORWARD: tuple[Slip, ...] = (
          tells=_WEIGHT),
     Slip(key="weight_plus_one", gives="adding 1 to the weight, as Gemma does,",
          slipped="normalized * (1 + weight) + bias", instead="multiplies by the weight itself", right=_OUTPUT,
-         changes=Change(given={"weight": "1 + weight"}), family="affine", affects=GRADIENT | {"output"}, tells=_WEIGHT),
+         changes=_plus_one(offset=0), family="affine", affects=GRADIENT | {"output"}, tells=_WEIGHT),
+    Slip(key="offset_omitted", gives="multiplying by the weight itself, as Llama does,",
+         slipped="normalized * weight + bias", instead="adds 1 to it first", right=_OFFSET,
+         changes=Change(options={"weight_offset": 0}), family="affine", affects=GRADIENT | {"output"}, tells=_WEIGHT),
+    Slip(key="offset_twice", gives="adding 1 to the weight twice", slipped="normalized * (2 + weight) + bias",
+         instead="adds it once, and not again to a weight that was saved with it", right=_OFFSET,
+         changes=_plus_one(offset=1), family="affine", affects=GRADIENT | {"output"}, tells=_WEIGHT),
+    Slip(key="cast_before",
+         gives="rounding the normalized values to {note} before the weight multiplies, as Llama does,",
+         slipped="{note}(normalized) * weight", instead="rounds only the output, as Gemma does",
+         right="{note}(normalized * weight)", changes=_cast_before, family="cast", affects=_CAST,
+         tells="weights of many digits"),
+    Slip(key="cast_after", gives="rounding only the output to {note}, as Gemma does,",
+         slipped="{note}(normalized * weight)",
+         instead="was told to round the normalized values before the weight multiplies, as Llama does",
+         right="{note}(normalized) * weight", changes=_cast_after, family="cast", affects=_CAST,
+         tells="weights of many digits"),
     Slip(key="bias_inside", gives="adding the bias before the weight multiplies",
          slipped="(normalized + bias) * weight", instead="adds it afterwards", right=_OUTPUT,
          changes="A * weight + bias -> (A + bias) * weight", family="affine", affects=frozenset({"output"}),

@@ -27,10 +27,11 @@ def summed_axes(settled: Plan) -> tuple[int, ...]:
     >>> summed_axes(plan("batch", (2, 3, 4), "float64", {})), summed_axes(plan("layer", (2, 3, 4), "float64", {}))
     ((0, 2), (0, 1))
     """
-    rank, channel = len(settled.shape), settled.layout.channel_axis
-    if channel is None:
-        return tuple(range(rank - len(settled.weight_shape)))
-    return tuple(axis for axis in range(rank) if axis != channel)
+    rank, layout = len(settled.shape), settled.layout
+    trailing = range(rank - len(settled.normalized_shape or ()), rank)
+    own = {*trailing, *([] if layout.channel_axis is None else [layout.channel_axis])}
+    own |= {0} if layout.is_per_sample else set()
+    return tuple(axis for axis in range(rank) if axis not in own)
 
 
 def summed_otherwise(question: Question) -> Iterator[tuple[str, Compared, Diagnosis]]:

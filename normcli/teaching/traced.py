@@ -47,7 +47,8 @@ class Traced:
         self.title = f"element {_index(element)}" if element is not None else self._name()
         self._given = {"x": x} | {
             name: np.full(self.plan.weight_shape, default) if value is None else value
-            for name, value, default in (("weight", result.before.weight, 1.0), ("bias", result.before.bias, 0.0))
+            for name, default in self.plan.neutral.items()
+            for value in (getattr(result.before, name),)
         }
         if self.backward:
             self._given["grad_output"] = result.grad_output

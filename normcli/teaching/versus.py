@@ -168,7 +168,7 @@ def compare(x: NDArray[Any], given: Mapping[str, Any], result: Result, spec: str
 def _replanned(main: Plan, given: Mapping[str, Any], way: Way, dtype: str) -> Plan:
     """The plan of the other way: the options given still win, and the tensor's layout stays what it is."""
     if way.convention is None:
-        return replace(main, dtype=dtype, eps=_eps(main, given, dtype))
+        return replace(main, dtype=dtype, eps=_eps(main, given, dtype), cast=main.cast and dtype)
     kept = {"channel_axis": main.layout.channel_axis} if main.layout.channel_axis is not None else {}
     options = dict(given) | {"convention": way.convention, "mode": main.mode} | kept
     options |= {"track_running_stats": main.track_running_stats} if main.kind.has_running_stats else {}

@@ -23,7 +23,6 @@ from normcli.teaching.program import Program, program_of
 from normcli.teaching.sheet import Array, Sheet, by_channel
 
 STARTS = {"running_mean": 0.0, "running_var": 1.0}
-NEUTRAL = {"weight": 1.0, "bias": 0.0} | STARTS
 _KNOWN = frozenset({"x", "n", "N", "eps", "m", "weight", "bias", "grad_output", "batch_size"})
 
 
@@ -157,7 +156,7 @@ class Work:
         return self.plan.momentum if self.plan.updates_running and is_asked else None
 
     def _is_neutral(self, name: str) -> bool:
-        values, number = getattr(self.state, name), NEUTRAL[name]
+        values, number = getattr(self.state, name), self.plan.neutral[name]
         if values is None:
             return True
         return self.sheet.once((id(values), name), lambda: (values, bool((values == number).all())))[1]
@@ -192,7 +191,7 @@ class Work:
         """A given value in the shape of another."""
         known, settled = self._given(node.name), self.plan
         if known is None:
-            known = np.full(settled.weight_shape, NEUTRAL[node.name])
+            known = np.full(settled.weight_shape, ({**settled.neutral, **STARTS})[node.name])
         known = np.asarray(known, np.float64)
         return Float(by_channel(known, settled.layout, settled.shape) if target == "x" != node.name else known)
 
