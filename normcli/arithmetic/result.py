@@ -30,6 +30,12 @@ class State:
     running_mean: NDArray[Any] | None = None
     running_var: NDArray[Any] | None = None
     num_batches_tracked: int = 0
+    others: Mapping[str, NDArray[Any]] = field(default_factory=dict)  # what else comes with the input, by name
+
+    def tensor(self, name: str) -> NDArray[Any] | None:
+        """A tensor of that name."""
+        found: NDArray[Any] | None = self.others.get(name, getattr(self, name, None))
+        return found
 
 
 class Named(Mapping[str, Any]):
@@ -94,7 +100,7 @@ class Result:
 
     def statistics(self) -> dict[str, Any]:
         """What there is one value of for each group of statistics, by its name, in the order of the lines."""
-        return {name: self.named[name] for name in self.plan.kind.statistics if name in self.named}
+        return {name: self.named[name] for name in self.plan.statistics if name in self.named}
 
     def gradients(self) -> dict[str, Any]:
         """The gradients by their names; none without a ``grad_output``.

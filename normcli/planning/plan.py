@@ -20,7 +20,7 @@ from normcli.errors import InputError
 from normcli.formula.family import running
 from normcli.formula.language import Lines, lines
 from normcli.formula.rewrite import replaced
-from normcli.planning.conventions import CONVENTIONS, Convention
+from normcli.planning.conventions import CONVENTIONS, Convention, Profile
 from normcli.planning.kinds import KINDS, Kind, layout_of
 from normcli.planning.layout import Layout, Shape
 from normcli.words import count, either, flag, near, printable, repr_of
@@ -35,7 +35,7 @@ class Plan:
     """Everything that is settled before the first element is read: options resolved, layout derived."""
 
     kind: Kind
-    convention: Convention
+    convention: Convention | Profile
     shape: Shape
     dtype: str
     mode: str  # "train" or "eval"
@@ -75,6 +75,15 @@ class Plan:
         if not self.affine:
             changes |= self.kind.changes["no_affine"]
         return _lines(self.kind.text, tuple(changes.items()), self.source == "running" or self.layout.count == 1)
+
+    @cached_property
+    def statistics(self) -> tuple[str, ...]:
+        """The names of what there is one value of for each group of statistics."""
+        return self.kind.statistics
+
+    def parameter_shape(self, name: str) -> Shape:
+        """The shape of weight, bias, running_mean or running_var."""
+        return self.weight_shape
 
     @cached_property
     def running_lines(self) -> Lines:
@@ -208,7 +217,7 @@ def _settled(kind: str, shape: Shape, dtype: str, given: Mapping[str, Any]) -> P
 
 def check_state_shape(settled: Plan, name: str, shape: Shape) -> None:
     """Refuse a weight, bias, running_mean or running_var whose shape is not the layer's."""
-    expected = settled.weight_shape
+    expected = settled.parameter_shape(name)
     if shape != expected:
         what = "normalized_shape" if settled.normalized_shape else "the number of channels"
         raise InputError(f"{name} has shape {shape}; {expected} is needed, {what} of this tensor")
