@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-__all__ = ["large", "large_backward", "loops", "reference", "threads"]
+__all__ = ["free", "large", "large_backward", "loops", "reference", "threads"]
 
 
 def __getattr__(name: str) -> Any:

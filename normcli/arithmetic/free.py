@@ -60,7 +60,7 @@ def worked(plan: FreePlan, numbers: Pairs, arrays: Mapping[str, NDArray[Any]], *
 
     found = {name: numbers.array(values) for name, values in arrays.items()}
     cancelling = frozenset(line.name for line in lines[len(plan.program) :])
-    return _Whole(plan, before, lines, numbers, constants, [lambda: found], {}, cancelling=cancelling)
+    return _Whole(plan, before, lines, numbers, constants | found, [dict], {}, cancelling=cancelling)
 
 
 def value_of(group: Group, name: str) -> Any:

@@ -109,7 +109,8 @@ class Result:
         >>> normalize([[1, 2, 4]], "layer", grad_output=[[0, 0, 1]]).gradients()["grad_bias"].tolist()
         [0.0, 0.0, 1.0]
         """
-        return {name: self.named[name] for name in GRADIENTS if name in self.named}
+        names = (*GRADIENTS, *(self.plan.gradient_name(one.name) for one in self.plan.tensors))
+        return {name: self.named[name] for name in dict.fromkeys(names) if name in self.named}
 
     @property
     def running_mean(self) -> Any:

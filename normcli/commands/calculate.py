@@ -26,6 +26,7 @@ from normcli.files.npy import created, opened
 from normcli.files.read import read_tensor, read_tensors
 from normcli.files.write import is_replaceable, whole_file, write_tensor_to
 from normcli.floats import as_float_array
+from normcli.planning.kinds import KINDS
 from normcli.planning.plan import plan
 from normcli.showing.formats import pieces
 from normcli.showing.report import Report
@@ -94,6 +95,8 @@ def _reports(kind: Kind, inputs: list[str], options: dict[str, Any], show: Show,
     given: dict[str, Any] = {
         name: _read(value) if isinstance(value, Source) else value for name, value in options.items()
     }
+    if "let" in given:
+        given["let"] = {name: _read(value) for name, value in given["let"].items()}
     if filled := _filled(kind, given, show):
         given = filled.options
     flow = None if show.grad_output is None else _flow(show.grad_output, files if show.streams else None)
@@ -167,7 +170,7 @@ def _streamed(
     nowhere where it is not asked for.
     """
     path = show.output.replace("{i}", str(index)) if show.output else ""
-    if not show.streams or given.get("dtype") is not None:
+    if not show.streams or given.get("dtype") is not None or kind.name not in KINDS:
         return None
     to_file = path.lower().endswith(".npy") and is_replaceable(path)
     x = opened(text)

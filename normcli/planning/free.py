@@ -32,6 +32,7 @@ class Given(NamedTuple):
     shape: Shape
     first: int
     dimensions: Shape  # of the input, that it varies over
+    key: str = ""  # that it was given by, if not by its name
 
     def view(self, rank: int) -> Shape:
         """Its shape with length 1 in the dimensions that it lacks."""
@@ -45,8 +46,15 @@ class FreePlan(Plan):
     program: Lines
     named_axes: tuple[tuple[str | None, Shape], ...]
     numbers: tuple[tuple[str, float], ...] = ()
-    tensors: tuple[Given, ...] = ()
+    given_tensors: tuple[Given, ...] = ()
     shown: tuple[tuple[str, Any], ...] = ()  # the options as they are told of
+
+    is_free = True
+
+    @property
+    def tensors(self) -> tuple[Given, ...]:
+        """What comes with the input."""
+        return self.given_tensors
 
     @cached_property
     def lines(self) -> Lines:
@@ -93,6 +101,10 @@ class FreePlan(Plan):
             if name in (one.name, self.gradient_name(one.name)):
                 return one.shape
         return tuple(self.shape[axis] for axis in sorted(self.spans.get(name, frozenset())))
+
+    def span(self, name: str) -> Shape:
+        """The dimensions that a name varies over."""
+        return tuple(sorted(self.spans.get(name, frozenset())))
 
     def parameter_shape(self, name: str) -> Shape:
         """The shape of a tensor that comes with the input."""
@@ -258,6 +270,6 @@ def free_plan(
         program=program,
         named_axes=((None, usual), *((name, own) for name, own in axes.items() if name is not None)),
         numbers=tuple(numbers.items()),
-        tensors=tuple(tensors),
+        given_tensors=tuple(tensors),
         shown=tuple(shown.items()),
     )

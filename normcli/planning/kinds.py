@@ -34,8 +34,9 @@ class Kind(NamedTuple):
     profiles: Mapping[str, Profile] = {}  # of a kind beyond the family, by the libraries that have it
     numbers: Mapping[str, float] = {}  # the options that are numbers in its lines, with what they are by themselves
     sets: Mapping[str | None, Callable[[int, int], Shape]] = {}  # axes by name, from the rank and the channel axis
-    tensors: Mapping[str, float] = {}  # what may come with the input, and what it is where it does not
+    tensors: Mapping[str, tuple[str, float]] = {}  # what may come with the input: its axes, and what it is by itself
     forms: Mapping[tuple[str, Any], Mapping[str, str]] = {}  # what the value of an option changes in its lines
+    rounds: str = ""  # lines that come so many times before the others, with {i} and {j} = i - 1 in their names
 
     @property
     def program(self) -> Lines:
@@ -159,9 +160,14 @@ FORMULA = Kind(
     name="formula",
     title="Formula",
     summary="Your own formula.",
-    options=("dtype",),
+    options=("lines", "axes", "let", "dtype"),
     text="output = x",
     layout=by_channel,
+    examples=(
+        "normcli formula 'x / (sum(abs(x)) + eps)' '[[1,2,4,1]]' --axes 1 --let eps=1e-6",
+        "normcli formula 'm = max(x); e = exp(x - m); y = e / sum(e)' '[1,2,4,1]' --axes 0 --grad-output ones",
+        "normcli formula batch",
+    ),
 )
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
 from typing import Any
 
-from normcli import formula
+from normcli import formula, planning
 from normcli.dtypes import DTYPES, FLOAT_DTYPES
 from normcli.errors import InputError
 from normcli.formula.family import running
@@ -76,10 +76,21 @@ class Plan:
             changes |= self.kind.changes["no_affine"]
         return _lines(self.kind.text, tuple(changes.items()), self.source == "running" or self.layout.count == 1)
 
+    is_free = False  # whether its lines are none of the family's
+
+    @property
+    def tensors(self) -> tuple[Any, ...]:
+        """What comes with the input besides the state of a layer: nothing in the family."""
+        return ()
+
     @cached_property
     def statistics(self) -> tuple[str, ...]:
         """The names of what there is one value of for each group of statistics."""
         return self.kind.statistics
+
+    def span(self, name: str) -> Shape:
+        """The dimensions that a statistic varies over."""
+        return tuple(axis for axis in range(len(self.layout.view)) if axis not in self.layout.axes)
 
     def parameter_shape(self, name: str) -> Shape:
         """The shape of weight, bias, running_mean or running_var."""
@@ -180,10 +191,12 @@ def _known(kind: str, shape: Shape, dtype: str, arrays: tuple[str, ...], plain: 
 def _settled(kind: str, shape: Shape, dtype: str, given: Mapping[str, Any]) -> Plan:
     family = _kind(kind)
     _refuse_foreign_options(family, given)
+    if kind not in KINDS:
+        dtype = _dtype(given.get("dtype", dtype))
+        _check_shape(family, shape)
+        return planning.further.settled(family, shape, dtype, given)  # type: ignore[no-any-return]
     convention = _convention(given.get("convention", "torch"), family)
-    dtype = given.get("dtype", dtype)
-    if not isinstance(dtype, str) or dtype not in FLOAT_DTYPES:
-        raise InputError(f"dtype {repr_of(dtype)} is not known; use {either(FLOAT_DTYPES)}")
+    dtype = _dtype(given.get("dtype", dtype))
     _check_shape(family, shape)
     groups = _groups(given) if "groups" in family.options else None
     normalized_shape = _normalized_shape(given, shape) if "normalized_shape" in family.options else None
@@ -223,10 +236,19 @@ def check_state_shape(settled: Plan, name: str, shape: Shape) -> None:
         raise InputError(f"{name} has shape {shape}; {expected} is needed, {what} of this tensor")
 
 
+def _dtype(name: Any) -> str:
+    if not isinstance(name, str) or name not in FLOAT_DTYPES:
+        raise InputError(f"dtype {repr_of(name)} is not known; use {either(FLOAT_DTYPES)}")
+    return name
+
+
 def _kind(name: str) -> Kind:
-    if not isinstance(name, str) or name not in KINDS:
-        raise InputError(f"kind {repr_of(name)} is not known; use {either(KINDS)}")
-    return KINDS[name]
+    if isinstance(name, str) and name in KINDS:
+        return KINDS[name]
+    every: Mapping[str, Kind] = planning.further.EVERY
+    if not isinstance(name, str) or name not in every:
+        raise InputError(f"kind {repr_of(name)} is not known; use {either(every)}")
+    return every[name]
 
 
 def _refuse_foreign_options(kind: Kind, given: Mapping[str, Any]) -> None:
