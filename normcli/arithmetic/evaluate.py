@@ -13,15 +13,17 @@ from functools import reduce
 from typing import Any, Protocol
 
 from normcli.formula.extents import elementwise, readings, reductions
-from normcli.formula.language import FUNCTIONS, REDUCTIONS, WINDOW, Call, Lines, Name, Node, Number
+from normcli.formula.language import FUNCTIONS, REDUCTIONS, WINDOW, WINDOWS, Call, Lines, Name, Node, Number
 
 Given = Mapping[str, Any]
-_ASKED = REDUCTIONS | {WINDOW, "window_back"}
+_ASKED = REDUCTIONS | WINDOWS
 _OPERATORS: Mapping[str, Callable[..., Any]] = {
     "+": operator.add,
     "*": operator.mul,
     "/": operator.truediv,
     "abs": abs,
+    "largest": lambda *values: max(values),
+    "smallest": lambda *values: min(values),
     "terms": lambda *terms: reduce(operator.add, terms),
 }
 

@@ -93,7 +93,7 @@ def normalize(
             each = plan.spans[line.name] >= plan.space.over(None) and line.name not in plan.statistics
             if line.name == OUTPUT or (each and not steps and line in plan.program):
                 continue
-            named[line.name] = _shaped(plan, line.name, value_of(group, line.name).hi)
+            named[line.name] = shaped(plan, line.name, value_of(group, line.name).hi)
         own = rounded(_whole(plan, value_of(group, OUTPUT).hi), plan.dtype)
         target = plan.gradient_name("x")
         if target in named:
@@ -111,7 +111,7 @@ def _whole(plan: FreePlan, values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.array(np.broadcast_to(values, plan.shape))
 
 
-def _shaped(plan: FreePlan, name: str, values: NDArray[np.float64]) -> NDArray[np.float64]:
+def shaped(plan: FreePlan, name: str, values: NDArray[np.float64]) -> NDArray[np.float64]:
     """The values without the dimensions that the name does not vary over."""
     for one in plan.tensors:
         if name == plan.gradient_name(one.name):

@@ -272,6 +272,10 @@ def _checked(kind: Kind, text: str, options: dict[str, Any], show: Show) -> Repo
     given: dict[str, Any] = {
         name: written[name].in_dtype if name in written else value for name, value in options.items()
     }
+    if "let" in given:
+        lets = {name: _read_written(value) for name, value in given["let"].items()}
+        written |= lets
+        given["let"] = {name: value.in_dtype for name, value in lets.items()}
     if filled := _filled(kind, given, show):
         given = filled.options
         written |= {
@@ -291,7 +295,7 @@ def _checked(kind: Kind, text: str, options: dict[str, Any], show: Show) -> Repo
         replace(x, values=np.asarray(cast, np.float64)),
         report.calculated,
         {name: _read_written(source) for name, source in show.expect.items()},
-        parameters={name: written[name] for name in (*STATE_ARRAYS, "grad_output") if name in written},
+        parameters={name: value for name, value in written.items() if np.ndim(value.values)},
         decimals=show.decimals,
         input_decimals=show.input_decimals,
     )

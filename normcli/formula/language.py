@@ -22,6 +22,7 @@ from normcli.words import count, either, near, quoted
 LONGEST = 500  # characters of a formula
 REDUCTIONS = frozenset({"sum", "mean", "max", "min"})
 WINDOW = "window"  # the sum over the places near each one, which keeps its axes
+WINDOWS = frozenset({WINDOW, "window_back"})  # and that over the places which it is near to
 FUNCTIONS: Mapping[str, int] = {  # and how many arguments each takes
     "sqrt": 1, "abs": 1, "sign": 1, "exp": 1, "log": 1, "stop": 1, "larger": 2, "smaller": 2, "greater": 2, "equal": 2,
 }  # fmt: skip

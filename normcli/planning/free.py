@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 
 from normcli import formula
 from normcli.errors import InputError
-from normcli.formula.extents import Extent, Space, extents, numbered
-from normcli.formula.language import FUNCTIONS, REDUCTIONS, WINDOW, Call, Line, Lines, lines, names_in, walked
+from normcli.formula.extents import Extent, Space, extent, extents, numbered
+from normcli.formula.language import FUNCTIONS, REDUCTIONS, WINDOW, Call, Line, Lines, Name, Node, lines, names_in, parsed, walked
+from normcli.formula.rewrite import fit
 from normcli.planning.layout import Layout, Shape
 from normcli.planning.plan import Plan
 from normcli.planning.conventions import Profile
@@ -129,7 +130,9 @@ class FreePlan(Plan):
         return dict(self.shown)
 
 
-def checked(program: Lines, known: Mapping[str, Any], rank: int, named: Mapping[str | None, Shape]) -> Lines:
+def checked(
+    program: Lines, known: Mapping[str, Any], rank: int, named: Mapping[str | None, Shape], tensors: Sequence[Given] = ()
+) -> Lines:
     """The lines, if each name is defined before it is used and all axes are there; InputError, with the way out, if not.
 
     >>> [line.name for line in checked(lines("y = x / larger(norm(x), eps)"), {"eps": 1e-5}, 1, {None: (0,)})]
@@ -163,7 +166,53 @@ def checked(program: Lines, known: Mapping[str, Any], rank: int, named: Mapping[
         found[-1] = Line(OUTPUT, last.value, "shown")
     if not _depends(found):
         raise InputError("the last line does not depend on x")
+    sets = tuple((name, frozenset(own)) for name, own in named.items())
+    return _apart(found, there | {OUTPUT}, Space(rank, sets, tuple((t.name, frozenset(t.dimensions)) for t in tensors)))
+
+
+def _apart(program: Sequence[Line], taken: set[str], space: Space) -> Lines:
+    """The lines with one of its own for each reduction that stands inside what varies more than it does.
+
+    So that it is worked out, and shown, once.
+
+    >>> [line.name for line in _apart(lines("y = (x - mean(x)) / std(x)"), {"x"}, Space(1, ((None, frozenset({0})),), ()))]
+    ['mean', 'var', 'y']
+    """
+    found: list[Line] = []
+    names: dict[Node, Node] = {}
+    known = extents(tuple(program), space)
+
+    def settled(node: Node, domain: Extent) -> Node:
+        if not isinstance(node, Call):
+            return node
+        inside = domain
+        if node.function in REDUCTIONS:
+            inside = extent(node, known, space) | space.over(node.axes)
+        own = node._replace(parts=tuple(settled(part, inside) for part in node.parts))
+        if node.function not in REDUCTIONS or extent(node, known, space) == domain:
+            return own
+        if own not in names:
+            word = "var" if (fits := fit(_SQUARES, own)) and fits[Name("M")] == names.get(_mean_of(own)) else node.function
+            name = next(name for name in (word, *(f"{word}_{i}" for i in range(2, 1000))) if name not in taken)
+            taken.add(name)
+            found.append(Line(name, own))
+            names[own] = Name(name)
+        return names[own]
+
+    for line in program:
+        value = settled(line.value, known[line.name])
+        names.setdefault(value, Name(line.name))
+        found.append(line._replace(value=value))
     return tuple(found)
+
+
+_SQUARES = parsed("mean((A - M)^2)")
+
+
+def _mean_of(node: Call) -> Node:
+    """The mean of what a mean of squared deviations is of."""
+    found = fit(_SQUARES, node) or {}
+    return Call("mean", (found.get(Name("A"), Name("x")),), node.axes)
 
 
 def _depends(program: Sequence[Line]) -> bool:

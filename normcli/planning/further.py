@@ -199,7 +199,7 @@ FURTHER: dict[str, Kind] = {
             title="Global Response Normalization",
             summary="GRN: each channel by its length beside those of the others.",
             options=("eps", "weight", "bias", "channel_axis", "convention", "dtype"),
-            text="gx = sqrt(sum(x^2))\nnx = gx / (mean(gx, channels) + eps)\n"
+            text="gx = sqrt(sum(x^2))\nmean_gx = mean(gx, channels)\nnx = gx / (mean_gx + eps)\n"
             "output = x + (x * nx) * weight + bias",
             layout=by_channel,
             least_rank=3,
@@ -291,9 +291,11 @@ FURTHER: dict[str, Kind] = {
             title="Spectral normalization",
             summary="Spectral normalization: a matrix by its largest singular value.",
             options=("iterations", "eps", "u", "convention", "dtype"),
-            text="sigma = sum(stop(u_last) * sum(x * stop(v_last), columns), rows)\noutput = x / sigma",
-            rounds="p_{i} = sum(x * u_{j}, rows)\nv_{i} = p_{i} / larger(norm(p_{i}, columns), eps)\n"
-            "q_{i} = sum(x * v_{i}, columns)\nu_{i} = q_{i} / larger(norm(q_{i}, rows), eps)",
+            text="product = sum(x * stop(v_last), columns)\nsigma = sum(stop(u_last) * product, rows)\n"
+            "output = x / sigma",
+            rounds="p_{i} = sum(x * u_{j}, rows)\np_size_{i} = norm(p_{i}, columns)\n"
+            "v_{i} = p_{i} / larger(p_size_{i}, eps)\nq_{i} = sum(x * v_{i}, columns)\n"
+            "q_size_{i} = norm(q_{i}, rows)\nu_{i} = q_{i} / larger(q_size_{i}, eps)",
             layout=by_channel,
             least_rank=2,
             needs="(R, C) or more",
@@ -355,7 +357,8 @@ def settled_further(kind: Kind, shape: Shape, dtype: str, given: Mapping[str, An
         before, after = _window(int(numbers["size"]), profile.name)
         numbers |= {"before": before, "after": after}
     return free_plan(
-        kind, profile, shape, dtype, checked(program, dict.fromkeys([*numbers, *(t.name for t in tensors)]), rank, axes),
+        kind, profile, shape, dtype, 
+        checked(program, dict.fromkeys([*numbers, *(t.name for t in tensors)]), rank, axes, tensors),
         axes=axes, numbers=numbers, tensors=tensors, shown=shown,
         channel_axis=channel if "channel_axis" in kind.options else None,
     )  # fmt: skip
@@ -415,7 +418,7 @@ def settled_formula(shape: Shape, dtype: str, given: Mapping[str, Any]) -> FreeP
     if "size" in numbers:
         numbers |= dict(zip(("before", "after"), map(float, _window(int(numbers["size"]), "torch")), strict=True))
     known = dict.fromkeys([*numbers, *(one.name for one in tensors)])
-    program = checked(own_lines(text), known, rank, axes)
+    program = checked(own_lines(text), known, rank, axes, tensors)
     shown = {"lines": text, "axes": {name or "": list(own) for name, own in axes.items()}} | {
         name: value for name, value in numbers.items() if name not in _PLACED_BY_SIZE
     }

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from normcli.arithmetic.evaluate import Group
 from normcli.arithmetic.result import Result
 from normcli.errors import InputError
+from normcli.formula.language import Call
 from normcli.formula.extents import AXES, across, elementwise
 from normcli.planning.layout import number_of
 from normcli.planning.plan import Plan
@@ -53,6 +54,15 @@ class Traced:
             self._given["grad_output"] = result.grad_output
         self._each = elementwise(self.plan.lines + self.backward)
         self._members: dict[tuple[str, Over | None], NDArray[np.float64]] = {}
+
+    @property
+    def constants(self) -> dict[str, float]:
+        """The numbers of the lines that are typed shortly."""
+        return {"eps": self.plan.eps}
+
+    def near(self, node: Call, place: int) -> range:
+        """The members that a window at one of them takes: the family has none."""
+        raise NotImplementedError(node.function)
 
     @cached_property
     def parameters(self) -> list[str]:
