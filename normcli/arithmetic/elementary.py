@@ -26,7 +26,7 @@ def exp(x: Pair) -> tuple[Pair, NDArray[np.int64]]:
     inside = x.where(~usable, Pair(np.float64(0)))
     k = np.rint(inside.hi / _LN2.hi)
     rest = inside - Pair(k) * _LN2 - Pair(k * _LN2_REST)
-    rest = rest.scaled(np.int64(-_HALVINGS))  # type: ignore[arg-type]
+    rest = rest.scaled(np.array(-_HALVINGS))
     less_one = rest / Pair(np.float64(math.factorial(_TERMS)))
     for term in range(_TERMS - 1, 0, -1):
         less_one = (less_one + Pair(np.float64(1)) / Pair(np.float64(math.factorial(term)))) * rest
@@ -48,5 +48,5 @@ def log(x: Pair) -> Pair:
     own = Pair(np.where(usable, near, 0.0))
     mantissa, exponent = exp(-own)
     off = x.where(~usable, Pair(np.float64(1))) * mantissa.scaled(exponent) - Pair(np.float64(1))
-    exact = own + (off - off * off / Pair(np.float64(2)))
+    exact: Pair = own + (off - off * off / Pair(np.float64(2)))
     return exact.where(~usable, Pair(near))

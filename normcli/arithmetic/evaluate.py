@@ -16,6 +16,8 @@ from normcli.formula.extents import elementwise, readings, reductions
 from normcli.formula.language import FUNCTIONS, REDUCTIONS, WINDOW, WINDOWS, Call, Lines, Name, Node, Number
 
 Given = Mapping[str, Any]
+# What a number type has where a formula needs it.
+_TO_THE, _SHIFTED, _EXTREME = "to_the", "shifted", "extreme"
 _ASKED = REDUCTIONS | WINDOWS
 _OPERATORS: Mapping[str, Callable[..., Any]] = {
     "+": operator.add,
@@ -51,10 +53,6 @@ class Numbers(Protocol):
         """A sum, but 0 where its terms, of that size together, cancel and leave nothing but their rounding."""
         ...
 
-    def __getattr__(self, name: str) -> Any:
-        """Functions that not every formula needs: exp, log, larger, smaller, greater, equal, extreme, to_the, shifted."""
-        ...
-
 
 def worked_out(node: Node, numbers: Numbers, value_of: Callable[[Name | Call], Any]) -> Any:
     """An expression's value; ``value_of`` knows the names and the reductions.
@@ -82,7 +80,7 @@ def _power(node: Call, numbers: Numbers, value_of: Callable[[Name | Call], Any])
     base, exponent = worked_out(node.parts[0], numbers, value_of), node.parts[1]
     if isinstance(exponent, Number) and exponent.value == int(exponent.value) > 0:
         return reduce(operator.mul, [base] * int(exponent.value))
-    return numbers.to_the(base, worked_out(exponent, numbers, value_of))
+    return getattr(numbers, _TO_THE)(base, worked_out(exponent, numbers, value_of))
 
 
 def size_of(node: Call) -> Call:
@@ -170,7 +168,7 @@ class Group:
     def _joined(self, node: Call, partials: Sequence[Any]) -> Any:
         """A reduction from those of the blocks."""
         if node.function in ("max", "min"):
-            return reduce(self.numbers.larger if node.function == "max" else self.numbers.smaller, partials)
+            return reduce(getattr(self.numbers, "larger" if node.function == "max" else "smaller"), partials)
         total, times = reduce(operator.add, partials), self._times(node)
         return total if times == 1 else total * self.numbers.number(times)
 
@@ -184,9 +182,9 @@ class Group:
         before, after = (int(self[name].hi) for name in ("before", "after"))
         if node.function != WINDOW:
             before, after = after, before
-        size = value.hi.shape[axis]
+        size, shifted = value.hi.shape[axis], getattr(self.numbers, _SHIFTED)
         steps = [step for step in range(-before, after + 1) if abs(step) < size]
-        return reduce(operator.add, (self.numbers.shifted(value, axis, step) for step in steps))
+        return reduce(operator.add, (shifted(value, axis, step) for step in steps))
 
     def blocks(self) -> Iterator[Block]:
         """The blocks, one after the other; a single one stays."""
@@ -225,5 +223,5 @@ class Block:
         """What a block adds to a reduction."""
         value, axes, numbers = self._value(node.parts[0]), self._group.axes(node), self._group.numbers
         if node.function in ("max", "min"):
-            return numbers.extreme(value, axes, largest=node.function == "max")
+            return getattr(numbers, _EXTREME)(value, axes, largest=node.function == "max")
         return numbers.sum(value, axes)

@@ -16,7 +16,7 @@ from normcli.arithmetic.warned import not_finite
 from normcli.errors import room_for
 from normcli.floats import rounded
 from normcli.formula.extents import Extent, extent
-from normcli.formula.language import REDUCTIONS, Call
+from normcli.formula.language import REDUCTIONS, Call, Lines
 from normcli.planning.free import OUTPUT, FreePlan
 
 _BYTES = 16  # of a number
@@ -25,9 +25,11 @@ _BYTES = 16  # of a number
 class _Whole(Group):
     """The values of names in the whole tensor."""
 
-    def __init__(self, plan: FreePlan, before: int, *given: Any, **more: Any) -> None:
+    def __init__(
+        self, plan: FreePlan, before: int, lines: Lines, numbers: Pairs, known: Mapping[str, Any], back: frozenset[str]
+    ) -> None:
         self._plan, self._before = plan, before
-        super().__init__(*given, **more, times=self._missing)
+        super().__init__(lines, numbers, known, [dict], {}, cancelling=back, times=self._missing)
 
     def axes(self, node: Call) -> tuple[int, ...]:
         """The dimensions that a reduction takes, of those that its terms vary over."""
@@ -60,7 +62,7 @@ def worked(plan: FreePlan, numbers: Pairs, arrays: Mapping[str, NDArray[Any]], *
 
     found = {name: numbers.array(values) for name, values in arrays.items()}
     cancelling = frozenset(line.name for line in lines[len(plan.program) :])
-    return _Whole(plan, before, lines, numbers, constants | found, [dict], {}, cancelling=cancelling)
+    return _Whole(plan, before, lines, numbers, constants | found, cancelling)
 
 
 def value_of(group: Group, name: str) -> Any:

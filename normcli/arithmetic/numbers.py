@@ -318,8 +318,11 @@ class Doubles(Singles):
 def _is_less(one: Any, other: Any) -> NDArray[np.bool_]:
     """Whether one number is less than another."""
     if isinstance(one, Wide) or isinstance(other, Wide):
-        return np.asarray((one - other).pair.hi < 0) | (one.hi < other.hi)
-    return np.asarray((one.hi < other.hi) | ((one.hi == other.hi) & (one.lo < other.lo)))
+        less = ((one - other).pair.hi < 0) | (one.hi < other.hi)
+    else:
+        less = (one.hi < other.hi) | ((one.hi == other.hi) & (one.lo < other.lo))
+    found: NDArray[np.bool_] = np.asarray(less)
+    return found
 
 
 PAIRS, WIDES, SINGLES, DOUBLES, FLOATS = Pairs(), Wides(), Singles(), Doubles(), Floats()

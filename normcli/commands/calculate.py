@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 import normcli
 from normcli import arithmetic, showing, teaching
 from normcli.arithmetic.reference import SMALL
-from normcli.arithmetic.result import STATE_ARRAYS
 from normcli.arithmetic.run import REFERENCE
 from normcli.calculate import assumed, gradient_of_output, initial_state, run, run_stored, said
 from normcli.commands.options import Source

@@ -18,7 +18,7 @@ from normcli import __version__, arithmetic, commands
 from normcli.commands.options import PRESENTATION, rows_of
 from normcli.errors import NormcliError, complain
 from normcli.planning.further import EVERY
-from normcli.planning.kinds import FORMULA, KINDS, Kind
+from normcli.planning.kinds import FORMULA, Kind
 from normcli.words import either
 
 _EXAMPLES = {
@@ -58,7 +58,9 @@ normcli is a calculator for tensor normalization: y = (x - mean) / sqrt(var + ep
   normcli check homework.json                         is this answer right, and if not, why?
   normcli axes group --shape 2,6,4,4 --groups 3       which elements share one mean
 
-Commands: batch, instance, layer, group, rms, check, conventions, state, axes.
+Commands: batch, instance, layer, group, rms; check, conventions, state, axes;
+  lp, zscore, minmax, softmax, logsoftmax, pixel, frn, grn, lrn, weight, weight-std, spectral;
+  formula, for one of your own.
 normcli COMMAND --help shows more examples and every option; normcli --help describes the commands.
 """
 

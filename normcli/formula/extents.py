@@ -43,7 +43,9 @@ class Space(NamedTuple):
 
     def named(self, dimensions: Extent) -> str | None:
         """The name of some dimensions."""
-        return next((name for name, own in self.axes if own == dimensions), f"axes_{'_'.join(map(str, sorted(dimensions)))}")
+        return next(
+            (name for name, own in self.axes if own == dimensions), f"axes_{'_'.join(map(str, sorted(dimensions)))}"
+        )
 
 
 def numbered(axes: str | None) -> Extent:

@@ -192,7 +192,9 @@ class _Reverse:
         factor = self._back_to_lines(factor)
         if not lost:
             return factor
-        inside = {base: power for base, power in factor.powers.items() if extent(base, self._extents, self._space) & lost}
+        inside = {
+            base: power for base, power in factor.powers.items() if extent(base, self._extents, self._space) & lost
+        }
         outside = {base: power for base, power in factor.powers.items() if base not in inside}
         axes: str | None = (
             next((name for name in AXES if over(name, self._roles) == lost), "")
@@ -271,8 +273,8 @@ def _slopes(node: Call) -> tuple[_Monomial, ...]:
     if node.function == "^":
         base, power = node.parts
         if not isinstance(power, Number):
-            below = Call("^", (base, Call("-", (power, Number(1)))))
-            return _monomial(Call("*", (power, below))), _monomial(Call("*", (node, Call("log", (base,)))))
+            lower = Call("^", (base, Call("-", (power, Number(1)))))
+            return _monomial(Call("*", (power, lower))), _monomial(Call("*", (node, Call("log", (base,)))))
         below = Call("^", (base, Number(power.value - 1))) if power.value != 2 else base
         return _monomial(Call("*", (power, below))), _ONE
     letters: dict[Node, Node] = {Name("G"): node, **{Name(a): part for a, part in zip("AB", node.parts, strict=False)}}

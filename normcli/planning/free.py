@@ -15,12 +15,24 @@ from typing import Any, NamedTuple
 from normcli import formula
 from normcli.errors import InputError
 from normcli.formula.extents import Extent, Space, extent, extents, numbered
-from normcli.formula.language import FUNCTIONS, REDUCTIONS, WINDOW, Call, Line, Lines, Name, Node, lines, names_in, parsed, walked
+from normcli.formula.language import (
+    FUNCTIONS,
+    REDUCTIONS,
+    WINDOW,
+    Call,
+    Line,
+    Lines,
+    Name,
+    Node,
+    names_in,
+    parsed,
+    walked,
+)
 from normcli.formula.rewrite import fit
+from normcli.planning.conventions import TORCH, Profile
+from normcli.planning.kinds import Kind
 from normcli.planning.layout import Layout, Shape
 from normcli.planning.plan import Plan
-from normcli.planning.conventions import Profile
-from normcli.planning.kinds import Kind
 from normcli.words import count, printable
 
 OUTPUT = "output"
@@ -131,9 +143,15 @@ class FreePlan(Plan):
 
 
 def checked(
-    program: Lines, known: Mapping[str, Any], rank: int, named: Mapping[str | None, Shape], tensors: Sequence[Given] = ()
+    program: Lines,
+    known: Mapping[str, Any],
+    rank: int,
+    named: Mapping[str | None, Shape],
+    tensors: Sequence[Given] = (),
 ) -> Lines:
-    """The lines, if each name is defined before it is used and all axes are there; InputError, with the way out, if not.
+    """The lines, if each name is defined before it is used and all axes are there.
+
+    InputError, with the way out, if not.
 
     >>> [line.name for line in checked(lines("y = x / larger(norm(x), eps)"), {"eps": 1e-5}, 1, {None: (0,)})]
     ['output']
@@ -147,8 +165,8 @@ def checked(
             what = "the input" if line.name == "x" else "given already"
             raise InputError(f"{line.name} is {what}; a line needs another name")
         if line.name in FUNCTIONS or line.name in {one.name for one in found}:
-            raise InputError(f"there are two lines called {line.name}; each needs a name of its own"
-                             if line.name not in FUNCTIONS else f"{line.name} is a function; a line needs another name")  # fmt: skip
+            what = "a function" if line.name in FUNCTIONS else "the name of a line before"
+            raise InputError(f"{line.name} is {what}; a line needs another name")
         for name in sorted(names_in(line.value) - there):
             if name in {later.name for later in program[number:]}:
                 raise InputError(f"{name} is used before its line; put that line first")
@@ -175,7 +193,8 @@ def _apart(program: Sequence[Line], taken: set[str], space: Space) -> Lines:
 
     So that it is worked out, and shown, once.
 
-    >>> [line.name for line in _apart(lines("y = (x - mean(x)) / std(x)"), {"x"}, Space(1, ((None, frozenset({0})),), ()))]
+    >>> one = Space(1, ((None, frozenset({0})),), ())
+    >>> [line.name for line in _apart(lines("y = (x - mean(x)) / std(x)"), {"x"}, one)]
     ['mean', 'var', 'y']
     """
     found: list[Line] = []
@@ -192,7 +211,9 @@ def _apart(program: Sequence[Line], taken: set[str], space: Space) -> Lines:
         if node.function not in REDUCTIONS or extent(node, known, space) == domain:
             return own
         if own not in names:
-            word = "var" if (fits := fit(_SQUARES, own)) and fits[Name("M")] == names.get(_mean_of(own)) else node.function
+            word = (
+                "var" if (fits := fit(_SQUARES, own)) and fits[Name("M")] == names.get(_mean_of(own)) else node.function
+            )
             name = next(name for name in (word, *(f"{word}_{i}" for i in range(2, 1000))) if name not in taken)
             taken.add(name)
             found.append(Line(name, own))
@@ -303,7 +324,7 @@ def free_plan(
     layout = layout_over(shape, usual, channels)
     return FreePlan(
         kind=kind,
-        convention=convention,
+        convention=TORCH._replace(name=convention.name, title=convention.name, eps={}, source=convention.source),
         shape=shape,
         dtype=dtype,
         mode="train",

@@ -338,7 +338,7 @@ def settled_further(kind: Kind, shape: Shape, dtype: str, given: Mapping[str, An
         if set_ is None and "axes" in kind.options:
             own = given.get("axes") or profile.axes or own or (-1,)
         axes[set_] = axes_in(own, rank)
-    numbers = kind.numbers | {n: v for n, v in profile.numbers.items() if n in kind.numbers}
+    numbers = dict(kind.numbers) | {n: v for n, v in profile.numbers.items() if n in kind.numbers}
     numbers |= {n: float(given[n]) for n in kind.numbers if n in given}
     program = _lines_of(kind, profile, given, numbers)
     tensors = [
@@ -347,7 +347,7 @@ def settled_further(kind: Kind, shape: Shape, dtype: str, given: Mapping[str, An
         if one in given or own not in (0.0, 1.0) or one not in ("weight", "bias") or kind.name == "grn"
     ]
     program = used(program, frozenset(one.name for one in tensors))
-    shown: dict[str, Any] = {n: v for n, v in numbers.items()}
+    shown: dict[str, Any] = dict(numbers)
     if "axes" in kind.options:
         shown["axes"] = list(axes[None])
     if "channel_axis" in kind.options:
@@ -357,7 +357,7 @@ def settled_further(kind: Kind, shape: Shape, dtype: str, given: Mapping[str, An
         before, after = _window(int(numbers["size"]), profile.name)
         numbers |= {"before": before, "after": after}
     return free_plan(
-        kind, profile, shape, dtype, 
+        kind, profile, shape, dtype,
         checked(program, dict.fromkeys([*numbers, *(t.name for t in tensors)]), rank, axes, tensors),
         axes=axes, numbers=numbers, tensors=tensors, shown=shown,
         channel_axis=channel if "channel_axis" in kind.options else None,
@@ -394,7 +394,8 @@ def _window(size: int, convention: str) -> tuple[int, int]:
 def settled_formula(shape: Shape, dtype: str, given: Mapping[str, Any]) -> FreePlan:
     """The plan of one's own formula: ``lines``, ``axes`` by name, and ``let`` with the tensors and numbers.
 
-    >>> plan = settled_formula((2, 3), "float64", {"lines": "x / (sum(x) + eps)", "axes": {None: (1,)}, "let": {"eps": 1}})
+    >>> own = {"lines": "x / (sum(x) + eps)", "axes": {None: (1,)}, "let": {"eps": 1}}
+    >>> plan = settled_formula((2, 3), "float64", own)
     >>> plan.statistics, plan.constants
     ((), {'n': 3, 'eps': 1.0})
     """

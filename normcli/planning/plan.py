@@ -20,7 +20,7 @@ from normcli.errors import InputError
 from normcli.formula.family import running
 from normcli.formula.language import Lines, lines
 from normcli.formula.rewrite import replaced
-from normcli.planning.conventions import CONVENTIONS, Convention, Profile
+from normcli.planning.conventions import CONVENTIONS, Convention
 from normcli.planning.kinds import KINDS, Kind, layout_of
 from normcli.planning.layout import Layout, Shape
 from normcli.words import count, either, flag, near, printable, repr_of
@@ -35,7 +35,7 @@ class Plan:
     """Everything that is settled before the first element is read: options resolved, layout derived."""
 
     kind: Kind
-    convention: Convention | Profile
+    convention: Convention
     shape: Shape
     dtype: str
     mode: str  # "train" or "eval"
@@ -247,7 +247,7 @@ def _kind(name: str) -> Kind:
         return KINDS[name]
     every: Mapping[str, Kind] = planning.further.EVERY
     if not isinstance(name, str) or name not in every:
-        raise InputError(f"kind {repr_of(name)} is not known; use {either(every)}")
+        raise InputError(f"kind {repr_of(name)} is not known; use {either(KINDS)}, or another of normcli --help")
     return every[name]
 
 

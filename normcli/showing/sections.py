@@ -131,9 +131,9 @@ def _of_result(result: Result, trace: Trace | None, detail: Detail) -> Iterator[
     most = sys.maxsize if detail.full else _THRESHOLD
     if trace is not None:
         yield _trace(trace, detail.precision, full=detail.full)
-    yield from _free_statistics(result, detail, most) if result.plan.is_free else [
-        _statistics(result, detail.precision, most)
-    ]
+    yield from (
+        _free_statistics(result, detail, most) if result.plan.is_free else [_statistics(result, detail.precision, most)]
+    )
     if result.plan.track_running_stats:
         yield _running(result, detail.precision, most)
     yield from _matrices("output", result.output, detail.precision, most)

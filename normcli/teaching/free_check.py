@@ -54,6 +54,7 @@ _RULES = (
     ("mean_for_sum", "sum(A) -> mean(A)", "the mean instead of the sum"),
     ("sum_for_mean", "sum(A) / n -> sum(A)", "the sum instead of the mean"),
     ("ddof1", "sum(A) / n -> sum(A) / (n - 1)", "n - 1 instead of n"),
+    ("ddof1", "mean((A - M)^2) -> sum((A - M)^2) / (n - 1)", "n - 1 instead of n"),
     ("ddof0", "sum(A) / (n - 1) -> sum(A) / n", "n instead of n - 1"),
     ("no_sqrt", "sqrt(A) -> A", "leaving the root out"),
     ("no_abs", "abs(A) -> A", "leaving the sizes out"),
@@ -128,6 +129,7 @@ class FreeFigures:
             back = gradient(lines, plan.space, leaves=leaves, of=name)
         except InputError:  # no derivative
             return np.zeros(shape)
+        leaves = tuple(leaf for leaf in leaves if plan.gradient_name(leaf) in {line.name for line in back})
         known = extents(lines + back, plan.space)
         alone = replace(plan, program=lines + back)
         rank = len(plan.shape)
@@ -199,11 +201,11 @@ class FreeHypothetical(Hypothetical):
         return False
 
     @property
-    def _is_too_good(self) -> bool:  # type: ignore[override]
+    def _is_too_good(self) -> bool:
         return False
 
     @property
-    def _has_an_input(self) -> bool:  # type: ignore[override]
+    def _has_an_input(self) -> bool:
         return True
 
 
@@ -276,14 +278,15 @@ class FreeSearch(Search):
         return replace(self.found, diagnoses=tuple(self._described(explained[:3])), apart="")
 
     def _described(self, hypotheses: Any) -> Iterator[Diagnosis]:
-        own = self.question.work.plan
+        own: Any = self.question.work.plan
         for hypothesis in hypotheses:
-            wrong, right = _differing(own.program, hypothesis.work.plan.program)  # type: ignore[arg-type]
+            wrong, right = _differing(own.program, hypothesis.work.plan.program)
             what = f", {wrong}" if wrong else ""
             instead = f"\n{own.kind.title} has {right}." if right else ""
             yield Diagnosis(
                 keys=hypothesis.keys,
-                text=f"Your numbers are what {hypothesis.work.gives} gives{what}.{instead}   [{', '.join(hypothesis.keys)}]",
+                text=f"Your numbers are what {hypothesis.work.gives} gives{what}.{instead}"
+                f"   [{', '.join(hypothesis.keys)}]",
                 max_error=hypothesis.max_error,
                 right_formula=right,
                 slipped_formula=wrong,

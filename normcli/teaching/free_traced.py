@@ -122,7 +122,9 @@ class FreeTraced(Traced):
         with np.errstate(all="ignore"):
             value = value_of(self._pairs, name)
         at = tuple(self._at(place or 0))
-        parts = [np.broadcast_to(part, self.plan.shape)[at] for part in (value.hi, np.broadcast_to(value.lo, value.hi.shape))]
+        parts = [
+            np.broadcast_to(part, self.plan.shape)[at] for part in (value.hi, np.broadcast_to(value.lo, value.hi.shape))
+        ]
         if not np.isfinite(parts).all():
             return None
         with localcontext(EXACT):

@@ -202,7 +202,8 @@ class _Writer:
             if node.function in _EXTREMES:
                 return Call(_EXTREMES[node.function], tuple(_gapped(terms, LEFT_OUT, len(among))))
             total = _terms(terms, len(among))
-            return total if node.function == "sum" else Call("/", (total, Figure(len(among), str(len(among)))))
+            divided: tuple[Any, ...] = total, Figure(len(among), str(len(among)))
+            return total if node.function == "sum" else Call("/", divided)
         if node.function in WINDOWS:
             over = str(node.axes), place
             near = self.group.near(node, place)

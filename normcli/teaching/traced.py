@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from normcli.arithmetic.evaluate import Group
 from normcli.arithmetic.result import Result
 from normcli.errors import InputError
-from normcli.formula.language import Call
 from normcli.formula.extents import AXES, across, elementwise
+from normcli.formula.language import Call
 from normcli.planning.layout import number_of
 from normcli.planning.plan import Plan
 from normcli.teaching.filled import Decimals
