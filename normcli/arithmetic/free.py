@@ -99,7 +99,7 @@ def normalize(
         own = rounded(_whole(plan, value_of(group, OUTPUT).hi), plan.dtype)
         target = plan.gradient_name("x")
         if target in named:
-            named[target] = rounded(_whole(plan, named[target]), plan.dtype)
+            named[target] = rounded(_whole(plan, value_of(group, target).hi), plan.dtype)
         if grad_output is not None:
             named["grad_output"] = np.asarray(grad_output)
     output = own if out is None else out

@@ -123,7 +123,7 @@ class Pairs:
 
     def to_the(self, base: Any, power: Any) -> Any:
         """A power; by multiplication alone where it is one whole number."""
-        exponent = float(power.hi) if power.hi.size == 1 else math.nan
+        exponent = float(power.hi.ravel()[0]) if power.hi.size == 1 else math.nan
         if not exponent.is_integer() or abs(exponent) > _MOST_FACTORS:
             root = exponent * 2
             if root.is_integer() and abs(root) <= _MOST_FACTORS:

@@ -129,7 +129,9 @@ class _Reverse:
 
     def lines(self) -> Iterator[Line]:
         yield from self._apart
-        self._through(self._program[-1], Name(SEED))
+        lost = self._extents[SEED] - self._extents[self._program[-1].name]
+        seed = self._summed(_monomial(Name(SEED)), lost)  # what the output is the same over receives all of it
+        self._through(self._program[-1], _product(*seed))
         for line in reversed(self._program[:-1]):
             if line.name in self._active:
                 found, total = self._gradient(line.name)
