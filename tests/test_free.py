@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import normcli
 from normcli.arithmetic.numbers import PAIRS, WIDES
 from normcli.errors import InputError, NormcliError
-from normcli.floats import rounded, ulp
+from normcli.floats import ulp
 from normcli.formula.spelled import spelled
 from normcli.planning import further
 from normcli.planning.further import EVERY, FURTHER
@@ -287,7 +287,6 @@ def test_a_toy_kind_has_everything(monkeypatch: pytest.MonkeyPatch, capsys: pyte
         profiles={"own": further.OWN},
     )
     monkeypatch.setitem(FURTHER, "toy", toy)
-    monkeypatch.setitem(EVERY, "toy", toy)  # type: ignore[index]
     app = make_app(("toy",))
     for more, sought in {
         "--trace": "max(abs(1), abs(3))",

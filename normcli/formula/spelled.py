@@ -114,8 +114,9 @@ def parenthesized(node: Any, *, first: bool = True) -> Any:
         inside = Call(TERMS, tuple(parenthesized(part, first=False) for part in node.parts))
         return Call(PARENTHESES, (inside,))
     if node.function not in _BINDS or node.function in (LIST, "="):
-        inside = parenthesized if node.function in (LIST, "=") else _argument
-        return Call(node.function, tuple(map(inside, node.parts)), node.axes)
+        if node.function in (LIST, "="):
+            return Call(node.function, tuple(parenthesized(part) for part in node.parts), node.axes)
+        return Call(node.function, tuple(map(_argument, node.parts)), node.axes)
     binds = _BINDS[node.function]
     if len(node.parts) == 1:
         inner = _within(node.parts[0], 3, first=False)

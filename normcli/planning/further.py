@@ -6,11 +6,13 @@ Formulas, and what differs where, with the public files that have them.
 from __future__ import annotations
 
 import math
+from collections import ChainMap
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 from normcli.errors import InputError
+from normcli.formula import others
 from normcli.formula.family import used
 from normcli.formula.language import Lines, lines
 from normcli.formula.rewrite import replaced
@@ -41,10 +43,6 @@ def _everything(rank: int, channel: int) -> Shape:
     return tuple(range(rank))
 
 
-_ROOT_OF_SQUARES = {"size": "sqrt(sum(x^2))"}
-_OUTSIDE = {"output": "x / (size + eps)"}
-_VAR_UNBIASED = {"var": "var_unbiased = sum(centered^2) / (n - 1)", "std": "sqrt(var_unbiased)"}
-
 FURTHER: dict[str, Kind] = {
     kind.name: kind
     for kind in (
@@ -53,18 +51,18 @@ FURTHER: dict[str, Kind] = {
             title="Lp normalization",
             summary="Lp: divided by a norm, such as the length.",
             options=("p", "eps", "eps_at", "axes", "convention", "dtype"),
-            text="size = sum(abs(x)^p)^(1 / p)\noutput = x / larger(size, eps)",
+            text=others.LP,
             layout=by_channel,
             numbers={"p": 2.0, "eps": 1e-12},
             sets={None: _given(1)},
             forms={
-                ("p", 1.0): {"size": "sum(abs(x))"},
-                ("p", 2.0): _ROOT_OF_SQUARES,
-                ("p", math.inf): {"size": "max(abs(x))"},
-                ("eps_at", "floor"): {"output": "x / larger(size, eps)"},
-                ("eps_at", "inside"): {"size": "sqrt(sum(x^2) + eps)", "output": "x / size"},
-                ("eps_at", "inside_floor"): {"size": "sqrt(larger(sum(x^2), eps))", "output": "x / size"},
-                ("eps_at", "added"): _OUTSIDE,
+                ("p", 1.0): others.LP_1,
+                ("p", 2.0): others.LP_2,
+                ("p", math.inf): others.LP_LARGEST,
+                ("eps_at", "floor"): others.FLOOR,
+                ("eps_at", "inside"): others.INSIDE,
+                ("eps_at", "inside_floor"): others.INSIDE_FLOOR,
+                ("eps_at", "added"): others.ADDED,
             },
             profiles={
                 one.name: one
@@ -73,19 +71,19 @@ FURTHER: dict[str, Kind] = {
                     Profile(
                         "tensorflow",
                         "tensorflow tensorflow/python/ops/nn_impl.py l2_normalize",
-                        changes={"size": "sqrt(larger(sum(x^2), eps))", "output": "x / size"},
+                        changes=others.INSIDE_FLOOR,
                     ),
                     Profile(
                         "keras",
                         "keras keras/src/ops/nn.py normalize",
                         axes=(-1,),
-                        changes={"size": "sqrt(larger(sum(x^2), eps^2))", "output": "x / size"},
+                        changes=others.INSIDE_SQUARED_FLOOR,
                     ),
                     Profile(
                         "flax",
                         "flax flax/linen/normalization.py _l2_normalize",
                         axes=(-1,),
-                        changes={"size": "sqrt(sum(x^2) + eps)", "output": "x / size"},
+                        changes=others.INSIDE,
                     ),
                 )
             },
@@ -100,11 +98,10 @@ FURTHER: dict[str, Kind] = {
             title="z-score",
             summary="z-score: less the mean, divided by the standard deviation.",
             options=("ddof", "axes", "convention", "dtype"),
-            text="mean = sum(x) / n\ncentered = x - mean\nvar = sum(centered^2) / n\nstd = sqrt(var)\n"
-            "output = centered / std",
+            text=others.ZSCORE,
             layout=by_channel,
             sets={None: _given(0)},
-            forms={("ddof", 1): _VAR_UNBIASED},
+            forms={("ddof", 1): others.STD_UNBIASED},
             profiles={
                 one.name: one
                 for one in (
@@ -112,7 +109,7 @@ FURTHER: dict[str, Kind] = {
                     Profile(
                         "sklearn",
                         "scikit-learn sklearn/preprocessing/_data.py StandardScaler",
-                        changes={"output": "centered / (std + equal(std, 0))"},
+                        changes=others.STD_NOT_0,
                     ),
                     Profile("pandas", "pandas pandas/core/generic.py std", numbers={"ddof": 1}),
                 )
@@ -128,12 +125,12 @@ FURTHER: dict[str, Kind] = {
             title="Min-max scaling",
             summary="Min-max: from the smallest to the largest, as 0 to 1.",
             options=("axes", "convention", "dtype"),
-            text="low = min(x)\nhigh = max(x)\nspan = high - low\noutput = (x - low) / (span + equal(span, 0))",
+            text=others.MINMAX,
             layout=by_channel,
             sets={None: _given(0)},
             profiles={
                 "sklearn": Profile("sklearn", "scikit-learn sklearn/preprocessing/_data.py MinMaxScaler"),
-                "plain": Profile("plain", "as it is written by hand", changes={"output": "(x - low) / span"}),
+                "plain": Profile("plain", "as it is written by hand", changes=others.SPAN_AS_IT_IS),
             },
             examples=("normcli minmax '[[1,2],[3,8]]'", "normcli minmax x.npy --axes 1 --trace"),
         ),
@@ -142,7 +139,7 @@ FURTHER: dict[str, Kind] = {
             title="Softmax",
             summary="Softmax: exponentials that add up to 1.",
             options=("axes", "convention", "dtype"),
-            text="top = max(x)\nexponential = exp(x - top)\ntotal = sum(exponential)\noutput = exponential / total",
+            text=others.SOFTMAX,
             layout=by_channel,
             sets={None: _given(-1)},
             profiles={"torch": Profile("torch", "pytorch torch/nn/functional.py softmax")},
@@ -153,7 +150,7 @@ FURTHER: dict[str, Kind] = {
             title="Log-softmax",
             summary="Log-softmax: the logarithm of softmax.",
             options=("axes", "convention", "dtype"),
-            text="top = max(x)\nshifted = x - top\ntotal = sum(exp(shifted))\noutput = shifted - log(total)",
+            text=others.LOGSOFTMAX,
             layout=by_channel,
             sets={None: _given(-1)},
             profiles={"torch": Profile("torch", "pytorch torch/nn/functional.py log_softmax")},
@@ -164,7 +161,7 @@ FURTHER: dict[str, Kind] = {
             title="PixelNorm",
             summary="PixelNorm: each position divided by the root mean square of its channels.",
             options=("eps", "channel_axis", "convention", "dtype"),
-            text="mean_square = sum(x^2) / n\nrstd = 1 / sqrt(mean_square + eps)\noutput = x * rstd",
+            text=others.PIXEL,
             layout=by_channel,
             least_rank=2,
             needs="(N, C) or more",
@@ -178,8 +175,7 @@ FURTHER: dict[str, Kind] = {
             title="Filter Response Normalization",
             summary="FRN: each channel's positions by their root mean square, and a threshold.",
             options=("eps", "weight", "bias", "tau", "channel_axis", "convention", "dtype"),
-            text="mean_square = sum(x^2) / n\nrstd = 1 / sqrt(mean_square + eps)\nnormalized = x * rstd\n"
-            "affine = normalized * weight + bias\noutput = larger(affine, tau)",
+            text=others.FRN,
             layout=by_channel,
             least_rank=3,
             needs="(N, C, L) or more",
@@ -199,8 +195,7 @@ FURTHER: dict[str, Kind] = {
             title="Global Response Normalization",
             summary="GRN: each channel by its length beside those of the others.",
             options=("eps", "weight", "bias", "channel_axis", "convention", "dtype"),
-            text="gx = sqrt(sum(x^2))\nmean_gx = mean(gx, channels)\nnx = gx / (mean_gx + eps)\n"
-            "output = x + (x * nx) * weight + bias",
+            text=others.GRN,
             layout=by_channel,
             least_rank=3,
             needs="(N, C, L) or more",
@@ -221,7 +216,7 @@ FURTHER: dict[str, Kind] = {
             title="Local Response Normalization",
             summary="LRN: each channel by its neighbours.",
             options=("size", "alpha", "beta", "k", "channel_axis", "convention", "dtype"),
-            text="near = window(x^2, channels)\nspread = k + alpha / size * near\noutput = x / spread^beta",
+            text=others.LRN,
             layout=by_channel,
             least_rank=2,
             needs="(N, C) or more",
@@ -237,7 +232,7 @@ FURTHER: dict[str, Kind] = {
                         "tensorflow tensorflow/core/kernels/lrn_op.cc",
                         numbers={"size": 11.0, "alpha": 1.0, "beta": 0.5},
                         channel_axis=-1,
-                        changes={"spread": "k + alpha * near"},
+                        changes=others.ALPHA_WHOLE,
                     ),
                     Profile("caffe", "caffe src/caffe/layers/lrn_layer.cpp", numbers={"alpha": 1.0}),
                 )
@@ -249,7 +244,7 @@ FURTHER: dict[str, Kind] = {
             title="Weight normalization",
             summary="Weight normalization: each row of a weight by its length.",
             options=("weight", "channel_axis", "convention", "dtype"),
-            text="size = sqrt(sum(x^2))\nnormalized = x / size\noutput = normalized * weight",
+            text=others.WEIGHT,
             layout=by_channel,
             sets={None: _all_but_channel, "channels": _channel},
             tensors={"weight": ("channels", 1.0)},
@@ -263,8 +258,7 @@ FURTHER: dict[str, Kind] = {
             title="Weight standardization",
             summary="Weight standardization: each filter to mean 0 and variance 1.",
             options=("eps", "channel_axis", "convention", "dtype"),
-            text="mean = sum(x) / n\ncentered = x - mean\nvar_unbiased = sum(centered^2) / (n - 1)\n"
-            "std = sqrt(var_unbiased)\noutput = centered / (std + eps)",
+            text=others.WEIGHT_STD,
             layout=by_channel,
             least_rank=2,
             needs="(C, K) or more",
@@ -277,11 +271,7 @@ FURTHER: dict[str, Kind] = {
                     "pytorch-image-models timm/layers/std_conv.py StdConv2d",
                     numbers={"eps": 1e-6},
                     channel_axis=0,
-                    changes={
-                        "var_unbiased": "var = sum(centered^2) / n",
-                        "std": "sqrt(var + eps)",
-                        "output": "centered / std",
-                    },
+                    changes=others.STD_BIASED_INSIDE,
                 ),
             },
             examples=("normcli weight-std '[[1,2,4],[3,3,9]]'", "normcli weight-std w.npy --convention timm"),
@@ -291,11 +281,8 @@ FURTHER: dict[str, Kind] = {
             title="Spectral normalization",
             summary="Spectral normalization: a matrix by its largest singular value.",
             options=("iterations", "eps", "u", "convention", "dtype"),
-            text="product = sum(x * stop(v_last), columns)\nsigma = sum(stop(u_last) * product, rows)\n"
-            "output = x / sigma",
-            rounds="p_{i} = sum(x * u_{j}, rows)\np_size_{i} = norm(p_{i}, columns)\n"
-            "v_{i} = p_{i} / larger(p_size_{i}, eps)\nq_{i} = sum(x * v_{i}, columns)\n"
-            "q_size_{i} = norm(q_{i}, rows)\nu_{i} = q_{i} / larger(q_size_{i}, eps)",
+            text=others.SPECTRAL,
+            rounds=others.POWER_STEP,
             layout=by_channel,
             least_rank=2,
             needs="(R, C) or more",
@@ -310,7 +297,7 @@ FURTHER: dict[str, Kind] = {
         ),
     )
 }
-EVERY: Mapping[str, Kind] = KINDS | FURTHER | {FORMULA.name: FORMULA}
+EVERY: Mapping[str, Kind] = ChainMap({FORMULA.name: FORMULA}, FURTHER, KINDS)  # the last comes first
 _PLACED_BY_SIZE = {"before", "after"}
 
 
