@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,9 @@ from normcli.planning.kinds import KINDS, STATE_ARRAYS
 from normcli.planning.plan import Plan, check_state_shape, plan
 from normcli.planning.values import switch, whole
 from normcli.words import repr_of
+
+if TYPE_CHECKING:
+    from normcli.planning.free import Given
 
 _ALIASES = {"gamma": "weight", "beta": "bias"}
 
@@ -77,11 +81,14 @@ def _settled(kind: str, options: Mapping[str, Any]) -> tuple[dict[str, Any], tup
     for alias, name in _ALIASES.items():
         if options.get(alias) is not None and options.get(name) is not None:
             raise InputError(f"{alias} and {name} are two words for the same thing; give one of them")
+    aliases = _ALIASES if kind in KINDS else {}  # elsewhere a beta may be another one
     given = {
-        _ALIASES.get(name, name): value for name, value in options.items() if value is not None or name == "momentum"
+        aliases.get(name, name): value for name, value in options.items() if value is not None or name == "momentum"
     }
     if isinstance(given.get("dtype"), np.dtype):
         given["dtype"] = given["dtype"].name
+    if "let" in given:
+        given["let"] = {name: as_float_array(value, name=name) for name, value in dict(given["let"]).items()}
     return _with_state(kind, given) if "state" in given or "prefix" in given else (given, ())
 
 
@@ -181,8 +188,8 @@ def run_stored(
 
 
 def _check(settled: Plan, state: State, threads: int | None) -> None:
-    for name in STATE_ARRAYS:
-        if (array := getattr(state, name)) is not None:
+    for name in (*STATE_ARRAYS, *(state.others or ())):
+        if (array := state.tensor(name)) is not None:
             check_state_shape(settled, name, array.shape)  # carried over from a batch with other channels, perhaps
     if threads is not None and (whole(threads) or 0) < 1:
         raise InputError(f"threads is {repr_of(threads)}; it must be a whole number, 1 or more")
@@ -216,6 +223,8 @@ def _overlaps(shape: Sequence[int], strides: Sequence[int], itemsize: int) -> bo
 
 def initial_state(settled: Plan, given: Mapping[str, Any]) -> State:
     """The layer's numbers before the first input: those given, else ones and zeros where it has them."""
+    if settled.tensors:
+        return State(others={one.name: _given(settled, one, given) for one in settled.tensors})
     arrays: dict[str, Any] = {}
     for name in STATE_ARRAYS:
         value = given.get(name)
@@ -228,3 +237,12 @@ def initial_state(settled: Plan, given: Mapping[str, Any]) -> State:
     if "running_var" not in arrays:
         arrays["running_var"] = np.zeros(settled.weight_shape) + 1.0  # in half the time of np.ones
     return State(**arrays, num_batches_tracked=int(given.get("num_batches_tracked") or 0))
+
+
+def _given(settled: Plan, one: Given, given: Mapping[str, Any]) -> NDArray[Any]:
+    """A tensor that comes with the input; where it was not given, what the kind takes by itself."""
+    value = given.get("let", {}).get(one.key, given.get(one.name))
+    if value is not None:
+        return as_float_array(value, name=one.name)
+    own = settled.kind.tensors[one.name][1]
+    return np.full(one.shape, 1 / math.sqrt(math.prod(one.shape)) if math.isnan(own) else own)

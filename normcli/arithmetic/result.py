@@ -27,6 +27,7 @@ class State:
     running_mean: NDArray[Any] | None = None
     running_var: NDArray[Any] | None = None
     num_batches_tracked: int = 0
+    others: Mapping[str, NDArray[Any]] | None = None  # what else comes with the input, by name
 
     def __init__(
         self,
@@ -36,6 +37,7 @@ class State:
         running_mean: NDArray[Any] | None = None,
         running_var: NDArray[Any] | None = None,
         num_batches_tracked: int = 0,
+        others: Mapping[str, NDArray[Any]] | None = None,
     ) -> None:
         fields = {
             "weight": weight,
@@ -43,8 +45,14 @@ class State:
             "running_mean": running_mean,
             "running_var": running_var,
             "num_batches_tracked": num_batches_tracked,
+            "others": others,
         }
         object.__setattr__(self, "__dict__", fields)  # all at once: a frozen dataclass sets one after the other
+
+    def tensor(self, name: str) -> NDArray[Any] | None:
+        """A tensor of that name."""
+        found: NDArray[Any] | None = (self.others or {}).get(name, getattr(self, name, None))
+        return found
 
 
 _NOTHING = State()
@@ -141,7 +149,7 @@ class Result:
 
     def statistics(self) -> dict[str, Any]:
         """What there is one value of for each group of statistics, by its name, in the order of the lines."""
-        return {name: self.named[name] for name in self.plan.kind.statistics if name in self.named}
+        return {name: self.named[name] for name in self.plan.statistics if name in self.named}
 
     def gradients(self) -> dict[str, Any]:
         """The gradients by their names; none without a ``grad_output``.
@@ -150,7 +158,8 @@ class Result:
         >>> normalize([[1, 2, 4]], "layer", grad_output=[[0, 0, 1]]).gradients()["grad_bias"].tolist()
         [0.0, 0.0, 1.0]
         """
-        return {name: self.named[name] for name in GRADIENTS if name in self.named}
+        names = (*GRADIENTS, *(self.plan.gradient_name(one.name) for one in self.plan.tensors))
+        return {name: self.named[name] for name in dict.fromkeys(names) if name in self.named}
 
     @property
     def running_mean(self) -> Any:

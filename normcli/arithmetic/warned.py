@@ -33,7 +33,13 @@ def warnings(
     if plan.source == "batch" and undefined:
         what = "variance" if plan.kind.centers else "mean square"
         yield f"{count(undefined, 'group')} of statistics with {what} 0 and eps 0: normalized is 0 by definition"
-    if surely_finite(state, plan, rstd) or (output is not None and all(np.isfinite(y).all() for y in blocks(output))):
+    if not surely_finite(state, plan, rstd):
+        yield from not_finite(x, output, plan, zero)
+
+
+def not_finite(x: Elements, output: Elements | None, plan: Plan, zero: int = 0) -> Iterator[str]:
+    """What is to be said where an output is infinite or NaN; ``zero`` groups have been told of."""
+    if output is not None and all(np.isfinite(y).all() for y in blocks(output)):
         return
     nan, infinite = (_counted(test, x) for test in (np.isnan, np.isinf))
     if nan or infinite:

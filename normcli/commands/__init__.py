@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["axes", "calculate", "check", "conventions", "fold", "show", "state"]
+__all__ = ["axes", "calculate", "check", "conventions", "fold", "formula", "show", "state"]
 
 if TYPE_CHECKING:
     from normcli.commands import axes, calculate, check, conventions, fold, show, state

@@ -87,6 +87,8 @@ def headline(result: Result) -> str:
     plan, layout = result.plan, result.plan.layout
     axes = layout.reported_axes
     over = f"{'axis' if len(axes) == 1 else 'axes'} {', '.join(str(axis) for axis in axes)}" if axes else "nothing"
+    if plan.is_free:
+        return "  ".join(_free(result, over))
     what = "mean" if plan.kind.centers else "mean square"
     parts = [
         plan.kind.title + (f", {plan.mode}" if plan.kind.has_running_stats else ""),
@@ -110,6 +112,21 @@ def headline(result: Result) -> str:
     return "  ".join([*parts, f"{plan.convention.name} convention", f"{result.backend} on {result.device}"])
 
 
+def _free(result: Result, over: str) -> Iterator[str]:
+    """The headline of a formula over any axes."""
+    plan = result.plan
+    yield plan.kind.title
+    yield f"{plan.shape} {plan.dtype}"
+    if plan.layout.axes:
+        yield f"over {over}, n = {plan.layout.count}"
+    for name, value in plan.options().items():
+        if isinstance(value, float | int | str) and name not in ("lines", "channel_axis"):
+            yield f"{name} {value if isinstance(value, str) else short(value)}"
+    if plan.convention.source:
+        yield f"{plan.convention.name} convention"
+    yield f"{result.backend} on {result.device}"
+
+
 def _of_result(result: Result, trace: Trace | None, detail: Detail) -> Iterator[Section]:
     """The tables of a result in the order of the calculation; the trace, if any, first.
 
@@ -118,11 +135,16 @@ def _of_result(result: Result, trace: Trace | None, detail: Detail) -> Iterator[
     most = sys.maxsize if detail.full else _THRESHOLD
     if trace is not None:
         yield _trace(trace, detail.precision, full=detail.full)
-    yield _statistics(result, detail.precision, most)
+    yield from (
+        _free_statistics(result, detail, most) if result.plan.is_free else [_statistics(result, detail.precision, most)]
+    )
     if result.plan.track_running_stats:
         yield _running(result, detail.precision, most)
     yield from _matrices("output", result.output, detail.precision, most)
-    if result.gradients().keys() & set(PARAMETERS):
+    if result.plan.is_free:
+        for name in result.gradients().keys() - {"grad_input"}:
+            yield from _matrices(name, result.named[name], detail.precision, most)
+    elif result.gradients().keys() & set(PARAMETERS):
         yield _parameters(result, detail, most)
     yield from _matrices("grad_input", result.grad_input, detail.precision, most)
 
@@ -152,6 +174,16 @@ def _statistics(result: Result, precision: int, most: int) -> Section:
     plan = result.plan
     columns = {name: np.atleast_1d(np.asarray(values)) for name, values in result.statistics().items()}
     return _listed("statistics", _statistics_title(result), _group_words(plan), columns, precision, most)
+
+
+def _free_statistics(result: Result, detail: Detail, most: int) -> Iterator[Section]:
+    """A table for the names of each shape, by the axes that they vary over."""
+    tables: dict[tuple[int, ...], dict[str, Any]] = {}
+    for name, values in result.statistics().items():
+        tables.setdefault(result.plan.span(name), {})[name] = np.atleast_1d(np.asarray(values))
+    for span, columns in tables.items():
+        words = [f"axis {axis}" for axis in span] or [""]
+        yield _listed("statistics", "statistics", words, columns, detail.precision, most)
 
 
 def _statistics_title(result: Result) -> str:

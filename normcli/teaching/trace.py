@@ -16,10 +16,11 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from normcli import teaching
 from normcli.arithmetic.result import Result
 from normcli.calculate import run
 from normcli.digits import computed, decimal, notation, short, written
-from normcli.formula.language import REDUCTIONS, Call, Line, Name, Node, Number, names_in, substituted
+from normcli.formula.language import REDUCTIONS, WINDOWS, Call, Line, Name, Node, Number, names_in, substituted
 from normcli.formula.spelled import GAP, LIST, TERMS, inlined, spelled
 from normcli.planning.kinds import taught
 from normcli.teaching.filled import EXACT, LEFT_OUT, Expression, Figure
@@ -27,7 +28,7 @@ from normcli.teaching.traced import Over, Traced, counted_from_start
 
 _SHOWN = 8  # terms of a long sum that are written out when no element was asked for
 _MOST = 1000  # terms that are written out for an element
-_COUNTED = {"n", "N", "eps"}  # one for all groups
+_EXTREMES = {"max": "largest", "min": "smallest"}
 _MOST_DIGITS = 50  # of a number in a line, where it takes so many
 
 
@@ -79,7 +80,7 @@ def trace(
     """
     if element is not None:
         element = counted_from_start(element, result.plan)
-    group = Traced(result, x, element)
+    group = (teaching.free_traced.FreeTraced if result.plan.is_free else Traced)(result, x, element)
     most = x.size if full else _SHOWN if element is None else _MOST
     writer = _Writer(group, precision, most)
     return Trace(title=group.title, steps=[*writer.steps()])
@@ -104,6 +105,7 @@ class _Writer:
 
     def __init__(self, group: Traced, precision: int, most: int) -> None:
         self.group, self.precision, self.most = group, precision, most
+        self._constants = {"n", "N", *group.constants}  # one for all groups
         self._notations: dict[tuple[str, range, Over | None], str] = {}
 
     def steps(self) -> Iterator[Step]:
@@ -132,7 +134,7 @@ class _Writer:
         group, traced = self.group, self.group.traced
         values = group.members(line.name)[traced.start : traced.stop]
         places = [traced[i] for i in self._shown(len(values))]
-        trees = [self._filled(line.value, self._of_element(place, traced)) for place in places]
+        trees = [self._filled(line.value, self._of_element(place, traced), place) for place in places]
         is_rounded = line.name in ("output", group.plan.gradient_name("x")) and group.plan.dtype != "float64"
         dtype = group.plan.dtype if is_rounded else None
         value = float(values[0]) if group.one else values.tolist()
@@ -189,12 +191,26 @@ class _Writer:
         if isinstance(node, Name):
             return number_of(node.name)
         if node.function == "^":
-            return Call("^", (self._filled(node.parts[0], number_of, place), node.parts[1]))
+            base, power = node.parts
+            above = power if isinstance(power, Number) else self._filled(power, number_of, place)
+            return Call("^", (self._filled(base, number_of, place), above))
         if node.function in REDUCTIONS:
             over = None if node.axes is None else (node.axes, place)
             among = range(len(self.group.members("x", over)))
             numbers = [self._of_element(i, among, over) for i in self._shown(len(among))]
-            return _terms([self._filled(node.parts[0], number) for number in numbers], len(among))
+            terms = [self._filled(node.parts[0], number) for number in numbers]
+            if node.function in _EXTREMES:
+                return Call(_EXTREMES[node.function], tuple(_gapped(terms, LEFT_OUT, len(among))))
+            total = _terms(terms, len(among))
+            divided: tuple[Any, ...] = total, Figure(len(among), str(len(among)))
+            return total if node.function == "sum" else Call("/", divided)
+        if node.function in WINDOWS:
+            over = str(node.axes), place
+            near = self.group.near(node, place)
+            numbers = [self._of_element(i, near, over) for i in near]
+            return _terms([self._filled(node.parts[0], number) for number in numbers], len(numbers))
+        if node.function == "stop":
+            return self._filled(node.parts[0], number_of, place)
         return Call(node.function, tuple(self._filled(part, number_of, place) for part in node.parts), node.axes)
 
     def _of_group(self, name: str) -> Figure:
@@ -203,8 +219,8 @@ class _Writer:
         if name in ("n", "N"):
             number = group.n if name == "n" else len(group.per_sample("mean"))
             return Figure(number, str(number))
-        if name == "eps":
-            return Figure(group.plan.eps, short(group.plan.eps))
+        if name in group.constants:
+            return Figure(group.constants[name], short(group.constants[name]))
         if name.startswith("running"):
             value = group.running(name)[0]
             return Figure(value, self._number(value), lambda: None)
@@ -215,7 +231,7 @@ class _Writer:
         """The numbers of one element; computed ones stand in one notation with those of the others."""
 
         def number(name: str) -> Figure:
-            if name in _COUNTED or (over is None and not self.group.is_each(name)):
+            if name in self._constants or (over is None and not self.group.is_each(name)):
                 return self._of_group(name)
             value = float(self.group.members(name, over)[place])
             if self.group.is_given(name):

@@ -14,6 +14,7 @@ from normcli.arithmetic.evaluate import Group
 from normcli.arithmetic.result import Result
 from normcli.errors import InputError
 from normcli.formula.extents import AXES, across, elementwise
+from normcli.formula.language import Call
 from normcli.planning.layout import number_of
 from normcli.planning.plan import Plan
 from normcli.teaching.filled import Decimals
@@ -54,6 +55,15 @@ class Traced:
             self._given["grad_output"] = result.grad_output
         self._each = elementwise(self.plan.lines + self.backward)
         self._members: dict[tuple[str, Over | None], NDArray[np.float64]] = {}
+
+    @property
+    def constants(self) -> dict[str, float]:
+        """The numbers of the lines that are typed shortly."""
+        return {"eps": self.plan.eps}
+
+    def near(self, node: Call, place: int) -> range:
+        """The members that a window at one of them takes: the family has none."""
+        raise NotImplementedError(node.function)
 
     @cached_property
     def parameters(self) -> list[str]:
