@@ -10,14 +10,11 @@ import normcli
 from normcli.arithmetic.run import REFERENCE, chosen
 from normcli.commands.options import PARTS, Source, chosen_format
 from normcli.errors import InputError
-from normcli.files.write import OUTPUTS, check_suffix
+from normcli.files.write import OUTPUTS, PAGES, check_suffix
 from normcli.planning.kinds import ALIASES, GRADIENTS
 from normcli.showing.formats import SCRIPTS
 from normcli.showing.report import Detail
 from normcli.words import either, flag
-
-
-_PICTURES = {"svg": [".svg"], "html": [".html", ".htm"]}  # and the suffixes of their files
 
 
 class Show(NamedTuple):  # see normcli.showing.report
@@ -151,4 +148,4 @@ def _check_files(show: Show) -> None:
 def _suffixes(name: str) -> Iterable[str]:
     if name == "save_state":
         return normcli.layers.FORMATS
-    return OUTPUTS if name == "output" else _PICTURES[name]
+    return {"output": OUTPUTS, "svg": [".svg"], "html": PAGES}[name]

@@ -82,4 +82,5 @@ def _placed(node: Any) -> Any:
         return Call(node.function, parts, node.axes)
     if node.axes is not None:
         return Text(f"[{node.axes}:{put_together(parts[0])}]")
-    return Call(TERMS, tuple(part if part == GAP else Text("{%s}" % put_together(part)) for part in parts))
+    terms: list[Any] = [part if part == GAP else Text(f"{{{put_together(part)}}}") for part in parts]
+    return Call(TERMS, tuple(terms))

@@ -179,10 +179,10 @@ def drawing(figure: Figure, chosen: Shape) -> str:
     top, wide = block.top - (len(block.samples) + len(block.channels)) * block.side * _UP - 4, _WIDTH - 2 * left
     box = f"{left:.0f} {top:.0f} {wide:.0f} {block.bottom - top + 36:.0f}"
     label = escape(headline(figure).split(":")[0])
-    return f'<svg viewBox="{box}" role="img" aria-label="{label}">{"".join([*faces, *_axes(block)])}</svg>'
+    return f'<svg viewBox="{box}" role="img" aria-label="{label}">{"".join([*faces, *_axes(block, 1.5 * _LINE)])}</svg>'
 
 
-def _axes(block: Block) -> Iterator[str]:
+def _axes(block: Block, line_height: float = _LINE) -> Iterator[str]:
     """The names of the three directions, each beside its edge."""
     figure = block.figure
     shape, names, below = figure.plan.shape, figure.names, len(block.places)
@@ -196,7 +196,7 @@ def _axes(block: Block) -> Iterator[str]:
     x, y = block.point(0, len(block.channels), below / 2)
     for line, axis in enumerate(figure.spatial):
         lift = (len(figure.spatial) - 1) / 2
-        yield _text(x + 12, y + 5 + _LINE * (line - lift), f"{names[axis]} = {shape[axis]}", style)
+        yield _text(x + 12, y + 5 + line_height * (line - lift), f"{names[axis]} = {shape[axis]}", style)
 
 
 def _said(block: Block) -> Iterator[str]:

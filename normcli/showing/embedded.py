@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from normcli.errors import InputError
-from normcli.formula.extents import AXES, extents, over, reductions
+from normcli.formula.extents import AXES, extents, reductions
 from normcli.formula.javascript import javascript
-from normcli.formula.language import Line, Lines, Name, names_in, substituted
+from normcli.formula.language import Line, Lines, Name, substituted
 from normcli.formula.spelled import inlined, spelled
 from normcli.formula.template import of_names, of_numbers
 from normcli.planning.kinds import KINDS
@@ -63,12 +63,22 @@ class Pool:
 
 
 def embedded(
-    report: Report, kept: list[list[int]], first: Shape, precision: int, steps: Iterable[tuple[str, Shape, Step]], pool: Pool
+    report: Report,
+    kept: list[list[int]],
+    first: Shape,
+    precision: int,
+    steps: Iterable[tuple[str, Shape, Step]],
+    pool: Pool,
 ) -> dict[str, Any]:
     """All that the script needs, as JSON has it."""
     result = report.calculated
     settled = result.plan
-    tensors = {"x": report.x, "grad_output": result.grad_output, "output": result.output, "grad_input": result.grad_input}
+    tensors = {
+        "x": report.x,
+        "grad_output": result.grad_output,
+        "output": result.output,
+        "grad_input": result.grad_input,
+    }
     found: dict[str, Any] = {"shape": settled.shape, **_axes(settled.layout), "first": number_of(first, settled.shape)}
     found |= {"precision": precision, "title": settled.kind.title, "kept": None if is_whole(settled.shape) else kept}
     found["tensors"] = {
@@ -78,9 +88,12 @@ def embedded(
     found["backward"] = settled.gradient_lines[0].name if result.gradients() else None
     found["check"] = _check(report)
     can = report.x is not None and is_whole(settled.shape)
-    found["programs"] = [*_programs(result, pool)] if can else []
+    lines: dict[tuple[str | int, ...], int] = {}
+    found["programs"] = (
+        [_program(settled, pool, lines, back=bool(result.gradients())) for settled in _others(result)] if can else []
+    )
     if can:
-        found["given"] = _given(result)
+        found |= {"given": _given(result), "lines": [*lines]}
     return found
 
 
@@ -151,10 +164,9 @@ def _given(result: Result) -> dict[str, Any]:
     return arrays | {"eps": settled.eps, "m": settled.new_weight(batches), "batches": batches}
 
 
-def _programs(result: Result, pool: Pool) -> Iterator[dict[str, Any]]:
+def _others(result: Result) -> Iterator[Plan]:
     """Every calculation that may be made of this one: the kinds, train and eval, n and n - 1; its own first."""
     own = result.plan
-    back = bool(result.gradients())
     for kind in sorted(KINDS, key=lambda name: name != own.kind.name):
         basis = own if kind == own.kind.name else _other(kind, own)
         if basis is None:
@@ -164,7 +176,7 @@ def _programs(result: Result, pool: Pool) -> Iterator[dict[str, Any]]:
                 settled = replace(basis, mode=mode, ddof=ddof)
                 if settled.source == "batch" and settled.layout.count - max(ddof, settled.updates_running) < 1:
                     continue
-                yield _program(settled, pool, back)
+                yield settled
 
 
 def _other(kind: str, own: Plan) -> Plan | None:
@@ -181,12 +193,11 @@ def _other(kind: str, own: Plan) -> Plan | None:
         return None
 
 
-def _program(settled: Plan, pool: Pool, back: bool) -> dict[str, Any]:
+def _program(settled: Plan, pool: Pool, known: dict[tuple[str | int, ...], int], *, back: bool) -> dict[str, Any]:
+    """What the script needs of a calculation; of each line its number among the ``known``, and what it varies over."""
     layout = settled.layout
     lines = settled.lines + _updating(settled.running_lines) + (settled.gradient_lines if back else ())
-    known = extents(lines, layout.roles)
-    for line in settled.running_lines:
-        known[_OLD + line.name] = known.get(line.name, frozenset())
+    varies = extents(lines, layout.roles)
     groups = "" if settled.groups is None else f", {settled.groups} groups"
     return {
         "kind": settled.kind.name,
@@ -198,14 +209,18 @@ def _program(settled: Plan, pool: Pool, back: bool) -> dict[str, Any]:
         **_axes(layout),
         "lines": [
             [
-                line.name,
-                pool.number(javascript(line.value)),
-                [a for a, role in enumerate(layout.dimensions) if role in known[line.name]],
-                *([_formula(line, settled), of_names(line.value)] if line.role == "shown" else []),
+                known.setdefault(_line(line, settled, pool), len(known)),
+                [axis for axis, role in enumerate(layout.dimensions) if role in varies[line.name]],
             ]
             for line in lines
         ],
     }
+
+
+def _line(line: Line, settled: Plan, pool: Pool) -> tuple[str | int, ...]:
+    """A line's name and function, and where it is shown, its formula and the template of its numbers."""
+    shown = (_formula(line, settled), of_names(line.value)) if line.role == "shown" else ()
+    return line.name, pool.number(javascript(line.value)), *shown
 
 
 def _updating(lines: Lines) -> Lines:

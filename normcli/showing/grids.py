@@ -167,9 +167,13 @@ def _gapped(kept: list[Any], size: int) -> list[Any]:
 def table(section: Section) -> str:
     """One of a report's tables."""
     words = [section.is_words(column) for column in range(len(section.columns))]
-    heads = "".join(f"<th{_flush(is_words)}>{escape(name)}</th>" for name, is_words in zip(section.columns, words, strict=True))
+    heads = "".join(
+        f"<th{_flush(is_words)}>{escape(name)}</th>" for name, is_words in zip(section.columns, words, strict=True)
+    )
     rows = "".join(
-        "<tr>" + "".join(f"<td{_flush(is_words)}>{escape(cell)}</td>" for cell, is_words in zip(row, words, strict=True)) + "</tr>"
+        "<tr>"
+        + "".join(f"<td{_flush(is_words)}>{escape(cell)}</td>" for cell, is_words in zip(row, words, strict=True))
+        + "</tr>"
         for row in section.rows
     )
     return (

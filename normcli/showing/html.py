@@ -112,8 +112,10 @@ def _with_steps(report: Report) -> Report:
 
 
 def _title(report: Report) -> str:
-    what = report.headline or report.file
-    return f"{what or sections.headline(report.calculated).split('  ')[0]} - normcli"
+    name = report.headline or report.file or (report.document or {}).get("file", "")
+    if not name and report.result is not None:
+        name = sections.headline(report.result).split("  ")[0]
+    return f"{name} - normcli" if name else "normcli"
 
 
 def _article(report: Report, detail: Detail, pool: Pool) -> str:
@@ -123,15 +125,18 @@ def _article(report: Report, detail: Detail, pool: Pool) -> str:
         parts += [grids.table(section) for section in report.sections]
     else:
         parts += [*_calculation(report, detail, pool)]
-    parts += [f'<p class="said">{escape(line)}</p>' for line in report.words]
+    failed = (report.document or {}).get("error")
+    parts += [f'<p class="said">{escape(line)}</p>' for line in ([failed] if failed else report.words)]
     return "\n".join(['<article class="normcli">', *parts, "</article>"])
 
 
 def _header(report: Report) -> str:
-    """What was computed: its name large, every choice below."""
+    """What was computed: its name large, every choice below; nothing above words about several files."""
     facts = [] if report.result is None else sections.headline(report.result).split("  ")
-    name = report.headline or report.file
-    title, facts = (name, facts) if name else (facts[0], facts[1:])
+    names = [name for name in (report.headline or report.file or (report.document or {}).get("file", ""),) if name]
+    if not (lines := names + facts):
+        return ""
+    title, *facts = lines
     said = "".join(f"<li>{escape(fact)}</li>" for fact in facts)
     return f'<header><h1>{escape(title)}</h1><ul class="facts">{said}</ul></header>'
 
@@ -178,7 +183,7 @@ def _calculation(report: Report, detail: Detail, pool: Pool) -> Iterator[str]:
     shape = result.plan.shape
     first = tuple(i % size for i, size in zip(detail.element or (0,) * len(shape), shape, strict=True))
     if report.check is not None and detail.element is None:
-        first = next(iter(grids.wrong_cells(report.check, shape)), first)
+        first = next(grids.wrong_cells(report.check, shape), first)
     kept = shown_elements(shape, first)
     traced = None if x is None else _Traced(report, kept, first, detail.precision)
     data = embedded(report, kept, first, detail.precision, traced.steps if traced else [], pool)
@@ -187,19 +192,19 @@ def _calculation(report: Report, detail: Detail, pool: Pool) -> Iterator[str]:
     if backward:
         yield '<div class="tabs" hidden></div>'
     note = "" if is_whole(shape) else f'<p class="said">{escape(_left_out(shape, kept))}</p>'
+    yield '<div class="above"><div>'
     with_input = [] if x is None else [grids.grid(report, "input", np.asarray(x), kept, first, detail)]
     forward = [*with_input, grids.grid(report, "output", np.asarray(result.output), kept, first, detail)]
-    yield f'<div class="tensors" data-tab="forward">{"".join(forward)}</div>{note}'
+    yield f'<div class="tensors" data-tab="forward">{"".join(forward)}</div>'
     if backward:
         flow = grids.grid(report, "grad_output", np.asarray(result.grad_output), kept, first, detail)
         gradient = grids.grid(report, "grad_input", np.asarray(result.grad_input), kept, first, detail)
         yield f'<div class="tensors" data-tab="backward">{flow}{gradient}</div>'
-    yield '<div class="beside">'
+    yield f'{note}</div><figure class="axes">{drawing(Figure(result.plan), first)}'
+    n = f"<span>{result.plan.layout.count}</span>"
+    yield f"<figcaption>Marked: what shares its statistics with the chosen cell, n = {n}.</figcaption></figure></div>"
     if traced:
         yield _trace(first, traced.of_first, result.plan.gradient_lines[0].name if backward else None)
-    yield f'<figure class="axes">{drawing(Figure(result.plan), first)}'
-    yield f"<figcaption>{escape(_axes_words(report))}</figcaption></figure>"
-    yield "</div>"
     yield '<div class="tables">'
     for section in sections.sections(report._replace(trace=None), Detail(precision=detail.precision)):
         if not section.is_matrix:
@@ -212,12 +217,6 @@ def _left_out(shape: tuple[int, ...], kept: list[list[int]]) -> str:
     size = math.prod(shape)
     left = size - math.prod(map(len, kept))
     return f"The edges of {' x '.join(map(str, shape))} are shown; {left} of {size} elements are left out."
-
-
-def _axes_words(report: Report) -> str:
-    layout, kind = report.calculated.plan.layout, report.calculated.plan.kind
-    what = "mean" if kind.centers else "mean square"
-    return f"Dark: the {layout.count} elements that share one {what} with the chosen cell."
 
 
 class _Traced:
@@ -234,7 +233,7 @@ class _Traced:
 def _trace(first: tuple[int, ...], steps: list[tuple[Step, str]], backward: str | None) -> str:
     """The trace of the first element, where no script shows that of another."""
     rows = "".join(
-        f'<li{" class=backward" if step.step == backward else ""}><b>{escape(step.step)}</b> '
+        f"<li{' class=backward' if step.step == backward else ''}><b>{escape(step.step)}</b> "
         f"<code class=formula>{escape(step.formula)}</code> "
         f"<code class=filled>{escape(step.substituted)}</code> <output>{escape(value)}</output></li>"
         for step, value in steps

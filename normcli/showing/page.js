@@ -95,7 +95,7 @@
 
   const over = (above, below) => (below === 0 ? 0 : above / below); // a constant group gives 0 by definition
 
-  function calculated(program, x, given, flow) {
+  function calculated(program, known, x, given, flow) {
     const view = new View(program);
     const [n, N, channels] = [view.axes, view.over.samples, view.channels].map((axes) => view.size(axes));
     const own = (name, channel, otherwise) =>
@@ -113,12 +113,12 @@
         mean_of(term, axes) { return this.sum_of(term, axes) / view.size(view.over[axes]); },
       };
     });
-    for (const [name, line, axes] of program.lines) {
-      const known = new Map();
+    for (const [line, axes] of program.lines) {
+      const [name, number] = known[line], found = new Map();
       const values = elements.map((v, i) => {
         const key = view.key(i, axes);
-        if (!known.has(key)) known.set(key, lines[line](v));
-        return known.get(key);
+        if (!found.has(key)) found.set(key, lines[number](v));
+        return found.get(key);
       });
       elements.forEach((v, i) => { v[name] = values[i]; });
     }
@@ -151,7 +151,7 @@
     const all = (selector) => [...article.querySelectorAll(selector)];
     const one = (selector) => article.querySelector(selector);
     const cells = all("td[data-i]"), faces = all("polygon[data-i]"), trace = one(".trace");
-    const grids = all("[role=grid]");
+    const grids = all("[role=grid]"), count = one(".axes figcaption span");
     const numberOf = (cell) => Number(cell.dataset.i);
     const own = new View(data);
     const shape = new View({ view: data.shape, axes: [], channels: [], over: {} });
@@ -182,7 +182,7 @@
 
     function* anew(i) {
       const v = what.elements[i];
-      for (const [name, , , formula, line] of what.program.lines) {
+      for (const [name, , formula, line] of what.program.lines.map(([line]) => data.lines[line])) {
         if (formula === undefined) continue;
         const sums = [...line.matchAll(/\[(\w*):/g)].map((found) => found[1]);
         const parts = pieces(withNumbers(line, v, data.precision), []);
@@ -225,6 +225,7 @@
       chosen = i;
       const group = view.group(i);
       if (again) {
+        count.textContent = view.size(view.axes);
         for (const face of faces) face.classList.toggle("lit", view.group(numberOf(face)) === group);
       }
       for (const cell of cells) {
@@ -352,7 +353,9 @@
     const mode = select(["train", "eval"]), divisor = select(["n", "n - 1"]);
     const back = element("button", { type: "button", disabled: true }, "back to the exact numbers");
     const label = field("", cell);
-    eps.min = momentum.min = 0; momentum.max = 1; momentum.step = eps.step = "any";
+    eps.min = momentum.min = 0;
+    momentum.max = 1;
+    cell.required = false;
     const optional = [[field("momentum", momentum), () => chosenProgram().updates],
       [field("mode", mode), () => programsOf().some((program) => program.mode === "eval")],
       [field("divide by", divisor), () => programsOf().some((program) => program.ddof !== programsOf()[0].ddof)]];
@@ -388,13 +391,14 @@
     function follow() {
       const i = page.chosen() ?? data.first;
       label.firstElementChild.textContent = `x ${page.words(i)}`;
-      cell.value = changed.has(i) ? changed.get(i) : x[i];
+      const value = changed.has(i) ? changed.get(i) : x[i];
+      cell.value = Number.isFinite(value) ? value : "";
     }
     function recalculate() {
       offer();
       if (!form.checkValidity()) return;
       const program = chosenProgram(), values = x.map((value, i) => (changed.has(i) ? changed.get(i) : value));
-      const elements = calculated(program, values, { ...data.given, eps: Number(eps.value), m: Number(momentum.value) }, flow);
+      const elements = calculated(program, data.lines, values, { ...data.given, eps: Number(eps.value), m: Number(momentum.value) }, flow);
       const texts = {};
       for (const name of ["output", "grad_input"]) {
         if (!(name in data.tensors)) continue;
@@ -406,7 +410,7 @@
       page.show({ program, elements, changed, texts });
     }
     cell.addEventListener("input", () => {
-      if (cell.checkValidity()) changed.set(page.chosen(), Number(cell.value));
+      if (cell.value !== "" && cell.checkValidity()) changed.set(page.chosen(), Number(cell.value));
       recalculate();
     });
     for (const control of [kind, mode, divisor, eps, momentum]) control.addEventListener("input", recalculate);
@@ -448,7 +452,7 @@
     });
     bar.append(...buttons);
     bar.hidden = false;
-    open(0);
+    open(Math.max(0, panels.findIndex((panel) => panel.querySelector(".wrong"))));
   }
 
   // What scrolls and holds nothing to focus is reached by Tab itself.

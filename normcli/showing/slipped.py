@@ -43,9 +43,15 @@ def slips_with_numbers(report: Report, precision: int) -> Iterator[Pair]:
         cell, at = diagnosis.first_cell, ""
         if cell is not None and report.result is not None and report.x is not None:
             element = _element(cell, report.result.plan)
-            lines = [trace.filled_in(report.result, np.asarray(report.x), element, one.formula, precision) for one in (slipped, right)]
+            x, stands_for = np.asarray(report.x), right.formula.partition(" with ")[1:]
+            formulas = (
+                one.formula if " with " in one.formula else one.formula + "".join(stands_for)
+                for one in (slipped, right)
+            )
+            lines = [trace.filled_in(report.result, x, element, formula, precision) for formula in formulas]
             slipped, right = (
-                one if line is None else Filled(one.formula, *line) for one, line in zip((slipped, right), lines, strict=True)
+                one if line is None else Filled(one.formula, *line)
+                for one, line in zip((slipped, right), lines, strict=True)
             )
             at = f"at {cell.name}" if any(lines) else ""
         yield Pair(slipped, right, at)

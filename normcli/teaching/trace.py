@@ -21,7 +21,7 @@ from normcli.arithmetic.result import Result
 from normcli.calculate import run
 from normcli.digits import aligned, computed, decimal, notation, short, written
 from normcli.errors import InputError
-from normcli.formula.language import REDUCTIONS, Call, Line, Name, Node, Number, names_in, parsed, substituted
+from normcli.formula.language import REDUCTIONS, Call, Line, Name, Node, Number, lines, names_in, parsed, substituted
 from normcli.formula.spelled import GAP, LIST, TERMS, Text, inlined, mapped, spelled
 from normcli.planning.kinds import taught
 from normcli.planning.layout import Shape, number_of, place_of
@@ -127,14 +127,18 @@ def filled_in(
 ) -> tuple[str, str] | None:
     """A formula with an element's numbers, and its value; None where it has names, or words, without numbers.
 
+    What a name stands for may follow it: ``rstd * d with d = grad_output * weight``.
+
     >>> from normcli.calculate import normalize
     >>> import numpy as np
     >>> x = np.array([[1.0, 2], [6, 3]])
     >>> filled_in(normalize(x, "batch", steps=True), x, (0, 0), "sum(centered^2) / (n - 1)")
     ('((-2.5000)^2 + 2.5000^2) / (2 - 1)', '12.5000')
     """
+    text, _, more = formula.partition(" with ")
     try:
-        node = _with_sums(parsed(formula))
+        others: dict[Node, Node] = {Name(line.name): line.value for line in lines(more)}
+        node = _with_sums(substituted(parsed(text), others))
     except InputError:
         return None
     group = Traced(result, x, element)
@@ -144,11 +148,15 @@ def filled_in(
     place = group.traced.start
     writer = _Writer(group, precision, _MOST)
     tree = writer.filled(node, place)
+    if not Expression(tree, "").whole:
+        return None
     try:
         value = float(worked_out(tree, Decimals(), lambda figure: Decimal(figure.value)))  # type: ignore[union-attr]
     except ArithmeticError:
         return None
-    return spelled(mapped(tree, lambda leaf: Text(leaf.text) if isinstance(leaf, Figure) else leaf)), aligned([value], precision)[0]
+    return spelled(mapped(tree, lambda leaf: Text(leaf.text) if isinstance(leaf, Figure) else leaf)), aligned(
+        [value], precision
+    )[0]
 
 
 def _with_sums(node: Node) -> Node:
