@@ -12,7 +12,7 @@ import numpy as np
 from normcli.errors import InputError
 from normcli.formula.extents import AXES, extents, reductions
 from normcli.formula.javascript import javascript
-from normcli.formula.language import Line, Lines, Name, substituted
+from normcli.formula.language import Line, Lines, Name, Node, parsed, substituted
 from normcli.formula.spelled import inlined, spelled
 from normcli.formula.template import of_names, of_numbers
 from normcli.planning.kinds import KINDS
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 MOST = 4096  # cells that are shown; of a larger tensor the edges
 _EACH = {"input": "x", "grad_output": "grad_output"}
 _OLD = "old_"
+_OLD_SHARE: dict[Node, Node] = {parsed("1 - m"): Name("rest_of_m")}  # one number to the reader of a line
 
 
 def is_whole(shape: Shape) -> bool:
@@ -219,7 +220,7 @@ def _program(settled: Plan, pool: Pool, known: dict[tuple[str | int, ...], int],
 
 def _line(line: Line, settled: Plan, pool: Pool) -> tuple[str | int, ...]:
     """A line's name and function, and where it is shown, its formula and the template of its numbers."""
-    shown = (_formula(line, settled), of_names(line.value)) if line.role == "shown" else ()
+    shown = (_formula(line, settled), of_names(substituted(line.value, _OLD_SHARE))) if line.role == "shown" else ()
     return line.name, pool.number(javascript(line.value)), *shown
 
 

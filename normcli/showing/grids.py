@@ -134,9 +134,9 @@ def _cell(
         cell = compared.cell(place)
         yours = f'<span class="yours"><i>yours </i>{escape(compared.shown(cell, cell.yours))}</span>'
     attributes = f' class="{" ".join(classes)}"' if classes else ""
-    if name not in _GIVEN:
-        attributes += f' tabindex="{0 if place == first else -1}" role="gridcell"'
-    return f"<td{attributes} data-i={number_of(place, shape)}><span>{text}</span>{yours}</td>"
+    if name not in _GIVEN and place == first:
+        attributes += " tabindex=0"
+    return f"<td{attributes} data-i={number_of(place, shape)}>{text}{yours}</td>"
 
 
 def _compared(report: Report, name: str) -> Compared | None:

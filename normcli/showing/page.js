@@ -85,8 +85,11 @@
     return /[1-9]/.test(text) ? text : text.replace("-", "");
   }
 
-  const written = (value) => decimalOr(value, () => String(value));
-  const decimalOr = (value, text) => (Number.isFinite(value) ? text() : decimal(value));
+  function written(value) {
+    if (!Number.isFinite(value)) return decimal(value);
+    const small = value !== 0 && Math.abs(value) < 1e-4;
+    return (small ? value.toExponential() : String(value)).replace(/e([+-])(\d)$/, "e$10$2");
+  }
 
   const computed = (value, precision) =>
     Number.isInteger(value) && Math.abs(value) < 1e9 ? written(value) : decimal(value, notation([value], precision), precision);
@@ -104,7 +107,7 @@
       const channel = view.key(i, view.channels);
       const mean = own("running_mean", channel, 0), spread = own("running_var", channel, 1);
       return {
-        x: value, grad_output: flow ? flow[i] : 0, n, N, eps: given.eps, m: given.m,
+        x: value, grad_output: flow ? flow[i] : 0, n, N, eps: given.eps, m: given.m, rest_of_m: Number((1 - given.m).toPrecision(10)),
         weight: own("weight", channel, 1), bias: own("bias", channel, 0),
         running_mean: mean, running_var: spread, old_running_mean: mean, old_running_var: spread,
         members: (axes) => view.members(i, view.over[axes]).map((other) => elements[other]),
@@ -125,7 +128,7 @@
     return elements;
   }
 
-  const GIVEN = new Set(["x", "weight", "bias", "grad_output", "n", "N", "eps", "m"]);
+  const GIVEN = new Set(["x", "weight", "bias", "grad_output", "n", "N", "eps", "m", "rest_of_m"]);
 
   function withNumbers(words, v, precision) {
     const fill = (text, at) => text.replace(/([#@])(\w+)/g, (_, place, name) => guarded(
@@ -218,35 +221,70 @@
       trace.querySelector(".cell-check").textContent = what ? "" : data.check[i] || "";
     }
 
+    // What shows an element (its cells, and faces of the picture), and the elements that are shown of each group.
+    const showing = new Map();
+    for (const item of [...cells, ...faces]) {
+      const i = numberOf(item);
+      if (!showing.has(i)) showing.set(i, []);
+      showing.get(i).push(item);
+    }
+    const groups = new Map();
+    function group(i) {
+      if (!groups.has(view)) {
+        const found = new Map();
+        for (const other of showing.keys()) {
+          const key = view.group(other);
+          if (!found.has(key)) found.set(key, []);
+          found.get(key).push(other);
+        }
+        groups.set(view, found);
+      }
+      return groups.get(view).get(view.group(i)).flatMap((other) => showing.get(other)).filter(isGiven);
+    }
+    const inGrids = new Set(all("[role=grid] td[data-i]"));
+    const isGiven = (item) => !inGrids.has(item);
+    const cellsOf = (i) => (showing.get(i) ?? []).filter((item) => item.matches("td"));
+
     // The chosen cell, its group in the input, and its trace.
+    let lit = all(".lit");
     function choose(i, force = false) {
       if (i === chosen && !force) return;
-      const again = force || chosen === null || view.group(i) !== view.group(chosen);
-      chosen = i;
-      const group = view.group(i);
-      if (again) {
+      const now = group(i), before = chosen === null ? all(".chosen") : cellsOf(chosen);
+      if (force || now[0] !== lit[0]) {
+        for (const item of lit) item.classList.remove("lit");
+        for (const item of now) item.classList.add("lit");
+        lit = now;
         count.textContent = view.size(view.axes);
-        for (const face of faces) face.classList.toggle("lit", view.group(numberOf(face)) === group);
       }
-      for (const cell of cells) {
-        const given = !cell.hasAttribute("role"), here = numberOf(cell) === i;
-        if (again && given) cell.classList.toggle("lit", view.group(numberOf(cell)) === group);
-        cell.classList.toggle("chosen", here);
-        cell.classList.toggle("pinned", numberOf(cell) === pinned);
-        if (!given) cell.tabIndex = here ? 0 : -1;
-        if (!given) cell.ariaSelected = numberOf(cell) === pinned ? "true" : "false";
+      for (const cell of before) {
+        cell.classList.remove("chosen");
+        if (!isGiven(cell)) cell.tabIndex = -1; // not the tab stop any more, but still to be focused
       }
+      for (const cell of cellsOf(i)) {
+        cell.classList.add("chosen");
+        if (!isGiven(cell)) cell.tabIndex = 0;
+      }
+      chosen = i;
       write(i);
       if (bar) bar.follow();
     }
 
+    function pinTo(i) {
+      for (const cell of [...cellsOf(pinned), ...cellsOf(i)]) {
+        const on = numberOf(cell) === i;
+        cell.classList.toggle("pinned", on);
+        if (!isGiven(cell)) cell.ariaSelected = String(on);
+      }
+      pinned = i;
+    }
+
     function pin(i) {
-      pinned = i === pinned ? null : i;
+      pinTo(i === pinned ? null : i);
       if (address !== null) {
         const hash = pinned === null ? "" : `#${address}${shape.place(pinned).join(",")}`;
         history.replaceState(null, "", location.pathname + location.search + hash);
       }
-      choose(i, true);
+      choose(i);
     }
 
     function fromAddress() {
@@ -254,7 +292,7 @@
       const place = location.hash.slice(1 + address.length).split(",").map(Number);
       const inside = place.length === data.shape.length && place.every((k, axis) => k >= 0 && k < data.shape[axis]);
       const i = inside ? shape.number(place) : -1;
-      if (shown.includes(i)) { pinned = i; choose(i, true); }
+      if (shown.includes(i)) { pinTo(i); choose(i); }
     }
 
     const cellOf = (event) => event.target.closest?.("td[data-i]");
@@ -268,7 +306,7 @@
     const mark = (event, on) => {
       for (const cell of marked) cell.classList.remove("marked");
       const term = on && event.target.closest?.(".term");
-      marked = term ? cells.filter((cell) => cell.dataset.i === term.dataset.i && !cell.hasAttribute("role")) : [];
+      marked = term ? cellsOf(Number(term.dataset.i)).filter(isGiven) : [];
       for (const cell of marked) cell.classList.add("marked");
     };
     trace?.addEventListener("pointerover", (event) => mark(event, true));
@@ -288,7 +326,9 @@
         };
         if (event.key in moves) {
           const [row, column] = moves[event.key];
-          rows[row]?.[column]?.focus();
+          const next = rows[row]?.[column];
+          if (next) next.tabIndex = -1;
+          next?.focus();
         } else if (event.key === "Enter" || event.key === " ") pin(numberOf(cell));
         else if (event.key === "Escape" && pinned !== null) pin(pinned);
         else return;
@@ -315,17 +355,17 @@
         view = found ? new View(found.program) : own;
         article.classList.toggle("anew", what !== null);
         for (const cell of cells) {
-          const text = cell.firstElementChild;
-          cell.exact ??= text.textContent;
+          const text = cell.firstChild; // beside it, what somebody else's answer has there
+          cell.exact ??= text.data;
           const name = cell.closest("table").className, i = numberOf(cell);
-          text.textContent = cell.exact;
+          text.data = cell.exact;
           cell.classList.remove("changed");
           if (!what) continue;
           if (name === "input" && what.changed.has(i)) {
-            text.textContent = written(what.changed.get(i));
+            text.data = written(what.changed.get(i));
             cell.classList.add("changed");
           }
-          if (name in what.texts) text.textContent = what.texts[name][i];
+          if (name in what.texts) text.data = what.texts[name][i];
         }
         if (chosen !== null) choose(chosen, true);
       },
