@@ -391,9 +391,11 @@ def test_without_scripts_everything_is_there(checked: str, show: Open) -> None:
 
 
 def test_a_tensor_of_4096_elements_opens_within_a_second(show: Open) -> None:
-    text = made("batch", np.random.default_rng(0).normal(size=(64, 64)))
-    took = "performance.getEntriesByType('navigation')[0].loadEventEnd"
-    assert min(show(text).evaluate(took) for _ in range(3)) < 1000
+    page = show(made("batch", np.random.default_rng(0).normal(size=(64, 64))))
+    session = page.context.new_cdp_session(page)
+    session.send("Performance.enable")
+    spent = {one["name"]: one["value"] for one in session.send("Performance.getMetrics")["metrics"]}
+    assert spent["ProcessTime"] < 1  # of the processor's, whatever else it is doing
 
 
 def test_fragments_live_side_by_side_and_leave_nothing_behind(show: Open) -> None:

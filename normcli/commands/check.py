@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+import normcli.files
 from normcli import showing, teaching
 from normcli.commands.options import ListFormat, chosen_format
 from normcli.errors import InputError, NormcliError, complain
-from normcli.files.write import PAGES, check_suffix, write_text
 from normcli.showing.formats import LISTS, pieces
 from normcli.words import count
 
@@ -38,7 +38,7 @@ def check(
 ) -> None:
     """Verify worked examples and name the mistake in those that are wrong."""
     gc.enable()
-    if init and (files or json or cells or format):
+    if init and (files or json or cells or format or html):
         raise InputError("--init prints a worked example and checks nothing; give it alone")
     if init:
         sys.stdout.write(teaching.worked.TEMPLATE)
@@ -49,14 +49,14 @@ def check(
         raise InputError("standard input (-) is given twice; it can be read once")
     name, detail = chosen_format(format, json=json, known=LISTS), showing.report.Detail(cells=cells)
     if html is not None:
-        check_suffix(html, PAGES, "--html")
+        normcli.files.write.check_suffix(html, normcli.files.write.PAGES, "--html")
     code, shown = 0, []
     for report, exit_code in _reports(files, calculated=html is not None):
         code = max(code, exit_code)
         shown.append(report)
         sys.stdout.writelines(pieces(name, report._replace(result=None, x=None), detail))
     if html is not None:
-        write_text(html, showing.html.page(shown, detail))
+        normcli.files.write.write_text(html, showing.html.page(shown, detail))
     if code:
         raise typer.Exit(code)
 
