@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from normcli.formula.language import REDUCTIONS, Name, Node, Number, names_in
+from normcli.formula.language import Call, Name, Node, Number, names_in, walked
 from normcli.formula.spelled import PARENTHESES, parenthesized
 
 _COUNTS = {"n", "N"}  # never 0
+_OPERATORS = "+-*/^"
+_SUMS = frozenset({"sum", "mean"})
 _CALLS: Mapping[str, str] = {"sqrt": "Math.sqrt", "abs": "Math.abs", "sign": "Math.sign", "larger": "Math.max"}
 
 
@@ -26,6 +28,17 @@ def javascript(node: Node) -> str:
     return _written(parenthesized(node, first=False))
 
 
+def is_translatable(node: Node) -> bool:
+    """Whether every function of an expression has a name in JavaScript.
+
+    >>> from normcli.formula.language import parsed
+    >>> is_translatable(parsed("sqrt(larger(var, eps))"))
+    True
+    """
+    known = {*_OPERATORS, *_SUMS, *_CALLS}
+    return all(part.function in known for part in walked(node) if isinstance(part, Call))
+
+
 def _written(node: Any) -> str:
     if isinstance(node, Number):
         return f"{node.value:g}" if float(node.value).is_integer() else repr(node.value)
@@ -34,7 +47,7 @@ def _written(node: Any) -> str:
     parts = [_written(part) for part in node.parts]
     if node.function == PARENTHESES:
         return f"({parts[0]})"
-    if node.function in REDUCTIONS:
+    if node.function in _SUMS:
         return f"v.{node.function}_of(v => {parts[0]}, '{node.axes or ''}')"
     if node.function in _CALLS:
         return f"{_CALLS[node.function]}({', '.join(parts)})"

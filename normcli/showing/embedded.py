@@ -11,7 +11,7 @@ import numpy as np
 
 from normcli.errors import InputError
 from normcli.formula.extents import AXES, extents, reductions
-from normcli.formula.javascript import javascript
+from normcli.formula.javascript import is_translatable, javascript
 from normcli.formula.language import Line, Lines, Name, Node, parsed, substituted
 from normcli.formula.spelled import inlined, spelled
 from normcli.formula.template import of_names, of_numbers
@@ -175,9 +175,10 @@ def _others(result: Result) -> Iterator[Plan]:
         for mode in dict.fromkeys([basis.mode, *(("train", "eval") if basis.track_running_stats else ())]):
             for ddof in dict.fromkeys([basis.ddof, *((0, 1) if "ddof" in basis.kind.options else ())]):
                 settled = replace(basis, mode=mode, ddof=ddof)
-                if settled.source == "batch" and settled.layout.count - max(ddof, settled.updates_running) < 1:
-                    continue
-                yield settled
+                least = max(ddof, settled.updates_running) if settled.source == "batch" else 0
+                lines = settled.lines + settled.running_lines + settled.gradient_lines
+                if settled.layout.count > least and all(is_translatable(line.value) for line in lines):
+                    yield settled
 
 
 def _other(kind: str, own: Plan) -> Plan | None:

@@ -164,23 +164,19 @@ def _gapped(kept: list[Any], size: int) -> list[Any]:
     return found
 
 
-def table(section: Section) -> str:
-    """One of a report's tables."""
-    words = [section.is_words(column) for column in range(len(section.columns))]
-    heads = "".join(
-        f"<th{_flush(is_words)}>{escape(name)}</th>" for name, is_words in zip(section.columns, words, strict=True)
-    )
-    rows = "".join(
-        "<tr>"
-        + "".join(f"<td{_flush(is_words)}>{escape(cell)}</td>" for cell, is_words in zip(row, words, strict=True))
-        + "</tr>"
-        for row in section.rows
-    )
+def table(section: Section, hatched: str = "") -> str:
+    """One of a report's tables; the column of that name is hatched, for what is wrong in it."""
+    classes = []
+    for column, name in enumerate(section.columns):
+        words = [word for word, holds in (("words", section.is_words(column)), ("wrong", name == hatched)) if holds]
+        classes.append(f' class="{" ".join(words)}"' if words else "")
+    heads = _cells("th", section.columns, classes)
+    rows = "".join(f"<tr>{_cells('td', row, classes)}</tr>" for row in section.rows)
     return (
         f'<div class="scroll"><table class="list"><caption>{escape(section.title)}</caption>'
         f"<thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
     )
 
 
-def _flush(is_words: bool) -> str:
-    return ' class="words"' if is_words else ""
+def _cells(tag: str, row: list[str], classes: list[str]) -> str:
+    return "".join(f"<{tag}{one}>{escape(text)}</{tag}>" for text, one in zip(row, classes, strict=True))

@@ -137,6 +137,8 @@ def _header(report: Report) -> str:
     if not (lines := names + facts):
         return ""
     title, *facts = lines
+    if report.number is not None and report.check is None and report.result is not None:
+        facts.append(f"input {report.number}")
     said = "".join(f"<li>{escape(fact)}</li>" for fact in facts)
     return f'<header><h1>{escape(title)}</h1><ul class="facts">{said}</ul></header>'
 
@@ -149,7 +151,12 @@ def _judged(report: Report, detail: Detail) -> Iterator[str]:
     words = "".join(f"<p>{escape(line)}</p>" for line in check.explanation(found))
     manner = "right" if found.ok else "wrong"
     yield f'<section class="verdict {manner}"><h2>{escape(check.verdict(found))}</h2>{words}{_slips(report, detail)}'
-    yield "".join(f"<details>{_summary(one)}{grids.table(one)}</details>" for one in _cells(found, detail))
+    seen = report.result is not None and any(grids.wrong_cells(found, report.result.plan.shape))
+    opened = "" if seen else " open"  # what no grid shows
+    hatched = "" if detail.cells else "yours"  # of all cells some are right
+    yield "".join(
+        f"<details{opened}>{_summary(one)}{grids.table(one, hatched)}</details>" for one in _cells(found, detail)
+    )
     yield "</section>"
 
 
