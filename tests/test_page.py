@@ -6,6 +6,8 @@ import json
 import os
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -86,10 +88,23 @@ def point_at(page: Any, number: int) -> None:
     page.mouse.move(*middle)
 
 
+PARTS = "[...document.querySelectorAll('.trace li')].map(li => [...li.children].map(part => part.textContent))"
+
+
 def shown_trace(page: Any) -> list[list[str]]:
     """The trace as the page has it: the text of each step's parts."""
-    found: list[list[str]] = page.evaluate(
-        "[...document.querySelectorAll('.trace li')].map(li => [...li.children].map(part => part.textContent))"
+    found: list[list[str]] = page.evaluate(PARTS)
+    return found
+
+
+def traces_by_focus(page: Any) -> list[list[list[str]]]:
+    """The same for each cell of the output, as the focus comes to it."""
+    found: list[list[list[str]]] = (
+        page.evaluate(f"""[...document.querySelectorAll(".output td[data-i]")].map((cell) => {{
+        cell.tabIndex = -1;
+        cell.focus();
+        return {PARTS};
+    }})""")
     )
     return found
 
@@ -125,21 +140,17 @@ def test_pointer_and_keyboard_reach_the_trace_of_the_terminal(
     page, x = show(made(kind, x, **options)), np.asarray(x)
     result = normalize(x, kind, steps=True, **options)
     wide = x.astype(np.float64) if x.dtype.kind != "f" else x
-    for number, place in enumerate(np.ndindex(x.shape)):
-        expected = [
-            [s.step, s.formula, s.substituted, html.grids.value(s.value, 4)] for s in trace(result, wide, place).steps
-        ]
+    expected = [
+        [[s.step, s.formula, s.substituted, html.grids.value(s.value, 4)] for s in trace(result, wide, place).steps]
+        for place in np.ndindex(x.shape)
+    ]
+    assert traces_by_focus(page) == expected
+    for number in (0, x.size // 2, x.size - 1):
         page.mouse.move(0, 0)
         point_at(page, number)
-        assert shown_trace(page) == expected
+        assert shown_trace(page) == expected[number]
+        place = np.unravel_index(number, x.shape)
         assert page.inner_text(".trace h2") == f"trace of element ({', '.join(map(str, place))})"
-        point_at(page, (number + 1) % x.size)
-        page.evaluate(f"""() => {{
-            const cell = document.querySelector(".output td[data-i='{number}']");
-            cell.tabIndex = -1;
-            cell.focus();
-        }}""")
-        assert shown_trace(page) == expected
 
 
 @cases
@@ -178,6 +189,12 @@ def test_a_term_of_a_sum_marks_its_cell(case: str, step: int, term: int, cell: i
     page = show(made(kind, x, **options))
     page.locator(".trace li").nth(step).locator(".term").nth(term).hover()
     assert page.eval_on_selector_all(".input .marked", "cells => cells.map(cell => Number(cell.dataset.i))") == [cell]
+
+
+def test_terms_after_those_left_out_are_counted_from_the_end(show: Open) -> None:
+    page = show(made("layer", np.arange(1002.0)))
+    page.locator(".trace li").first.locator(".term").last.hover()
+    assert page.eval_on_selector_all(".input .marked", "cells => cells.map(cell => cell.dataset.i)") == ["1001"]
 
 
 def test_a_pinned_cell_is_in_the_address(show: Open) -> None:
@@ -223,7 +240,7 @@ def test_large_tensors_are_shown_by_their_edges(show: Open) -> None:
     page = show(made("layer", x, element=(7, 8)))
     assert page.locator(".output td[data-i]").count() == 7 * 7
     assert "6751" not in page.inner_text(".said") and "left out" in page.inner_text(".said")
-    page.hover(f".output td[data-i='{79 * 90 + 89}']")
+    point_at(page, 79 * 90 + 89)
     result = normalize(x, "layer", steps=True)
     assert [row[2] for row in shown_trace(page)] == [s.substituted for s in trace(result, x, (79, 89)).steps]
     assert page.locator(".whatif").count() == 0
@@ -295,16 +312,25 @@ def test_a_changed_number_moves_its_group(show: Open) -> None:
     assert shown_trace(page)[6] == ["running_mean", "(1 - m) * old + m * mean", "0.9 * 0 + 0.1 * 4", "0.4000"]
 
 
+def test_what_if_knows_that_a_constant_group_gives_zero(show: Open) -> None:
+    page = show(made("layer", [[0.25, 0.25, 0.25], [1, 2, 4]]))
+    change(page, "eps", "0")
+    assert shown_numbers(page, "output")[:3] == [0, 0, 0]
+
+
 # --- checks, comparisons, gradients ---------------------------------------------------------------
 
 
 WRONG = "[[-0.7559,-1.0000,0.0000,-0.5773],[1.1339,0.0000,-1.0000,1.1547],[-0.3780,1.0000,1.0000,-0.5773]]"
 
 
-@pytest.fixture
-def checked(normcli: Run, tmp_path: Path) -> str:
-    normcli("batch", X, "--mode", "eval", "--no-track-running-stats", "--expect", WRONG, "--html", "p.html")
-    return (tmp_path / "p.html").read_text()
+@pytest.fixture(scope="session")
+def checked(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The page of a wrong answer."""
+    file = tmp_path_factory.mktemp("checked") / "p.html"
+    options = ("--mode", "eval", "--no-track-running-stats", "--expect", WRONG, "--html", str(file))
+    subprocess.run([sys.executable, "-m", "normcli", "batch", X, *options], env=environment, capture_output=True)
+    return file.read_text()
 
 
 def test_a_check_hatches_the_wrong_cells_and_fills_both_lines(checked: str, show: Open) -> None:
