@@ -122,6 +122,9 @@ CASES = {
     "group": ("group", seeded(2, 4, 1, 2), {"groups": 2}),
     "group_interleaved": ("group", seeded(1, 4, 2), {"groups": 2, "convention": "mlx", "channel_axis": 1}),
     "rms_half": ("rms", seeded(3, 4, dtype="float16"), {"weight": np.arange(1.0, 5).astype("float16")}),
+    "cast_before": ("rms", seeded(2, 3, dtype="float16"), {"weight": np.arange(1.0, 4).astype("float16"), "cast": "before"}),
+    "weight_offset": ("layer", seeded(2, 3), {"weight": np.arange(3.0), "weight_offset": 1}),
+    "weight_each": ("layer", seeded(2, 3), {"weight": np.arange(6.0).reshape(2, 3)}),
     "one_row": ("layer", seeded(5), {}),
     "constant": ("layer", [[0.1, 0.1, 0.1]], {"eps": 0}),
     "not_finite": ("layer", [[1, np.inf, 2], [np.nan, 1, 2], [4, 5, 7]], {}),
@@ -298,6 +301,21 @@ def test_what_if_is_what_normcli_would_say(
     page.hover(".input td[data-i='0']")
     assert (page.inner_text(".output"), shown_trace(page)) == before
     assert page.inner_text(".whatif .note") == ""
+
+
+@pytest.mark.parametrize("case", ["weight_offset", "weight_each"])
+def test_what_if_keeps_the_weight(case: str, show: Open) -> None:
+    kind, x, options = CASES[case]
+    page = show(made(kind, x, precision=10, **options))
+    change(page, "eps", "0.5")
+    np.testing.assert_allclose(
+        shown_numbers(page, "output"), normalize(x, kind, eps=0.5, **options).output.ravel(), atol=2e-10
+    )
+
+
+def test_what_cannot_be_worked_out_is_not_asked(show: Open) -> None:
+    kind, x, options = CASES["cast_before"]
+    assert show(made(kind, x, **options)).locator(".whatif").count() == 0
 
 
 def test_a_changed_number_moves_its_group(show: Open) -> None:

@@ -88,7 +88,8 @@ def embedded(
     found["steps"] = _steps(steps, precision, {line.name for line in settled.running_lines})
     found["backward"] = settled.gradient_lines[0].name if result.gradients() else None
     found["check"] = _check(report)
-    can = report.x is not None and is_whole(settled.shape)
+    own = settled.lines + settled.running_lines + settled.gradient_lines
+    can = report.x is not None and is_whole(settled.shape) and _can_be_changed(own)
     lines: dict[tuple[str | int, ...], int] = {}
     found["programs"] = (
         [_program(settled, pool, lines, back=bool(result.gradients())) for settled in _others(result)] if can else []
@@ -177,8 +178,13 @@ def _others(result: Result) -> Iterator[Plan]:
                 settled = replace(basis, mode=mode, ddof=ddof)
                 least = max(ddof, settled.updates_running) if settled.source == "batch" else 0
                 lines = settled.lines + settled.running_lines + settled.gradient_lines
-                if settled.layout.count > least and all(is_translatable(line.value) for line in lines):
+                if settled.layout.count > least and _can_be_changed(lines):
                     yield settled
+
+
+def _can_be_changed(lines: Lines) -> bool:
+    """Whether the script can work the lines out; it rounds to no other dtype."""
+    return all(is_translatable(line.value) for line in lines)
 
 
 def _other(kind: str, own: Plan) -> Plan | None:
