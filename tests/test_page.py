@@ -122,7 +122,7 @@ CASES = {
     "group": ("group", seeded(2, 4, 1, 2), {"groups": 2}),
     "group_interleaved": ("group", seeded(1, 4, 2), {"groups": 2, "convention": "mlx", "channel_axis": 1}),
     "rms_half": ("rms", seeded(3, 4, dtype="float16"), {"weight": np.arange(1.0, 5).astype("float16")}),
-    "cast_before": ("rms", seeded(2, 3, dtype="float16"), {"weight": np.arange(1.0, 4).astype("float16"), "cast": "before"}),
+    "cast_before": ("rms", seeded(2, 3, dtype="float16"), {"weight": seeded(3, dtype="float16"), "cast": "before"}),
     "weight_offset": ("layer", seeded(2, 3), {"weight": np.arange(3.0), "weight_offset": 1}),
     "weight_each": ("layer", seeded(2, 3), {"weight": np.arange(6.0).reshape(2, 3)}),
     "one_row": ("layer", seeded(5), {}),
