@@ -87,6 +87,9 @@ def _write_files(reports: list[Report], show: Show, written: ExitStack) -> None:
     if show.svg:
         drawn = showing.svg.screenshot(reports, show.detail)
         written.enter_context(whole_file(show.svg)).write(drawn.encode())
+    if show.html:
+        page = showing.html.page(reports, show.detail)
+        written.enter_context(whole_file(show.html)).write(page.encode())
 
 
 def _reports(kind: Kind, inputs: list[str], options: dict[str, Any], show: Show, files: Files) -> Iterator[Report]:

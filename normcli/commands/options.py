@@ -369,6 +369,7 @@ PRESENTATION = (
     Row("full", mark, "", "Show every element of a large tensor, not its edges."),
     Row("precision", integer, "N", "Decimals in tables [4]; JSON is always exact."),
     Row("svg", word, "FILE", "Keep what the terminal shows as a picture (SVG)."),
+    Row("html", word, "FILE", "Keep it as a page to point at and to change (HTML), of one file."),
     Row(
         "output",
         word,

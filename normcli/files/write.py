@@ -219,6 +219,7 @@ def _write_csv(stream: BinaryIO, array: NDArray[Any], name: str) -> None:
             stream.write(",".join(map(repr, row)).encode("ascii") + b"\n")
 
 
+PAGES = (".html", ".htm")
 OUTPUTS: Mapping[str, Callable[[BinaryIO, NDArray[Any], str], None]] = {
     ".npy": _write_npy,
     ".npz": _write_npz,

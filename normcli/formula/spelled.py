@@ -66,17 +66,18 @@ def spelled(node: Any) -> str:
     >>> spelled(Call("-", (Text("-6"), Text("-3")))), spelled(Call("^", (Text("-2"), Number(2))))
     ('-6 - (-3)', '(-2)^2')
     """
-    return _written(whole(node))
+    return put_together(whole(node))
 
 
-def _written(node: Any) -> str:
+def put_together(node: Any) -> str:
+    """A tree with its parentheses in it as text."""
     if isinstance(node, Text):
         return node
     if isinstance(node, Number):
         return f"{node.value:g}" if float(node.value).is_integer() else repr(node.value)
     if isinstance(node, Name):
         return node.name
-    parts = [_written(part) for part in node.parts]
+    parts = [put_together(part) for part in node.parts]
     if node.function == PARENTHESES:
         return f"({parts[0]})"
     if node.function == ABOUT:
@@ -111,7 +112,7 @@ def parenthesized(node: Any, *, first: bool = True) -> Any:
     if not isinstance(node, Call):
         return node
     if node.function == TERMS:
-        inside = Call(TERMS, tuple(parenthesized(part, first=False) for part in node.parts))
+        inside = Call(TERMS, tuple(parenthesized(part, first=False) for part in node.parts), node.axes)
         return Call(PARENTHESES, (inside,))
     if node.function not in _BINDS or node.function in (LIST, "="):
         if node.function in (LIST, "="):

@@ -14,6 +14,7 @@ from html import escape
 from itertools import product
 from textwrap import wrap
 
+from normcli.planning.layout import Shape, number_of
 from normcli.showing.axes import headline, words
 from normcli.showing.canvas import PALETTE, Edges, Index
 from normcli.showing.figure import CHANNELS, Figure
@@ -114,6 +115,14 @@ class Block:
         return _mixed(paper, "#000000", 1 - _SHADES[side])
 
     def _group(self, cell: Cell) -> int:
+        at = self.element(cell)
+        assert at is not None
+        return self.figure.group(at)
+
+    def element(self, cell: Cell) -> Shape | None:
+        """The index of a cell's element; None where cells are left out."""
+        if None in cell:
+            return None
         figure, shape = self.figure, self.figure.plan.shape
         sample, channel, rest = (place or 0 for place in cell)
         at = {figure.channels: channel}
@@ -121,7 +130,7 @@ class Block:
             at[figure.samples] = sample
         for axis in reversed(figure.spatial):
             rest, at[axis] = divmod(rest, shape[axis])
-        return figure.group(tuple(at[axis] for axis in range(len(shape))))
+        return tuple(at[axis] for axis in range(len(shape)))
 
 
 def svg(figure: Figure) -> str:
@@ -152,7 +161,28 @@ def svg(figure: Figure) -> str:
     return "\n".join(parts) + "\n"
 
 
-def _axes(block: Block) -> Iterator[str]:
+def drawing(figure: Figure, chosen: Shape) -> str:
+    """The block alone, for a page that gives it its colours: each face has the number of its element.
+
+    The faces of the elements that share their mean with the chosen one are lit.
+    """
+    block = Block(figure)
+    shape, group = figure.plan.shape, figure.group(chosen)
+    faces = []
+    for side, cell, corners in block.faces():
+        at = block.element(cell)
+        lit = " lit" if at is not None and figure.group(at) == group else ""
+        number = "" if at is None else f" data-i={number_of(at, shape)}"
+        points = " ".join(f"{x:.0f},{y:.0f}" for x, y in corners)
+        faces.append(f'<polygon class="{side}{lit}"{number} points="{points}"/>')
+    left = block.point(len(block.samples), 0, 0)[0] - _ROOM
+    top, wide = block.top - (len(block.samples) + len(block.channels)) * block.side * _UP - 4, _WIDTH - 2 * left
+    box = f"{left:.0f} {top:.0f} {wide:.0f} {block.bottom - top + 36:.0f}"
+    label = escape(headline(figure).split(":")[0])
+    return f'<svg viewBox="{box}" role="img" aria-label="{label}">{"".join([*faces, *_axes(block, 1.5 * _LINE)])}</svg>'
+
+
+def _axes(block: Block, line_height: float = _LINE) -> Iterator[str]:
     """The names of the three directions, each beside its edge."""
     figure = block.figure
     shape, names, below = figure.plan.shape, figure.names, len(block.places)
@@ -166,7 +196,7 @@ def _axes(block: Block) -> Iterator[str]:
     x, y = block.point(0, len(block.channels), below / 2)
     for line, axis in enumerate(figure.spatial):
         lift = (len(figure.spatial) - 1) / 2
-        yield _text(x + 12, y + 5 + _LINE * (line - lift), f"{names[axis]} = {shape[axis]}", style)
+        yield _text(x + 12, y + 5 + line_height * (line - lift), f"{names[axis]} = {shape[axis]}", style)
 
 
 def _said(block: Block) -> Iterator[str]:

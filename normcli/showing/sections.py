@@ -219,7 +219,7 @@ def _listed(part: str, title: str, words: list[str], columns: dict[str, Any], pr
     flat = [np.asarray(values, np.float64).ravel() for values in columns.values()]
     size = len(flat[0])
     edges = size > most // 10
-    shown = np.array(_edge_indices(size)) if edges else np.arange(size)
+    shown = np.array(edge_indices(size)) if edges else np.arange(size)
     notations = [_notation(values[shown], precision) for values in flat]
 
     def write(start: int, stop: int) -> list[list[str]]:
@@ -255,7 +255,7 @@ def _matrices(name: str, output: Any, precision: int, most: int) -> Iterator[Sec
     output = output if isinstance(output, Stored) else np.asarray(output)
     shape = output.shape
     large = output.size > most
-    kept = [_edge_indices(size) if large else [*range(size)] for size in shape]
+    kept = [edge_indices(size) if large else [*range(size)] for size in shape]
     whole = output if isinstance(output, Stored) and large else np.asarray(output)
     note = _left_out(shape, kept)
     for leading in product(*kept[:-2]):
@@ -308,7 +308,12 @@ def _gapped(cells: list[str], size: int) -> list[str]:
     return cells if len(cells) == size else [*cells[:_EDGE], _GAP, *cells[_EDGE:]]
 
 
-def _edge_indices(size: int) -> list[int]:
+def edge_indices(size: int) -> list[int]:
+    """The places along an axis that are shown of a large tensor.
+
+    >>> edge_indices(9)
+    [0, 1, 2, 6, 7, 8]
+    """
     return [*range(size)] if size <= 2 * _EDGE else [*range(_EDGE), *range(size - _EDGE, size)]
 
 

@@ -8,22 +8,37 @@ before it if there would be still more.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from decimal import localcontext
+from decimal import Decimal, localcontext
 from functools import partial
 from typing import Any
 
 from numpy.typing import NDArray
 
 from normcli import teaching
+from normcli.arithmetic.evaluate import worked_out
 from normcli.arithmetic.result import Result
 from normcli.calculate import run
-from normcli.digits import computed, decimal, notation, short, written
-from normcli.formula.language import REDUCTIONS, WINDOWS, Call, Line, Name, Node, Number, names_in, substituted
-from normcli.formula.spelled import GAP, LIST, TERMS, inlined, spelled
+from normcli.digits import aligned, computed, decimal, notation, short, written
+from normcli.errors import InputError
+from normcli.formula.language import (
+    REDUCTIONS,
+    WINDOWS,
+    Call,
+    Line,
+    Name,
+    Node,
+    Number,
+    lines,
+    names_in,
+    parsed,
+    substituted,
+)  # fmt: skip
+from normcli.formula.spelled import GAP, LIST, TERMS, Text, inlined, mapped, spelled
 from normcli.planning.kinds import taught
-from normcli.teaching.filled import EXACT, LEFT_OUT, Expression, Figure
+from normcli.planning.layout import Shape, number_of, place_of
+from normcli.teaching.filled import EXACT, LEFT_OUT, Decimals, Expression, Figure
 from normcli.teaching.traced import Over, Traced, counted_from_start
 
 _SHOWN = 8  # terms of a long sum that are written out when no element was asked for
@@ -80,10 +95,96 @@ def trace(
     """
     if element is not None:
         element = counted_from_start(element, result.plan)
-    group = (teaching.free_traced.FreeTraced if result.plan.is_free else Traced)(result, x, element)
+    group = _traced(result, x, element)
     most = x.size if full else _SHOWN if element is None else _MOST
     writer = _Writer(group, precision, most)
     return Trace(title=group.title, steps=[*writer.steps()])
+
+
+def _traced(result: Result, x: NDArray[Any], element: Shape | None) -> Traced:
+    group: Traced = (teaching.free_traced.FreeTraced if result.plan.is_free else Traced)(result, x, element)
+    return group
+
+
+def traces(
+    result: Result, x: NDArray[Any], elements: Iterable[Shape], precision: int = 4
+) -> Iterator[tuple[str, Shape, Step]]:
+    """The steps of ``trace`` for many elements, each step once, after what it belongs to and where that is.
+
+    It belongs to an element, or to its group of statistics, or to the channel whose weight it has.
+
+    >>> from normcli.calculate import normalize
+    >>> import numpy as np
+    >>> x = np.array([[1.0, 2], [6, 3]])
+    >>> found = traces(normalize(x, "batch", steps=True), x, [(0, 0), (1, 0)])
+    >>> [step.substituted for _, _, step in found if step.step in ("mean", "centered")]
+    ['(1 + 6) / 2', '1 - 3.5000', '6 - 3.5000']
+    """
+    layout = result.plan.layout
+    every = range(len(layout.view))
+    own: dict[str, Sequence[int]] = {"element": every, "channel": layout.channels}
+    own["group"] = [axis for axis in every if axis not in layout.axes]
+    writers: dict[Shape, _Writer] = {}
+    known: set[tuple[str, Shape]] = set()
+    for element in elements:
+        place = place_of(number_of(element, result.plan.shape), layout.view)
+        keys = {scope: tuple(place[axis] for axis in axes) for scope, axes in own.items()}
+        if keys["group"] in writers:
+            writer = writers[keys["group"]]
+            writer.group = writer.group.at(element)
+        else:
+            writer = writers[keys["group"]] = _Writer(_traced(result, x, element), precision, _MOST)
+        for name, scope, write in writer.lines():
+            if (name, keys[scope]) not in known:
+                known.add((name, keys[scope]))
+                yield scope, keys[scope], write()
+
+
+def filled_in(
+    result: Result, x: NDArray[Any], element: Shape, formula: str, precision: int = 4
+) -> tuple[str, str] | None:
+    """A formula with an element's numbers, and its value; None where it has names, or words, without numbers.
+
+    What a name stands for may follow it: ``rstd * d with d = grad_output * weight``.
+
+    >>> from normcli.calculate import normalize
+    >>> import numpy as np
+    >>> x = np.array([[1.0, 2], [6, 3]])
+    >>> filled_in(normalize(x, "batch", steps=True), x, (0, 0), "sum(centered^2) / (n - 1)")
+    ('((-2.5000)^2 + 2.5000^2) / (2 - 1)', '12.5000')
+    """
+    text, _, more = formula.partition(" with ")
+    try:
+        others: dict[Node, Node] = {Name(line.name): line.value for line in lines(more)}
+        node = _with_sums(substituted(parsed(text), others))
+    except InputError:
+        return None
+    group = _traced(result, x, element)
+    known = {line.name for line in group.plan.lines + group.backward} & {*result.named, "output"}
+    if not names_in(node) <= known | {*group.given_names, "n", "eps"}:
+        return None
+    place = group.traced.start
+    writer = _Writer(group, precision, _MOST)
+    tree = writer.filled(node, place)
+    if not Expression(tree, "").whole:
+        return None
+    try:
+        value = float(worked_out(tree, Decimals(), lambda figure: Decimal(figure.value)))  # type: ignore[union-attr]
+    except ArithmeticError:
+        return None
+    return spelled(mapped(tree, lambda leaf: Text(leaf.text) if isinstance(leaf, Figure) else leaf)), aligned(
+        [value], precision
+    )[0]
+
+
+def _with_sums(node: Node) -> Node:
+    """The same with means as sums over n."""
+    if not isinstance(node, Call):
+        return node
+    parts = tuple(map(_with_sums, node.parts))
+    if node.function == "mean":
+        return Call("/", (Call("sum", parts, node.axes), Name("N" if node.axes else "n")))
+    return Call(node.function, parts, node.axes)
 
 
 def in_stages(result: Result, x: NDArray[Any], course: str) -> Result:
@@ -110,19 +211,28 @@ class _Writer:
 
     def steps(self) -> Iterator[Step]:
         """The lines of the group, of its channel's running statistics, and of the backward pass."""
+        return (write() for _, _, write in self.lines())
+
+    def lines(self) -> Iterator[tuple[str, str, Callable[[], Step]]]:
+        """The same lines by their names, each with what its numbers belong to, and with what writes it."""
         plan = self.group.plan
         for line in plan.lines:
             if line.role == "shown":
-                yield self._each(line) if self.group.is_each(line.name) else self._statistic(line)
+                yield self._of_group_or_each(line)
         where = {line.name: line.value for line in plan.running_lines if line.role == "where"}
         for line in plan.running_lines:
             if line.role == "shown":
-                yield self._running(line, where)
+                yield line.name, "group", partial(self._running, line, where)
         for line in self.group.backward:
             if line.name in self.group.parameters:
-                yield self._parameter(line)
+                yield line.name, "channel", partial(self._parameter, line)
             else:
-                yield self._each(line) if self.group.is_each(line.name) else self._statistic(line)
+                yield self._of_group_or_each(line)
+
+    def _of_group_or_each(self, line: Line) -> tuple[str, str, Callable[[], Step]]:
+        if self.group.is_each(line.name):
+            return line.name, "element", partial(self._each, line)
+        return line.name, "group", partial(self._statistic, line)
 
     def _statistic(self, line: Line) -> Step:
         """A number of the group as a whole."""
@@ -183,6 +293,10 @@ class _Writer:
         """The line that an expression is the value of."""
         program = self.group.plan.kind.program
         return node.name if isinstance(node, Name) else next(line.name for line in program if line.value == node)
+
+    def filled(self, node: Node, place: int) -> Any:
+        """An expression with the numbers of one element."""
+        return self._filled(node, self._of_element(place, self.group.traced), place)
 
     def _filled(self, node: Node, number_of: Callable[[str], Figure], place: int = 0) -> Any:
         """An expression with numbers in the place of names, and sums written out; those over other axes at a place."""
