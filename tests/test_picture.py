@@ -287,3 +287,12 @@ def test_a_drawing_that_cannot_be_written_is_refused(normcli: Run) -> None:
     done = normcli("axes", "batch", "--shape", "2,3", "--svg", "nowhere/axes.svg")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "error: cannot write nowhere/axes.svg: No such file or directory\n"
+
+
+@pytest.mark.parametrize("suffix", [".png", ".pdf", ".PNG", ".svgz", ""])
+@pytest.mark.parametrize("command", [["axes", "batch", "--shape", "2,3"], ["layer", "[1,2]"]], ids=lambda c: c[0])
+def test_a_file_holds_what_its_suffix_says(command: list[str], suffix: str, normcli: Run, tmp_path: Path) -> None:
+    done = normcli(*command, "--svg", f"x{suffix}")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"error: cannot tell the format of 'x{suffix}' by its suffix; use .svg\n"
+    assert [*tmp_path.iterdir()] == []
