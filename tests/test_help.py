@@ -61,7 +61,7 @@ COMPLETED: dict[str, tuple[str, list[str]]] = {
     "backend": ("normcli layer --backend ", ["numpy", "torch"]),
     "only": ("normcli layer --only s", ["statistics"]),
     "format": ("normcli layer --format j", ["json", "jax"]),
-    "kinds of the picture": ("normcli axes ", list(KINDS)),
+    "kinds of the picture": ("normcli axes ", [*KINDS, "all"]),
     "frameworks": ("normcli conventions fl", ["flax"]),
     "a file is the shell's own to complete": ("normcli layer x.n", []),
 }

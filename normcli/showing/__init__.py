@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 __all__ = [
     "axes",
+    "beside",
     "check",
     "conventions",
     "cube",
@@ -25,6 +26,7 @@ __all__ = [
 if TYPE_CHECKING:
     from normcli.showing import (
         axes,
+        beside,
         check,
         conventions,
         cube,
