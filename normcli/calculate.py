@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,22 +25,26 @@ from normcli.planning.values import switch, whole
 from normcli.words import repr_of
 
 if TYPE_CHECKING:
+    from typing import Unpack
+
     from normcli.planning.free import Given
+    from normcli.planning.options import KindName, Options
 
 _ALIASES = {"gamma": "weight", "beta": "bias"}
+_KEPT = 2**16  # elements of an input that its Result may keep alive
 
 
 def normalize(
     x: Any,
-    kind: str,
+    kind: KindName,
     *,
-    backend: str = "numpy",
+    backend: Literal["numpy", "torch"] = "numpy",
     device: str | None = None,
     out: Any = None,
     steps: bool = False,
     threads: int | None = None,
     grad_output: Any = None,
-    **options: Any,
+    **options: Unpack[Options],
 ) -> Result:
     """Normalize a tensor: y = (x - mean) / sqrt(var + eps) * weight + bias.
 
@@ -62,7 +66,7 @@ def normalize(
     >>> result.mean.tolist(), result.running_var.round(4).tolist()
     ([3.0, 3.0, 4.0, 2.0], [1.6, 1.0, 1.3, 1.2])
     """
-    given, lost = _settled(kind, options) if options else (options, ())
+    given, lost = settled_options(kind, options) if options else (options, ())
     if (backend != REFERENCE or device is not None) and is_torch(x):
         tensor = x if x.is_floating_point() else x.double()
     else:
@@ -73,11 +77,18 @@ def normalize(
         tensor, settled, state, backend=backend, device=device, out=out, steps=steps, threads=threads,
         grad_output=None if grad_output is None else gradient_of_output(grad_output, settled),
     )  # fmt: skip
-    return said(result, *lost, *assumed(settled, given))
+    result = said(result, *lost, *assumed(settled, given))
+    if math.prod(settled.shape) <= _KEPT:
+        object.__setattr__(result, "x", tensor)  # a copy of the frozen record would take longer than many a call
+    return result
 
 
-def _settled(kind: str, options: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The options that were given, by their own names, and what is to be said of the file that some come from."""
+def settled_options(kind: str, options: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The options as a plan takes them, with what a file of the layer adds, and what is to be said of that file.
+
+    >>> settled_options("layer", {"gamma": [1.0], "bias": None})
+    ({'weight': [1.0]}, ())
+    """
     for alias, name in _ALIASES.items():
         if options.get(alias) is not None and options.get(name) is not None:
             raise InputError(f"{alias} and {name} are two words for the same thing; give one of them")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from normcli.planning.kinds import GRADIENTS, QUANTITIES
+from normcli.words import Told
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -87,8 +88,12 @@ class Named(Mapping[str, Any]):
 
 
 @dataclass(frozen=True, repr=False, eq=False, init=False)
-class Result:
+class Result(Told):
     """The outcome of one normalization.
+
+    >>> from normcli.calculate import normalize
+    >>> normalize([[1, 2], [3, 5]], "batch")
+    <BatchNorm, train, of (2, 2) float64: mean, var, var_unbiased, rstd, output, running_mean, running_var>
 
     The statistics are float64 (torch tensors give tensors) with one value for each group of
     statistics: shape (C) for batch, (N, C) for instance, (N, G) for group, the leading shape for
@@ -108,6 +113,7 @@ class Result:
     backend: str
     device: str
     warnings: tuple[str, ...]
+    x: Any  # the input itself, not a copy, where it is small: for its trace
 
     def __init__(
         self,
@@ -120,6 +126,7 @@ class Result:
         backend: str = "numpy",
         device: str = "cpu",
         warnings: tuple[str, ...] = (),
+        x: Any = None,
     ) -> None:
         fields = {
             "plan": plan,
@@ -130,12 +137,26 @@ class Result:
             "backend": backend,
             "device": device,
             "warnings": warnings,
+            "x": x,
         }
         object.__setattr__(self, "__dict__", fields)
 
     def __repr__(self) -> str:
-        parts = {**self.named, "output": self.output, "backend": self.backend, "device": self.device}
-        return f"Result({', '.join(f'{name}={value!r}' for name, value in parts.items())})"
+        plan = self.plan
+        mode = f", {plan.mode}," if plan.kind.has_running_stats else ""
+        where = "" if self.backend == Result.backend else f" on {self.device} by {self.backend}"
+        running = ("running_mean", "running_var") if plan.track_running_stats else ()
+        found = [name for name in ("output", *running) if getattr(self, name) is not None]
+        names = dict.fromkeys(
+            [*(name for name in self.named if not name.startswith("grad_")), *found, *self.gradients()]
+        )
+        return f"<{plan.kind.title}{mode} of {plan.shape} {plan.dtype}{where}: {', '.join(names)}>"
+
+    def _repr_html_(self) -> str | None:
+        return self._repr_mimebundle_().get("text/html")
+
+    def _repr_latex_(self) -> str | None:
+        return self._repr_mimebundle_().get("text/latex")
 
     def __getattr__(self, name: str) -> Any:
         # Every kind has its own names; those of the family are None where a kind, or this result, has none.

@@ -11,11 +11,10 @@ import typer
 from normcli import files, showing
 from normcli.commands.options import CALCULATION, ListFormat, chosen_format, integers, offered
 from normcli.errors import InputError
-from normcli.planning.kinds import KINDS
+from normcli.planning.kinds import ALL, KINDS
 from normcli.showing.formats import LISTS, pieces
 from normcli.words import either, flag
 
-ALL = "all"  # the kinds, side by side
 _MOST_AXES = 8
 _MOST_ELEMENTS = 2**63 - 1
 _ROWS = {row.name: row for row in CALCULATION}

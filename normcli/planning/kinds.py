@@ -171,6 +171,8 @@ FORMULA = Kind(
     ),
 )
 
+ALL = "all"  # the word for several of them side by side
+
 
 def taught(kind: Kind, course: str) -> Kind:
     """The kind with its lines in the stages of a course; InputError where the course has another formula.

@@ -137,7 +137,7 @@ def _words(drawn: list[Figure]) -> Iterator[str]:
         yield "A tensor of one axis has no channels to normalize."
     if len(first.plan.shape) == 2:
         yield "InstanceNorm takes a tensor of two axes for one sample, (C, L), and is left out."
-    layer = next(figure.plan for figure in drawn if figure.plan.kind.name == "layer")
+    layer = next(figure.plan for figure in drawn if figure.plan.normalized_shape is not None)
     if len(layer.shape) > 2 and layer.normalized_shape == layer.shape[-1:]:
         whole = ",".join(map(str, layer.shape[1:]))
         yield f"The LayerNorm over whole samples, as Wu and He (2018) draw it, is --normalized-shape {whole}."

@@ -134,7 +134,7 @@ def _of_result(result: Result, trace: Trace | None, detail: Detail) -> Iterator[
     """
     most = sys.maxsize if detail.full else _THRESHOLD
     if trace is not None:
-        yield _trace(trace, detail.precision, full=detail.full)
+        yield traced(trace, detail.precision, full=detail.full)
     yield from (
         _free_statistics(result, detail, most) if result.plan.is_free else [_statistics(result, detail.precision, most)]
     )
@@ -149,7 +149,8 @@ def _of_result(result: Result, trace: Trace | None, detail: Detail) -> Iterator[
     yield from _matrices("grad_input", result.grad_input, detail.precision, most)
 
 
-def _trace(trace: Trace, precision: int, *, full: bool) -> Section:
+def traced(trace: Trace, precision: int, *, full: bool) -> Section:
+    """The table of a trace."""
     return Section(
         part="trace",
         title=f"trace of {trace.title}",

@@ -172,9 +172,10 @@ class Screen(StringIO):
 def _console(stream: TextIO) -> Console:
     if isinstance(stream, Screen):
         return Console(file=stream, width=_UNLIMITED, markup=False, highlight=False, emoji=False, legacy_windows=False,
-                       color_system="truecolor", force_terminal=True, no_color=False)  # fmt: skip
+                       color_system="truecolor", force_terminal=True, force_jupyter=False, no_color=False)  # fmt: skip
     return Console(
         file=stream,
+        force_jupyter=False,  # in a notebook rich would show what it is to give back
         width=_UNLIMITED,  # widths are settled here, and rich must not think again
         markup=False,
         highlight=False,

@@ -40,6 +40,7 @@ from normcli.planning.kinds import taught
 from normcli.planning.layout import Shape, number_of, place_of
 from normcli.teaching.filled import EXACT, LEFT_OUT, Decimals, Expression, Figure
 from normcli.teaching.traced import Over, Traced, counted_from_start
+from normcli.words import Told
 
 _SHOWN = 8  # terms of a long sum that are written out when no element was asked for
 _MOST = 1000  # terms that are written out for an element
@@ -70,12 +71,15 @@ class Step:
         return spelled(self.filled)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Trace:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Trace(Told):
     """The steps of one group of statistics, and which group (or element) they belong to."""
 
     title: str
     steps: list[Step]
+
+    def __repr__(self) -> str:
+        return f"<Trace of {self.title}: {', '.join(step.step for step in self.steps)}>"
 
 
 def trace(
