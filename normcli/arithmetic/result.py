@@ -144,7 +144,7 @@ class Result(Told):
     def __repr__(self) -> str:
         plan = self.plan
         mode = f", {plan.mode}," if plan.kind.has_running_stats else ""
-        where = "" if self.backend == Result.backend else f" on {self.device} by {self.backend}"
+        where = "" if self.backend == "numpy" else f" on {self.device} by {self.backend}"
         running = ("running_mean", "running_var") if plan.track_running_stats else ()
         found = [name for name in ("output", *running) if getattr(self, name) is not None]
         names = dict.fromkeys(

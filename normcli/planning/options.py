@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import Any, Literal, TypedDict
 
-KindName = Literal["batch", "instance", "layer", "group", "rms"]
+KindName = Literal[
+    "batch", "instance", "layer", "group", "rms", "lp", "zscore", "minmax", "softmax", "logsoftmax", "pixel", "frn",
+    "grn", "lrn", "weight", "weight-std", "spectral", "formula",
+]  # fmt: skip
 ConventionName = Literal["torch", "keras", "flax", "onnx", "mlx", "d2l"]
 DtypeName = Literal["float16", "bfloat16", "float32", "float64"]
 
@@ -45,6 +48,19 @@ class Options(Shaping, total=False):
     num_batches_tracked: int
     ddof: Literal[0, 1]
     running_ddof: Literal[0, 1]
+    weight_offset: Literal[0, 1]
+    cast: Literal["before", "after"]
+    axes: Any
+    p: float
+    eps_at: str
+    size: int
+    alpha: float
+    k: float
+    iterations: int
+    u: Any
+    tau: Any
+    lines: str
+    let: Mapping[str, Any]
     dtype: DtypeName | Any  # also a NumPy dtype
     state: str | PathLike[str]
     prefix: str

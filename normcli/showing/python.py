@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from normcli.arithmetic.result import STATE_ARRAYS, Named, Result, State
+from normcli.arithmetic.result import Named, Result, State
 from normcli.calculate import run
 from normcli.floats import as_float_array, is_torch
-from normcli.planning.kinds import ALL
+from normcli.planning.kinds import ALL, STATE_ARRAYS
 from normcli.showing import axes as picture
 from normcli.showing import beside, cube, html, latex, sections, table, versus
 from normcli.showing.figure import Figure, figure_of

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from normcli.arithmetic.result import STATE_ARRAYS
 from normcli.arithmetic.run import REFERENCE
 from normcli.calculate import gradient_of_output, initial_state, normalize, settled_options
 from normcli.errors import InputError
 from normcli.files.numbers import EXACT
 from normcli.floats import as_float_array, dtype_name, is_torch
-from normcli.planning.kinds import ALIASES, GRADIENTS, quantities
+from normcli.planning.kinds import ALIASES, GRADIENTS, STATE_ARRAYS, quantities
 from normcli.planning.plan import plan
 from normcli.teaching.check import check as checked
 from normcli.teaching.printed import Printed, read_printed
