@@ -17,7 +17,7 @@ from nbclient import NotebookClient
 import normcli
 from normcli.dtypes import FLOAT_DTYPES
 from normcli.planning.conventions import CONVENTIONS
-from normcli.planning.kinds import KINDS
+from normcli.planning.further import EVERY
 from normcli.planning.options import ConventionName, DtypeName, KindName, Options
 
 X = [[1.0, 2, 4], [3, 5, 4]]
@@ -50,8 +50,8 @@ def test_looking_around_loads_nothing(environment: dict[str, str]) -> None:
 
 
 def test_the_types_have_every_kind_and_option() -> None:
-    assert list(get_args(KindName)) == list(KINDS)
-    known = {option for kind in KINDS.values() for option in kind.options}
+    assert list(get_args(KindName)) == list(EVERY)
+    known = {option for kind in EVERY.values() for option in kind.options}
     assert Options.__annotations__.keys() == known | {"gamma", "beta", "state", "prefix"}
 
 

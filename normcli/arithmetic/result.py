@@ -56,6 +56,7 @@ class State:
         return found
 
 
+_REFERENCE = "numpy"  # as arithmetic.run has it
 _NOTHING = State()
 _NAMELESS: Mapping[str, Any] = {}
 _FAMILY = frozenset({*QUANTITIES, "centered", "grad_output", *GRADIENTS})
@@ -123,7 +124,7 @@ class Result(Told):
         output: Any = None,
         before: State = _NOTHING,
         after: State = _NOTHING,
-        backend: str = "numpy",
+        backend: str = _REFERENCE,
         device: str = "cpu",
         warnings: tuple[str, ...] = (),
         x: Any = None,
@@ -144,7 +145,7 @@ class Result(Told):
     def __repr__(self) -> str:
         plan = self.plan
         mode = f", {plan.mode}," if plan.kind.has_running_stats else ""
-        where = "" if self.backend == "numpy" else f" on {self.device} by {self.backend}"
+        where = "" if self.backend == _REFERENCE else f" on {self.device} by {self.backend}"
         running = ("running_mean", "running_var") if plan.track_running_stats else ()
         found = [name for name in ("output", *running) if getattr(self, name) is not None]
         names = dict.fromkeys(
