@@ -136,6 +136,13 @@ def test_exp_and_log_are_right_beyond_float64() -> None:
             assert abs(apart) <= max(1, abs(Decimal(value))) * Decimal(2) ** -88
 
 
+def test_what_is_not_a_number_is_told_of() -> None:
+    [said] = normcli.normalize([[1.0, 2], [1, 5]], "zscore").warnings
+    assert said == "2 output values NaN: 0 divided by 0, or the root or logarithm of a negative number"
+    [said] = normcli.normalize([[1.0, np.nan]], "softmax").warnings
+    assert said == "the input holds 1 NaN and 0 infinities"
+
+
 def test_far_numbers_stay_in_range() -> None:
     x = np.array([[3e200, 4e200], [3e-200, 4e-200]])
     assert normcli.normalize(x, "lp", eps=0).output.tolist() == [[0.6, 0.8], [0.6, 0.8]]

@@ -45,6 +45,8 @@ def not_finite(x: Elements, output: Elements | None, plan: Plan, zero: int = 0) 
     if nan or infinite:
         yield f"the input holds {nan} NaN and {count(infinite, 'infinity', 'infinities')}"
         return
+    if plan.is_free and output is not None and (undefined := _counted(np.isnan, output)):
+        yield f"{count(undefined, 'output value')} NaN: 0 divided by 0, or the root or logarithm of a negative number"
     overflow = 0 if output is None or zero else _counted(np.isinf, output)
     if overflow:
         yield f"{count(overflow, 'output value')} beyond the range of {plan.dtype} became infinite"
