@@ -11,7 +11,7 @@ setup(
     ext_modules=[
         Extension(
             "normcli.arithmetic._loops",
-            [f"normcli/arithmetic/{name}.c" for name in ("loops", "backward", "once", "running")],
+            [f"normcli/arithmetic/{name}.c" for name in ("loops", "backward", "once", "running", "pool")],
             depends=["normcli/arithmetic/loops.h"],
             # An fma only where one is written, so that every processor gives the same bits.
             extra_compile_args=[

@@ -11,17 +11,19 @@ from importlib import import_module
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["Result", "axes", "check", "layers", "normalize", "testing", "trace", "versus"]
+__all__ = ["Pooled", "Result", "axes", "check", "layers", "normalize", "stats", "testing", "trace", "versus"]
 
 # NumPy is imported with the first calculation, so that `normcli --help` need not wait for it. What a name is,
 # is said to type checkers in __init__.pyi: the doors between the rooms count imports for types too.
 _MODULES = ("layers", "testing")
 _HOMES = {
+    "Pooled": "normcli.datasets.pooling",
     "Result": "normcli.arithmetic.result",
     "axes": "normcli.showing.python",
     "check": "normcli.teaching.python",
     "mimebundle": "normcli.showing.python",
     "normalize": "normcli.calculate",
+    "stats": "normcli.datasets.pooling",
     "told": "normcli.showing.python",
     "trace": "normcli.teaching.python",
     "versus": "normcli.teaching.python",

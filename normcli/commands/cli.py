@@ -42,6 +42,11 @@ _EXAMPLES = {
         "normcli fold model.safetensors --conv layer1.0.conv1 --bn layer1.0.bn1 -o folded.npz",
         "normcli fold --weight '[[1,2],[3,4]]' --state checkpoint.npz --input '[[5,6]]'",
     ),
+    "stats": (
+        "normcli stats 'train/*.npy'",
+        "normcli stats 'train/*.npy' --channel-axis -1 --scale 255 --json",
+        "normcli stats 'train/*.npy' --workers 2 -o 'out/{name}.npy'",
+    ),
     "axes": (
         "normcli axes batch --shape 2,6,4,4",
         "normcli axes group --shape 2,6,4,4 --groups 3",
@@ -53,6 +58,7 @@ _SUMMARIES = {
     "conventions": "What differs between frameworks.",
     "state": "List the normalization layers in a checkpoint.",
     "fold": "Fold a BatchNorm into the convolution or linear layer before it.",
+    "stats": "Statistics of data in many files, exactly, and the slips in known ones.",
     "axes": "Draw which elements share one mean.",
 }
 
@@ -64,7 +70,7 @@ normcli is a calculator for tensor normalization: y = (x - mean) / sqrt(var + ep
   normcli check homework.json                         is this answer right, and if not, why?
   normcli axes group --shape 2,6,4,4 --groups 3       which elements share one mean
 
-Commands: batch, instance, layer, group, rms; check, conventions, state, fold, axes;
+Commands: batch, instance, layer, group, rms; check, conventions, state, stats, fold, axes;
   lp, zscore, minmax, softmax, logsoftmax, pixel, frn, grn, lrn, weight, weight-std, spectral;
   formula, for one of your own.
 normcli COMMAND --help shows more examples and every option; normcli --help describes the commands.
@@ -97,7 +103,7 @@ A FILE holds a calculation and the numbers claimed for it, as JSON:
 normcli check --init > homework.json writes one to start from.""",
 }
 
-COMMANDS = (*EVERY, "check", "conventions", "state", "fold", "axes")
+COMMANDS = (*EVERY, "check", "conventions", "state", "stats", "fold", "axes")
 
 # --- the commands ---------------------------------------------------------------------------------
 
