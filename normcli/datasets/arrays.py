@@ -19,6 +19,7 @@ from normcli.files.streams import missing
 from normcli.planning.layout import Shape
 
 BLOCK = 2**21  # bytes that are read at a time: what was read is in the cache still when it is added up
+_AHEAD = 2**23  # bytes that the system is asked to have read by then
 _CHUNKED = 2**23  # where reading costs more for each call
 _LARGEST = 2**30  # bytes of a block that cannot be made smaller (a chunk that is packed as a whole)
 Reader = Callable[[Region, "NDArray[Any] | None"], NDArray[Any]]
@@ -55,11 +56,14 @@ class Array:
         if stored.fortran_order:
             flat.shape = stored.shape[::-1]
         flat._read_at = stored._read_at  # type: ignore[method-assign]
-        if not isinstance(stored, Streamed) and hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(stored.file.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)  # the system reads ahead
+        ahead = not isinstance(stored, Streamed) and hasattr(os, "posix_fadvise")
 
         def read(region: Region, into: NDArray[Any] | None) -> NDArray[Any]:
             shape = tuple(part.stop - part.start for part in region)
+            if ahead:  # the system reads what comes next while this is added up
+                *_, (start, _, size) = flat._pieces(region)
+                end = flat.offset + start + size
+                os.posix_fadvise(stored.file.fileno(), end, _AHEAD, os.POSIX_FADV_WILLNEED)
             if into is None:
                 return flat[region]
             return flat.read(region, into.view(flat.dtype.newbyteorder("="))[: math.prod(shape)].reshape(shape))

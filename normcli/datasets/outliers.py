@@ -29,7 +29,7 @@ def outliers(files: Numbers, rows: Floats, most: int = 10) -> list[Outlier]:
 
     >>> rows = np.ones((9, 1, 6)); rows[:, 0, 1] = [1, 2, 1, 2, 1, 2, 1, 2, 90]; rows[:, 0, 5] = 0
     >>> [(one.file, one.words) for one in outliers(np.arange(9), rows)]
-    [(8, 'mean 90, median 1')]
+    [(8, 'mean 90, median 2')]
     """
     found = [
         Outlier(int(files[at]), f"{int(rows[at, :, 5].sum())} values not finite", np.inf)

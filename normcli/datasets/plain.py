@@ -32,7 +32,7 @@ def of_npy(stream: BinaryIO, name: str, size: int | None) -> Array:
     """NPY data in a stream that stands at its start, its size compared with what the header asks for."""
     start = stream.tell()
     header = read_header(stream, name, bfloat16=True)
-    _check(header, name, None if size is None else size)
+    _check(header, name, size)
     return of_stream(stream, start + header.data_offset, header.shape, header.dtype, name, turned=header.fortran_order)
 
 

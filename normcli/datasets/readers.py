@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 def arrays(file: File, spec: Spec) -> Iterator[Array]:
     """The arrays of a file, one after the other; what cannot be read is an InputError that names the file.
 
-    >>> [array.shape for array in arrays(File("examples/iris.npy"), Spec())]
-    [(150, 4)]
+    >>> list(arrays(File("/nowhere/x.npy"), Spec()))
+    Traceback (most recent call last):
+    normcli.errors.InputError: no file /nowhere/x.npy
     """
     found: Iterator[Array] = import_module(f"normcli.datasets.{FAMILIES[family(file)].reader}").arrays(file, spec)
     return found

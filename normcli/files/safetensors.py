@@ -84,7 +84,7 @@ def places(source: Source) -> Iterator[tuple[str, Shape, np.dtype[Any], int]]:
     >>> write(stream, {"w": np.zeros((2, 3), np.float32)})
     >>> _ = stream.seek(0)
     >>> list(places(Source(stream, "x")))
-    [('w', (2, 3), dtype('float32'), 64)]
+    [('w', (2, 3), dtype('float32'), 72)]
     """
     stream = source.searchable()
     found, begins = _check_header(stream, source)
