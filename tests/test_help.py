@@ -15,6 +15,7 @@ from normcli.planning.kinds import KINDS
 
 # What x.npy is for the examples of each kind's help.
 SHAPES = {"batch": (4, 2, 3), "instance": (2, 3, 4), "layer": (2, 6, 4, 4), "group": (2, 12, 3), "rms": (3, 4)}
+SHAPES |= {"frn": (2, 3, 4), "grn": (2, 3, 4)}
 EXAMPLES = ROOT / "examples"
 HELP_EXAMPLES = [example for command in COMMANDS for example in examples(command)]
 

@@ -95,7 +95,10 @@ def code_of(text: str) -> str:
 HOMES: dict[str, tuple[str, tuple[str, ...]]] = {
     "the formula": (
         r"sqrt\([^()]*\+[^()]*eps|sqrt\(.*\)\s*\+\s*eps|\beps\)\.sqrt|rstd = 1 /",
-        ("formula/family.py", "teaching/slips.py", "arithmetic/torch.py", "commands/cli.py"),
+        (
+            "formula/family.py", "formula/further_lines.py", "teaching/slips.py", "teaching/free_slips.py",
+            "arithmetic/torch.py", "commands/cli.py",
+        ),
     ),
     "JSON": (r"json\.loads|JSONDecoder|raw_decode", ("files/",)),
     "a kind's name": (r"kind\.name\s*(==|!=|in \(|not in \()", ("planning/", "arithmetic/torch.py")),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from normcli.errors import InputError
 from normcli.formula.spelled import spelled
-from normcli.planning.further import EVERY, own_lines
+from normcli.planning.further import EVERY
+from normcli.planning.settled import own_lines
 from normcli.words import quoted
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-_LATE = {"further", "free"}
+_LATE = {"free", "further", "settled"}
 
 
 def __getattr__(name: str) -> Any:

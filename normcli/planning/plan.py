@@ -226,7 +226,7 @@ def _settled(kind: str, shape: Shape, dtype: str, given: Mapping[str, Any]) -> P
     if kind not in KINDS:
         dtype = _dtype(given.get("dtype", dtype))
         _check_shape(family, shape)
-        return planning.further.settled(family, shape, dtype, given)  # type: ignore[no-any-return]
+        return planning.settled.settled(family, shape, dtype, given)  # type: ignore[no-any-return]
     convention = _convention(given.get("convention", "torch"), family)
     dtype = _dtype(given.get("dtype", dtype))
     _check_shape(family, shape)

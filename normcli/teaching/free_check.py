@@ -27,8 +27,10 @@ from normcli.formula.language import Line, Lines
 from normcli.formula.rewrite import rewritten
 from normcli.formula.spelled import spelled
 from normcli.planning.free import OUTPUT, FreePlan, layout_over
-from normcli.planning.further import FURTHER, settled_further
+from normcli.planning.further import FURTHER
+from normcli.planning.settled import settled_further
 from normcli.teaching.diagnosis import Search
+from normcli.teaching.free_slips import RULES
 from normcli.teaching.judgement import Hypothetical, Question
 from normcli.teaching.tolerance import Rounding
 from normcli.teaching.verdict import Check, Diagnosis, first_wrong
@@ -42,31 +44,6 @@ _EVIDENCE, _EVIDENCE_OF_ONE = 1.0, 2.5  # as in ``normcli.teaching.diagnosis``
 _ALIKE = ({"softmax", "logsoftmax"}, {"zscore", "minmax"})  # kinds that are taken for one another
 _MOST_RANK = 4  # of a tensor whose other sets of axes are tried
 _EPS = (0.0, 1e-3, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9, 1e-10, 1e-12)
-
-# Rules for lines, and what they are: "Your numbers are what ... gives".
-_RULES = (
-    ("no_eps", "A + eps -> A", "leaving eps out"),
-    ("no_eps", "larger(A, eps) -> A", "leaving eps out"),
-    ("eps_outside", "sqrt(A + eps) -> sqrt(A) + eps", "eps outside the root"),
-    ("eps_inside", "sqrt(A) + eps -> sqrt(A + eps)", "eps inside the root"),
-    ("eps_added", "larger(A, eps) -> A + eps", "eps added instead of a floor"),
-    ("eps_floor", "A + eps -> larger(A, eps)", "eps as a floor instead of added"),
-    ("mean_for_sum", "sum(A) -> mean(A)", "the mean instead of the sum"),
-    ("sum_for_mean", "sum(A^2) / n -> sum(A^2)", "the sum instead of the mean"),
-    ("ddof1", "sum(A^2) / n -> sum(A^2) / (n - 1)", "n - 1 instead of n"),
-    ("ddof1", "mean((A - M)^2) -> sum((A - M)^2) / (n - 1)", "n - 1 instead of n"),
-    ("ddof0", "sum(A^2) / (n - 1) -> sum(A^2) / n", "n instead of n - 1"),
-    ("no_sqrt", "sqrt(A) -> A", "leaving the root out"),
-    ("no_abs", "abs(A) -> A", "leaving the sizes out"),
-    ("no_log", "log(A) -> A", "leaving the logarithm out"),
-    ("no_weight", "A * weight -> A", "leaving the weight out"),
-    ("no_bias", "A + bias -> A", "leaving the bias out"),
-    ("no_threshold", "larger(A, tau) -> A", "leaving the threshold out"),
-    ("no_power", "A^beta -> A", "leaving the power out"),
-    ("alpha_whole", "alpha / size -> alpha", "alpha not divided by the size"),
-    ("not_centered", "x - mean -> x", "leaving the mean in"),
-    ("upside_down", "A - B -> B - A", "a difference the other way round"),
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -314,7 +291,7 @@ def slipped(work: FreeWork) -> Iterator[FreeWork]:
 
 def _slipped(work: FreeWork) -> Iterator[FreeWork]:
     plan = work.plan
-    for key, rule, gives in _RULES:
+    for key, rule, gives in RULES:
         changed = rewritten(plan.program, rule)
         if changed is not None and changed != plan.program and _varies_as(plan, changed):
             yield replace(work, plan=replace(plan, program=changed), key=key, gives=gives)

@@ -1,4 +1,4 @@
-"""The lines of the kinds beyond the family, and what options and libraries change in them; kinds.md of their sources.
+"""The lines of the kinds beyond the family, and what options and libraries change in them.
 
 ``n`` elements are taken together, over the usual axes where a sum names no others.
 """

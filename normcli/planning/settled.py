@@ -1,0 +1,145 @@
+"""From a kind beyond the family, or a formula of one's own, and a shape to a plan over any axes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from normcli.errors import InputError
+from normcli.formula.family import used
+from normcli.formula.language import Lines, lines
+from normcli.formula.rewrite import replaced
+from normcli.planning.conventions import OWN, Profile
+from normcli.planning.free import FreePlan, Given, axes_in, checked, free_plan, placed
+from normcli.planning.further import EVERY
+from normcli.planning.kinds import FORMULA, Kind
+from normcli.planning.layout import Shape
+from normcli.words import either, quoted, repr_of
+
+_PLACED_BY_SIZE = {"before", "after"}
+
+
+def settled(kind: Kind, shape: Shape, dtype: str, given: Mapping[str, Any]) -> FreePlan:
+    """The plan of a kind beyond the family, or of one's own formula; InputError for what cannot be computed."""
+    settle = settled_formula if kind.name == FORMULA.name else partial(settled_further, kind)
+    return settle(shape, dtype, given)
+
+
+def settled_further(kind: Kind, shape: Shape, dtype: str, given: Mapping[str, Any]) -> FreePlan:
+    """The plan of a kind beyond the family.
+
+    >>> settled_further(EVERY["softmax"], (2, 3), "float64", {}).layout.axes
+    (1,)
+    """
+    name = given.get("convention", next(iter(kind.profiles)))
+    if name not in kind.profiles:
+        raise InputError(f"the {name} convention has no {kind.title}; it has {either(kind.profiles)} here")
+    profile, rank = kind.profiles[name], len(shape)
+    wanted = given.get("channel_axis", 1 if profile.channel_axis is None else profile.channel_axis)
+    [channel] = axes_in((wanted,), rank, "--channel-axis") if "channel_axis" in kind.options else (0,)
+    axes: dict[str | None, Shape] = {}
+    for set_, of in kind.sets.items():
+        own = of(rank, channel)
+        if set_ is None and "axes" in kind.options:
+            own = given.get("axes") or profile.axes or own or (-1,)
+        axes[set_] = axes_in(own, rank)
+    numbers = dict(kind.numbers) | {n: v for n, v in profile.numbers.items() if n in kind.numbers}
+    numbers |= {n: float(given[n]) for n in kind.numbers if n in given}
+    program = _lines_of(kind, profile, given, numbers)
+    tensors = [
+        Given(one, tuple(shape[axis] for axis in axes[set_]), axes[set_][0], axes[set_])
+        for one, (set_, own) in kind.tensors.items()
+        if one in given or own not in (0.0, 1.0) or one not in ("weight", "bias") or kind.name == "grn"
+    ]
+    program = used(program, frozenset(one.name for one in tensors))
+    shown: dict[str, Any] = dict(numbers)
+    if "axes" in kind.options:
+        shown["axes"] = list(axes[None])
+    if "channel_axis" in kind.options:
+        shown["channel_axis"] = channel
+    shown |= {n: given[n] for n in ("ddof", "eps_at") if n in given}
+    if kind.name == "lrn":
+        before, after = _window(int(numbers["size"]), profile.name)
+        numbers |= {"before": before, "after": after}
+    return free_plan(
+        kind, profile, shape, dtype,
+        checked(program, dict.fromkeys([*numbers, *(t.name for t in tensors)]), rank, axes, tensors),
+        axes=axes, numbers=numbers, tensors=tensors, shown=shown,
+        channel_axis=channel if "channel_axis" in kind.options else None,
+    )  # fmt: skip
+
+
+def _lines_of(kind: Kind, profile: Profile, given: Mapping[str, Any], numbers: Mapping[str, float]) -> Lines:
+    changes = dict(profile.changes)
+    options = {**profile.numbers, **numbers, **given}
+    for (option, value), form in kind.forms.items():
+        if option in options and options[option] == value and not (option == "p" and profile.changes):
+            changes |= form
+    if kind.name == "lp" and numbers["p"] != 2 and "sum(x^2)" in changes.get("size", ""):
+        raise InputError(f"eps inside the root goes with --p 2 only; --p is {numbers['p']:g}")
+    program = replaced(lines(kind.text), changes)
+    if kind.rounds:
+        times = int(numbers["iterations"])
+        rounds = "\n".join(kind.rounds.format(i=i, j=i - 1) for i in range(1, times + 1))
+        text = kind.text.replace("u_last", f"u_{times}").replace("v_last", f"v_{times}")
+        program = lines(f"where u_0 = u\n{rounds}\n{text}")
+    return program
+
+
+def _window(size: int, convention: str) -> tuple[int, int]:
+    """How many neighbours before and after a place are near it: of an even size torch has more before, ONNX after.
+
+    >>> _window(2, "torch"), _window(2, "onnx"), _window(3, "torch")
+    ((1, 0), (0, 1), (1, 1))
+    """
+    few, many = (size - 1) // 2, size // 2
+    return (few, many) if convention == "onnx" else (many, few)
+
+
+def settled_formula(shape: Shape, dtype: str, given: Mapping[str, Any]) -> FreePlan:
+    """The plan of one's own formula: ``lines``, ``axes`` by name, and ``let`` with the tensors and numbers.
+
+    >>> own = {"lines": "x / (sum(x) + eps)", "axes": {None: (1,)}, "let": {"eps": 1}}
+    >>> plan = settled_formula((2, 3), "float64", own)
+    >>> plan.statistics, plan.constants
+    ((), {'n': 3, 'eps': 1.0})
+    """
+    rank, text = len(shape), given.get("lines")
+    if not isinstance(text, str):
+        raise InputError(f"lines is {repr_of(text)}; give a formula such as 'y = x / sum(x)'")
+    sets = given.get("axes", {})
+    sets = sets if isinstance(sets, Mapping) else {None: sets}
+    axes = {name: axes_in(tuple(own), rank) for name, own in sets.items()}
+    numbers: dict[str, float] = {}
+    tensors: list[Given] = []
+    for key, value in given.get("let", {}).items():
+        name, _, at = str(key).partition("@")
+        own: Shape = tuple(getattr(value, "shape", ()))
+        if own == ():
+            numbers[name] = float(value)
+            continue
+        if at and not at.lstrip("-").isdecimal():
+            raise InputError(f"--let {quoted(key)}: after @ comes the axis beside which its first one is")
+        tensors.append(placed(name, own, shape, int(at) if at else None)._replace(key=str(key)))
+    if "size" in numbers:
+        numbers |= dict(zip(("before", "after"), map(float, _window(int(numbers["size"]), "torch")), strict=True))
+    known = dict.fromkeys([*numbers, *(one.name for one in tensors)])
+    program = checked(own_lines(text), known, rank, axes, tensors)
+    shown = {"lines": text, "axes": {name or "": list(own) for name, own in axes.items()}} | {
+        name: value for name, value in numbers.items() if name not in _PLACED_BY_SIZE
+    }
+    kind = FORMULA._replace(text=text)
+    return free_plan(kind, OWN, shape, dtype, program, axes=axes, numbers=numbers, tensors=tensors, shown=shown)
+
+
+def own_lines(text: str) -> Lines:
+    """The lines of a formula, which may be one expression alone; a kind's own, where that is named.
+
+    >>> [line.name for line in own_lines("x / sum(x)")], own_lines("rms")[0].name
+    (['output'], 'mean_square')
+    """
+    if text.strip() in EVERY:
+        return EVERY[text.strip()].program
+    alone = "=" not in text and ";" not in text and len(text.strip().splitlines()) == 1
+    return lines(f"output = {text.strip()}" if alone else text)
