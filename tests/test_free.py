@@ -17,7 +17,7 @@ from normcli.arithmetic.numbers import PAIRS, WIDES
 from normcli.errors import InputError, NormcliError
 from normcli.floats import ulp
 from normcli.formula.spelled import spelled
-from normcli.planning import further
+from normcli.planning.conventions import OWN
 from normcli.planning.further import EVERY, FURTHER
 from normcli.planning.kinds import FORMULA, KINDS, Kind
 from normcli.planning.layout import by_channel
@@ -291,7 +291,7 @@ def test_a_toy_kind_has_everything(monkeypatch: pytest.MonkeyPatch, capsys: pyte
         layout=by_channel,
         numbers={"eps": 1.0},
         sets={None: lambda rank, channel: (rank - 1,)},
-        profiles={"own": further.OWN},
+        profiles={"own": OWN},
     )
     monkeypatch.setitem(FURTHER, "toy", toy)
     app = make_app(("toy",))
@@ -344,3 +344,84 @@ def test_a_right_answer_checks(kind: str, normcli_cli: Callable[..., Any]) -> No
 
 def test_every_kind_is_a_command() -> None:
     assert set(EVERY) == {*KINDS, *FURTHER, FORMULA.name}
+
+
+# --- another way ----------------------------------------------------------------------------------------
+
+LIBRARY: dict[str, dict[str, Any]] = {
+    "lp": {"axes": (1, 2), "p": 3}, "softmax": {}, "logsoftmax": {"axes": (0,)}, "pixel": {},
+    "lrn": {"size": 4, "alpha": 0.5}, "weight": {"weight": np.array([1.0, -2, 3])},
+    "spectral": {"iterations": 3, "u": np.array([0.6, 0.0, -0.8])},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("kind", LIBRARY)
+def test_torch_has_its_own_function(kind: str, dtype: str) -> None:
+    rng = np.random.default_rng(9)
+    x, flow = (rng.standard_normal((3, 4, 5)).astype(dtype) for _ in range(2))
+    own = normcli.normalize(x, kind, grad_output=flow, **LIBRARY[kind])
+    there = normcli.normalize(x, kind, backend="torch", grad_output=flow, **LIBRARY[kind])
+    assert (there.backend, there.output.dtype) == ("torch", dtype)
+    off = 40 * np.finfo(dtype).eps
+    np.testing.assert_allclose(there.output, own.output, rtol=off, atol=off)
+    assert there.gradients().keys() == own.gradients().keys() - {"grad_u"}
+    for name, slope in there.gradients().items():
+        np.testing.assert_allclose(slope, own.gradients()[name], rtol=off, atol=off)
+
+
+TORCH_HAS_NOT: dict[str, tuple[str, dict[str, Any], str]] = {
+    "kind": ("frn", {}, "torch has no Filter Response Normalization; that needs the numpy backend"),
+    "formula": ("formula", {"lines": "x^2"}, "torch has no Formula"),
+    "line": ("lp", {"convention": "flax"}, "torch's Lp normalization has another line for output"),
+    "alpha": ("lrn", {"convention": "tensorflow"}, "has another line for spread"),
+    "window": ("lrn", {"convention": "onnx", "size": 2}, "has another window"),
+    "axes": ("softmax", {"axes": (1, 2)}, "torch's Softmax goes over one axis"),
+}
+
+
+@pytest.mark.parametrize("case", TORCH_HAS_NOT.values(), ids=list(TORCH_HAS_NOT))
+def test_torch_refuses_by_name(case: tuple[str, dict[str, Any], str]) -> None:
+    kind, options, message = case
+    with pytest.raises(InputError) as error:
+        normcli.normalize(np.ones((2, 3, 4)), kind, backend="torch", **options)
+    assert message in str(error.value)
+
+
+VERSUS: dict[str, tuple[list[str], list[tuple[Any, ...]]]] = {
+    "line": (["lp", "[[3,4]]", "--versus", "flax"], [("size", "sqrt(sum(x^2))", "sqrt(sum(x^2) + eps)")]),
+    "divisor": (
+        ["zscore", "[[1],[2]]", "--versus", "pandas"], [("var", "sum(centered^2) / n", "sum(centered^2) / (n - 1)")]
+    ),
+    "number": (["frn", "[[[1,2]]]", "--versus", "timm"], [("eps", 1e-6, 1e-5)]),
+    "window": (
+        ["lrn", "[[1,2,4]]", "--size", "2", "--versus", "onnx"],
+        [("window", "1 before and 0 after", "0 before and 1 after")],
+    ),
+    "nothing": (["lrn", "[[1,2,4]]", "--size", "3", "--versus", "onnx"], []),
+    "another kind": (
+        ["formula", "x / (sum(abs(x)) + eps)", "[[1,2,4]]", "--axes", "1", "--let", "eps=0", "--versus", "minmax"],
+        [("sum", "sum(abs(x))", "min(x)")],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", VERSUS.values(), ids=list(VERSUS))
+def test_what_differs_is_named(case: tuple[list[str], list[tuple[Any, ...]]], normcli_cli: Callable[..., Any]) -> None:
+    arguments, expected = case
+    [compared] = json.loads(normcli_cli(*arguments, "--json").stdout)["versus"]
+    assert [(one["name"], one["here"], one["there"]) for one in compared["options"]] == expected
+    assert bool(compared["max_abs"]) == bool(expected)
+
+
+def test_a_formula_is_held_against_a_kind(normcli_cli: Callable[..., Any]) -> None:
+    arguments = ["formula", "(x - mean(x)) / sqrt(mean((x - mean(x))^2) + 1e-5)", "[[1,2,4],[6,2,5]]", "--axes", "1"]
+    [compared] = json.loads(normcli_cli(*arguments, "--versus", "layer", "--json").stdout)["versus"]
+    assert compared["max_ulp"] == 0
+
+
+def test_torch_has_no_steps_to_trace(normcli_cli: Callable[..., Any]) -> None:
+    done = normcli_cli("lp", "[[3,4]]", "--device", "cpu", "--trace")
+    assert (done.returncode, done.stderr) == (
+        2, "error: torch gives the output alone; its steps need the numpy backend\n"
+    )  # fmt: skip

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from normcli.arithmetic import torch_further
 from normcli.arithmetic.result import Result, State
 from normcli.errors import InputError, UnavailableError
 from normcli.planning.plan import Plan
@@ -99,6 +100,9 @@ def _threads(number: int | None) -> Iterator[None]:
 
 def _refuse(plan: Plan) -> None:
     """What no function of torch computes is refused by name, not done another way."""
+    if plan.is_free:
+        torch_further.function(plan)  # type: ignore[arg-type]
+        return
     if plan.kind.name not in _KINDS:
         raise InputError(f"torch has no {plan.kind.title}; that needs the numpy backend")
     if plan.ddof:
@@ -133,6 +137,8 @@ def _device(name: str, plan: Plan) -> torch.device:
 
 def _calculate(x: torch.Tensor, plan: Plan, state: State, place: torch.device, *, steps: bool) -> dict[str, Any]:
     """The output, the statistics and the state after, as tensors."""
+    if plan.is_free:
+        return {"output": torch_further.function(plan)(x, _given(state, plan, place))}  # type: ignore[arg-type]
     weight, bias, mean, var = (
         None if values is None else _tensor(values, plan.dtype, place).clone()
         for values in (state.weight, state.bias, state.running_mean, state.running_var)
@@ -156,6 +162,8 @@ def _calculate(x: torch.Tensor, plan: Plan, state: State, place: torch.device, *
 
 def _gradients(x: torch.Tensor, plan: Plan, state: State, grad_output: torch.Tensor) -> dict[str, torch.Tensor]:
     """What autograd makes of the gradient of the output; weight and bias have one where the layer has them."""
+    if plan.is_free:
+        return _free_gradients(x, plan, state, grad_output)
     like = {"size": plan.weight_shape, "dtype": x.dtype, "device": x.device}
     names = [name for name in ("weight", "bias") if plan.affine and name in plan.kind.options]
     given = {name: torch.full(fill_value=number, **like) for name, number in plan.neutral.items()}
@@ -172,6 +180,24 @@ def _gradients(x: torch.Tensor, plan: Plan, state: State, grad_output: torch.Ten
         )
         found = torch.autograd.grad(output, [*leaves.values()], grad_output)
     return {f"grad_{name}": values for name, values in zip(leaves, found, strict=True)} | {"grad_output": grad_output}
+
+
+def _given(state: State, plan: Plan, place: torch.device) -> dict[str, torch.Tensor]:
+    """The tensors that come with the input."""
+    return {one.name: _tensor(state.tensor(one.name), plan.dtype, place) for one in plan.tensors}
+
+
+def _free_gradients(x: torch.Tensor, plan: Plan, state: State, grad_output: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The same where the lines are none of the family's: no gradient for what the output does not vary with."""
+    given = _given(state, plan, x.device)
+    with torch.enable_grad():
+        leaves = {"x": x.detach().clone()} | given
+        for leaf in leaves.values():
+            leaf.requires_grad_()
+        output = torch_further.function(plan)(leaves["x"], {name: leaves[name] for name in given})  # type: ignore[arg-type]
+        found = torch.autograd.grad(output, [*leaves.values()], grad_output, allow_unused=True)
+    named = {plan.gradient_name(name): slope for name, slope in zip(leaves, found, strict=True) if slope is not None}
+    return named | {"grad_output": grad_output}
 
 
 def _function(

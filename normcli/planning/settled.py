@@ -125,7 +125,8 @@ def settled_formula(shape: Shape, dtype: str, given: Mapping[str, Any]) -> FreeP
     if "size" in numbers:
         numbers |= dict(zip(("before", "after"), map(float, _window(int(numbers["size"]), "torch")), strict=True))
     known = dict.fromkeys([*numbers, *(one.name for one in tensors)])
-    program = checked(own_lines(text), known, rank, axes, tensors)
+    program = used(own_lines(text), frozenset(known)) if text.strip() in EVERY else own_lines(text)
+    program = checked(program, known, rank, axes, tensors)
     shown = {"lines": text, "axes": {name or "": list(own) for name, own in axes.items()}} | {
         name: value for name, value in numbers.items() if name not in _PLACED_BY_SIZE
     }

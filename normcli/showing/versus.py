@@ -97,5 +97,6 @@ def _option_text(option: Option, comparison: Comparison) -> str:
     changes = {"output": option.output, "running statistics": option.running}
     effects = [f"{what} by {size:.3g}" for what, size in changes.items() if size]
     meaning = dict(comparison.causes).get(option.name)  # only what has an effect is a cause
-    effect = f"moves the {' and the '.join(effects)}. {meaning}" if effects else "no effect here."
+    moves = f"moves the {' and the '.join(effects)}."
+    effect = " ".join(filter(None, (moves, meaning))) if effects else "no effect here."
     return f"{option.name} is {option.here} here, {option.there} in {comparison.convention}: {effect}"

@@ -99,6 +99,8 @@ def trace(
     """
     if element is not None:
         element = counted_from_start(element, result.plan)
+    if result.plan.is_free and any(line.name not in result.named for line in result.plan.lines[:-1]):
+        raise InputError(f"{result.backend} gives the output alone; its steps need the numpy backend")
     group = _traced(result, x, element)
     most = x.size if full else _SHOWN if element is None else _MOST
     writer = _Writer(group, precision, most)

@@ -8,7 +8,7 @@ cause is known is named.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,6 +26,7 @@ from normcli.planning.conventions import CONVENTIONS
 from normcli.planning.kinds import STATE_ARRAYS
 from normcli.planning.layout import number_of
 from normcli.planning.plan import Plan, plan
+from normcli.teaching import free_versus
 from normcli.words import Told, either
 
 Floats = NDArray[np.float64]
@@ -97,17 +98,17 @@ class Way:
     convention: str | None = None
 
 
-def parse(spec: str) -> Way:
-    """A SPEC: ``backend[:device[:dtype]]``, empty parts as in the main calculation, or a convention's name.
+def parse(spec: str, conventions: Collection[str] = CONVENTIONS) -> Way:
+    """A SPEC: ``backend[:device[:dtype]]``, empty parts as in the main calculation, or the name of a convention.
 
     >>> parse("torch:cuda:1:float16"), parse("numpy::float32").dtype, parse("keras").convention
     (Way(backend='torch', device='cuda:1', dtype='float16', convention=None), 'float32', 'keras')
     """
     backend, *rest = spec.strip().split(":")
-    if backend in CONVENTIONS and backend not in BACKENDS and not rest:
+    if backend in conventions and backend not in BACKENDS and not rest:
         return Way(convention=backend)
     if backend and backend not in BACKENDS:
-        known = [*BACKENDS, *(name for name in CONVENTIONS if name not in BACKENDS)]
+        known = [*BACKENDS, *(name for name in conventions if name not in BACKENDS)]
         raise InputError(f"--versus {spec!r}: {backend!r} is neither a backend nor a convention; use {either(known)}")
     dtype = rest.pop() if rest and (rest[-1] in FLOAT_DTYPES or (len(rest) > 1 and not rest[-1].isdigit())) else None
     if dtype and dtype not in FLOAT_DTYPES:
@@ -128,8 +129,8 @@ def compare(x: NDArray[Any], given: Mapping[str, Any], result: Result, spec: str
     >>> [option.name for option in compared.options], compared.causes[-1][0]
     (['eps', 'momentum', 'running_ddof'], 'running_ddof')
     """
-    way = parse(spec)
     x, main = as_float_array(x), result.plan
+    way = parse(spec, free_versus.conventions(main) if main.is_free else CONVENTIONS)
     dtype = way.dtype or main.dtype
     settled = _replanned(main, given, way, dtype)
     cast = as_float_array(x, dtype)
@@ -171,6 +172,10 @@ def compare(x: NDArray[Any], given: Mapping[str, Any], result: Result, spec: str
 
 def _replanned(main: Plan, given: Mapping[str, Any], way: Way, dtype: str) -> Plan:
     """The plan of the other way: the options given still win, and the tensor's layout stays what it is."""
+    if way.convention is None and main.is_free:
+        return replace(main, dtype=dtype)
+    if main.is_free:
+        return free_versus.replanned(main, given, str(way.convention), dtype)  # type: ignore[arg-type]
     if way.convention is None:
         return replace(main, dtype=dtype, eps=_eps(main, given, dtype), cast=main.cast and dtype)
     kept = {"channel_axis": main.layout.channel_axis} if main.layout.channel_axis is not None else {}
@@ -195,7 +200,8 @@ def _state_in(state: State, dtype: str | None) -> State:
     cast: dict[str, Any] = {
         name: as_float_array(value, dtype) for name in STATE_ARRAYS if (value := getattr(state, name)) is not None
     }
-    return replace(state, **cast)
+    others = {name: as_float_array(value, dtype) for name, value in state.others.items()}
+    return replace(state, **cast, others=others)
 
 
 def _ruler(x: NDArray[Any], main: Plan, state: State, flow: NDArray[Any] | None) -> Result:
@@ -235,6 +241,11 @@ def _difference(reference: Floats, other: Floats, dtype: str) -> Difference:
 def _differing_options(x: NDArray[Any], result: Result, other: Plan) -> Iterator[Option]:
     """Each option in which the conventions differ, and the effect of changing that one alone."""
     main = result.plan
+    if main.is_free:
+        for name, here, there, changed in free_versus.differing(main, other):  # type: ignore[arg-type]
+            moved = _gap(result.output, run(x, changed, result.before).output)
+            yield Option(name=name, here=here, there=there, output=moved, running=0.0)
+        return
     names = {"eps": "eps", "affine": "affine"}
     names |= {"momentum": "momentum", "running_ddof": "running_ddof"} if main.kind.has_running_stats else {}
     changes = {name: {name: getattr(other, name)} for name in names if getattr(other, name) != getattr(main, name)}
@@ -277,7 +288,9 @@ def _causes(
         yield "input_rounded", f"The input was rounded to {dtype} first."
     for option in options:
         if option.output or option.running:
-            yield option.name, _MEANINGS[option.name]
+            yield option.name, _MEANINGS.get(option.name, "")
+    if plan.is_free:
+        return
     mean, var, rstd = _statistics_at(result, output.at)
     computing = "float32" if dtype in ("float16", "bfloat16") else dtype
     vanished = output.max_ulp > _ROUNDING_ULPS and var > _largest(computing)
