@@ -28,6 +28,7 @@ ZSCORE = """
     output = centered / std
 """
 STD_UNBIASED = {"var": "var_unbiased = sum(centered^2) / (n - 1)", "std": "sqrt(var_unbiased)"}
+STD_AND_MORE = {"output": "centered / (std + 1e-9)"}
 STD_NOT_0 = {"output": "centered / (std + equal(std, 0))"}
 
 MINMAX = """

@@ -104,6 +104,12 @@ FURTHER: dict[str, Kind] = {
                         changes=further_lines.STD_NOT_0,
                     ),
                     Profile("pandas", "pandas pandas/core/generic.py std", numbers={"ddof": 1}),
+                    Profile(
+                        "onnx",
+                        "onnx docs/Operators.md MeanVarianceNormalization",
+                        axes=(0, 2, 3),
+                        changes=further_lines.STD_AND_MORE,
+                    ),
                 )
             },
             examples=(
