@@ -373,7 +373,7 @@ def test_torch_has_its_own_function(kind: str, dtype: str) -> None:
 TORCH_HAS_NOT: dict[str, tuple[str, dict[str, Any], str]] = {
     "kind": ("frn", {}, "torch has no Filter Response Normalization; that needs the numpy backend"),
     "formula": ("formula", {"lines": "x^2"}, "torch has no Formula"),
-    "line": ("lp", {"convention": "flax"}, "torch's Lp normalization has another line for output"),
+    "line": ("lp", {"convention": "flax"}, "torch's Lp normalization has another line for size"),
     "alpha": ("lrn", {"convention": "tensorflow"}, "has another line for spread"),
     "window": ("lrn", {"convention": "onnx", "size": 2}, "has another window"),
     "axes": ("softmax", {"axes": (1, 2)}, "torch's Softmax goes over one axis"),
@@ -425,3 +425,77 @@ def test_torch_has_no_steps_to_trace(normcli_cli: Callable[..., Any]) -> None:
     assert (done.returncode, done.stderr) == (
         2, "error: torch gives the output alone; its steps need the numpy backend\n"
     )  # fmt: skip
+
+
+# --- scripts --------------------------------------------------------------------------------------------
+
+OWN_FORMULA: dict[str, Any] = {
+    "lines": "gx = norm(x, axis_1); nx = gx / (mean(gx) + eps); y = w * x * nx / std(x) + sum(1) * sum(w) + max(x)",
+    "axes": (2,),
+    "let": {"eps": 1e-3, "w@1": [1.0, -2, 3, 0.5]},
+}
+
+
+def _script(kind: str, options: dict[str, Any], format_: str) -> tuple[Any, Any]:
+    """The result of a calculation, and the names that its script ends with."""
+    from normcli.showing.formats import pieces
+    from normcli.showing.report import Detail, Report
+
+    x, flow = np.random.default_rng(3).standard_normal((2, 3, 4, 2))
+    result = normcli.normalize(x, kind, grad_output=flow, **options)
+    found: dict[str, Any] = {"print": lambda *shown: None}
+    exec(compile("".join(pieces(format_, Report(result=result, x=x), Detail())), "script", "exec"), found)
+    return result, found
+
+
+@pytest.mark.parametrize("kind", [*FURTHER, "formula"])
+def test_a_script_of_the_lines_gives_the_same_numbers(kind: str) -> None:
+    options = OWN_FORMULA if kind == "formula" else {"weight": ONES + 1} if kind in ("grn", "frn") else {}
+    result, found = _script(kind, options, "python")
+    for name in ("output", *result.gradients()):
+        ours = result.output if name == "output" else result.gradients()[name]
+        assert np.shape(found[name]) == np.shape(ours), name
+        np.testing.assert_allclose(found[name], ours, rtol=1e-11, atol=1e-11, err_msg=name)
+
+
+@pytest.mark.parametrize("kind", ["lp", "softmax", "logsoftmax", "lrn", "weight"])
+def test_a_script_of_torch_gives_the_same_numbers(kind: str) -> None:
+    options = {"channel_axis": -1} if kind == "lrn" else {"weight": [1.0, 2, 3]} if kind == "weight" else {}
+    result, found = _script(kind, options, "torch")
+    np.testing.assert_allclose(found["output"].detach(), result.output, rtol=1e-12, atol=1e-12)
+    for name, ours in result.gradients().items():
+        np.testing.assert_allclose(found[name], ours, rtol=1e-11, atol=1e-11, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("frn", "[[[1,2]]]", "--format", "torch"), "PyTorch has no Filter Response Normalization"),
+        (("lp", "[[3,4]]", "--format", "keras"), "Keras's Lp normalization has another line for size"),
+        (("softmax", "[[3,4]]", "--axes", "0,1", "--format", "torch"), "PyTorch's Softmax goes over one axis"),
+        (("formula", "x^2", "[[3,4]]", "--format", "jax"), "Flax has no Formula"),
+    ],
+)
+def test_a_script_of_what_a_library_has_not_is_refused(
+    arguments: tuple[str, ...], message: str, normcli_cli: Callable[..., Any]
+) -> None:
+    done = normcli_cli(*arguments)
+    assert (done.returncode, message in done.stderr) == (2, True)
+
+
+# --- pictures of axes -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", FURTHER)
+def test_axes_are_drawn(kind: str, normcli_cli: Callable[..., Any]) -> None:
+    done = normcli_cli("axes", kind, "--shape", "2,3,4")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "are taken together" in done.stdout
+    assert json.loads(normcli_cli("axes", kind, "--shape", "2,3,4", "--json").stdout)["kind"] == kind
+
+
+def test_axes_say_what_comes_with_the_input(normcli_cli: Callable[..., Any]) -> None:
+    done = normcli_cli("axes", "frn", "--shape", "2,3,4,4")
+    assert "Weight has shape (3,), along C; bias has shape (3,), along C; tau has shape (3,), along C." in done.stdout
+    assert "6 groups, one for each place along N x C, over 16 elements each (H x W)." in done.stdout
+    assert "--axes 1 of (2, 3)" in normcli_cli("axes", "lp", "--shape", "2,3").stdout

@@ -11,7 +11,7 @@ from conftest import ROOT, Run
 from test_docs import prepare
 
 from normcli.commands.cli import COMMANDS, examples
-from normcli.planning.kinds import KINDS
+from normcli.planning.further import EVERY
 
 # What x.npy is for the examples of each kind's help.
 SHAPES = {"batch": (4, 2, 3), "instance": (2, 3, 4), "layer": (2, 6, 4, 4), "group": (2, 12, 3), "rms": (3, 4)}
@@ -65,7 +65,7 @@ COMPLETED: dict[str, tuple[str, list[str]]] = {
     "backend": ("normcli layer --backend ", ["numpy", "torch"]),
     "only": ("normcli layer --only s", ["statistics"]),
     "format": ("normcli layer --format j", ["json", "jax"]),
-    "kinds of the picture": ("normcli axes ", [*KINDS, "all"]),
+    "kinds of the picture": ("normcli axes ", [*(name for name in EVERY if name != "formula"), "all"]),
     "frameworks": ("normcli conventions fl", ["flax"]),
     "a file is the shell's own to complete": ("normcli layer x.n", []),
 }

@@ -11,9 +11,8 @@ from torch.nn import functional
 from torch.nn.utils.spectral_norm import SpectralNorm
 
 from normcli.errors import InputError
-from normcli.formula import further_lines
-from normcli.formula.language import lines, parsed
 from normcli.planning.free import FreePlan
+from normcli.planning.settled import unlike
 
 Tensors = Mapping[str, torch.Tensor]
 
@@ -26,19 +25,11 @@ def function(plan: FreePlan) -> Callable[[torch.Tensor, Tensors], torch.Tensor]:
 def _checked(plan: FreePlan) -> FreePlan:
     if plan.kind.name not in _FUNCTIONS:
         raise InputError(f"torch has no {plan.kind.title}; that needs the numpy backend")
-    own = _LINES.get(plan.kind.name, {})
-    name = next((line.name for line in plan.lines if own.get(line.name, line.value) != line.value), None)
-    if name is not None or not _is_near_before(plan):
-        what = f"line for {name}" if name else "window"
+    if "torch" in plan.kind.profiles and (what := unlike(plan, "torch")):
         raise InputError(f"torch's {plan.kind.title} has another {what}; that needs the numpy backend")
     if plan.kind.name in ("softmax", "logsoftmax") and len(plan.layout.axes) != 1:
         raise InputError(f"torch's {plan.kind.title} goes over one axis; more need the numpy backend")
     return plan
-
-
-def _is_near_before(plan: FreePlan) -> bool:
-    """Whether a window of even size has more of the channels before a place than after it."""
-    return plan.constants.get("before", 0) >= plan.constants.get("after", 0)
 
 
 def _lp(plan: FreePlan) -> Callable[[torch.Tensor, Tensors], torch.Tensor]:
@@ -107,8 +98,3 @@ _FUNCTIONS: Mapping[str, Callable[[FreePlan], Callable[[torch.Tensor, Tensors], 
     "weight": _weight,
     "spectral": _spectral,
 }  # fmt: skip
-# What these lines are in torch, where libraries differ.
-_LINES = {
-    "lp": {"output": parsed(further_lines.FLOOR["output"])},
-    "lrn": {line.name: line.value for line in lines(further_lines.LRN)},
-}

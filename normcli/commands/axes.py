@@ -9,15 +9,17 @@ from typing import Annotated, Any
 import typer
 
 from normcli import files, showing
-from normcli.commands.options import CALCULATION, ListFormat, chosen_format, integers, offered
+from normcli.commands.options import CALCULATION, FURTHER, ListFormat, chosen_format, integers, offered
 from normcli.errors import InputError
-from normcli.planning.kinds import ALL, KINDS
+from normcli.planning.further import EVERY
+from normcli.planning.kinds import ALL, FORMULA
 from normcli.showing.formats import LISTS, pieces
 from normcli.words import either, flag
 
 _MOST_AXES = 8
 _MOST_ELEMENTS = 2**63 - 1
-_ROWS = {row.name: row for row in CALCULATION}
+_ROWS = {row.name: row for row in (*CALCULATION, *FURTHER)}
+_KINDS = tuple(name for name in EVERY if name != FORMULA.name)
 
 
 def _option(name: str) -> Any:
@@ -33,9 +35,9 @@ def axes(
         str,
         typer.Argument(
             metavar="KIND",
-            help=f"{either([*KINDS, ALL])}; {ALL}: side by side.",
+            help=f"{either([*_KINDS, ALL])}; {ALL}: side by side.",
             show_default=False,
-            autocompletion=offered(lambda: [*KINDS, ALL]),
+            autocompletion=offered(lambda: [*_KINDS, ALL]),
         ),
     ],
     shape: Annotated[
@@ -44,6 +46,7 @@ def axes(
     groups: Annotated[str | None, _option("groups")] = None,
     channel_axis: Annotated[str | None, _option("channel_axis")] = None,
     normalized_shape: Annotated[str | None, _option("normalized_shape")] = None,
+    axes: Annotated[str | None, _option("axes")] = None,
     convention: Annotated[str | None, _option("convention")] = None,
     svg: Annotated[
         str | None, typer.Option("--svg", metavar="FILE", help="Draw it into a file too.", show_default=False)
@@ -53,9 +56,11 @@ def axes(
 ) -> None:
     """Draw which elements share one mean."""
     texts = {"groups": groups, "channel_axis": channel_axis, "normalized_shape": normalized_shape,
-             "convention": convention}  # fmt: skip
+             "axes": axes, "convention": convention}  # fmt: skip
     options = {name: _ROWS[name].read(text, name) for name, text in texts.items() if text is not None}
     sizes = integers(shape, "shape")
+    if kind == FORMULA.name:
+        raise InputError("a formula has several sets of axes, and no picture; give a kind")
     name = chosen_format(format, json=json, known=LISTS)
     if svg is not None:
         files.write.check_suffix(svg, [".svg"], "--svg")

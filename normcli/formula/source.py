@@ -5,12 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from normcli.formula.language import CASTS, REDUCTIONS, Call, Name, Node, Number, names_in
+from normcli.formula import language
+from normcli.formula.language import CASTS, REDUCTIONS, WINDOWS, Call, Name, Node, Number, names_in
 from normcli.formula.spelled import PARENTHESES, parenthesized
 
 _OPERATORS = "+-*/^"
 _COUNTS = {"n", "N"}  # never 0
-_CALLS: Mapping[str, str] = {"sqrt": "np.sqrt", "abs": "np.abs", "sign": "np.sign"}
+_CALLS: Mapping[str, str] = {
+    "sqrt": "np.sqrt", "abs": "np.abs", "sign": "np.sign", "exp": "np.exp", "log": "np.log",
+    "larger": "np.maximum", "smaller": "np.minimum",
+}  # fmt: skip
+_COMPARED = {"greater": ">", "equal": "=="}
+WINDOW = """\
+def window(values, axis, before, after):
+    padded = np.pad(values, [(before, after) if i == axis else (0, 0) for i in range(values.ndim)])
+    size = values.shape[axis]
+    return sum(np.take(padded, range(start, start + size), axis) for start in range(before + after + 1))
+"""
 _TYPES: Mapping[str, str] = {name: "ml_dtypes.bfloat16" if name == "bfloat16" else f"np.{name}" for name in CASTS}
 
 
@@ -59,7 +70,15 @@ class _Writer:
             receiver = parts[0] if isinstance(node.parts[0], Name) else f"({parts[0]})"
             return f"{receiver}.{node.function}({self._axes[node.axes]})"
         if node.function in _CALLS:
-            return f"{_CALLS[node.function]}({parts[0]})"
+            return f"{_CALLS[node.function]}({', '.join(parts)})"
+        if node.function in _COMPARED:
+            return f"np.where({parts[0]} {_COMPARED[node.function]} {parts[1]}, 1.0, 0.0)"
+        if node.function in WINDOWS:
+            near = ("before", "after") if node.function == language.WINDOW else ("after", "before")
+            sizes = ", ".join(self._names[name] for name in near)
+            return f"window({parts[0]}, {self._axes[node.axes]}, {sizes})"
+        if node.function == "stop":
+            return parts[0]
         if node.function in _TYPES:
             return f"np.asarray({parts[0]}, {_TYPES[node.function]}).astype(np.float64)"
         if node.function == "/" and self._by_zero and names_in(node.parts[1]) - _COUNTS:

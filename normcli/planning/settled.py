@@ -70,6 +70,22 @@ def settled_further(kind: Kind, shape: Shape, dtype: str, given: Mapping[str, An
     )  # fmt: skip
 
 
+def unlike(plan: FreePlan, library: str) -> str:
+    """What a library has otherwise than the plan, in a word: a line, its window, or nothing.
+
+    >>> unlike(settled_further(EVERY["lp"], (1, 2), "float64", {"convention": "flax"}), "torch")
+    'line for size'
+    """
+    own = {name: value for name, value in plan.options().items() if name in plan.kind.options and name != "eps_at"}
+    own |= {one.name: True for one in plan.tensors} | {"convention": library}
+    there = settled_further(plan.kind, plan.shape, plan.dtype, own)
+    lines = (one.name for one, two in zip(plan.lines, there.lines, strict=False) if one != two)
+    if name := next(lines, None):
+        return f"line for {name}"
+    near = ("before", "after")
+    return "window" if any(dict(plan.numbers).get(n) != dict(there.numbers).get(n) for n in near) else ""
+
+
 def _lines_of(kind: Kind, profile: Profile, given: Mapping[str, Any], numbers: Mapping[str, float]) -> Lines:
     changes = dict(profile.changes)
     options = {**profile.numbers, **numbers, **given}

@@ -190,14 +190,20 @@ def section(figure: Figure) -> Section:
 
 def headline(figure: Figure) -> str:
     """What is drawn, and how to read it."""
-    what = "one mean" if figure.plan.kind.centers else "one mean square"
-    return f"{titled(figure)} of {figure.plan.shape}: equal letters share {what}"
+    settled = figure.plan
+    shared = "are taken together" if settled.is_free else f"share one {_noun(settled)}"
+    return f"{titled(figure)} of {settled.shape}: equal letters {shared}"
 
 
 def titled(figure: Figure) -> str:
     """The layer's name with the options that shape its groups of statistics."""
     shaping = (f"{flag(name)} {_written(value)}" for name, value in _shaping(figure.plan).items())
     return " ".join([figure.plan.kind.title, *shaping])
+
+
+def _noun(settled: Plan) -> str:
+    """What there is one of for each group."""
+    return "group" if settled.is_free else "mean" if settled.kind.centers else "mean square"
 
 
 def words(figure: Figure, *, legend: bool = True) -> list[str]:
@@ -207,7 +213,7 @@ def words(figure: Figure, *, legend: bool = True) -> list[str]:
         *([_legend(figure), *left_out(figure)] if legend else []),
         means(figure),
         _weights(figure),
-        *_sames(same(settled), settled),
+        *([] if settled.is_free else _sames(same(settled), settled)),
     ]
 
 
@@ -238,7 +244,7 @@ def left_out(figure: Figure) -> Iterator[str]:
 def means(figure: Figure) -> str:
     """How many means there are, one for what, over how many elements."""
     settled = figure.plan
-    noun = "mean" if settled.kind.centers else "mean square"
+    noun = _noun(settled)
     number = math.prod(settled.layout.stats_shape)
     kept = [name for axis, name in enumerate(figure.names) if axis not in settled.layout.reported_axes]
     each = settled.kind.each or f"each place along {' x '.join(kept)}"
@@ -266,12 +272,23 @@ def _ordinal(number: int) -> str:
 
 def _weights(figure: Figure) -> str:
     settled = figure.plan
+    if settled.is_free:
+        said = "; ".join(f"{name} has shape {shape}, along {along}" for name, shape, along in _tensors(figure))
+        return f"{said[:1].upper()}{said[1:]}." if said else "There is no weight."
     what = "Weight and bias have" if "bias" in settled.kind.options else "Weight (there is no bias) has"
     axes = _weight_axes(figure)
     names = ", ".join(figure.names[axis] for axis in axes)
     noun = "" if names.startswith("axis") else "axis " if len(axes) == 1 else "axes "
     off = "" if settled.affine else "; off unless --affine is given"
     return f"{what} shape {settled.weight_shape}, along {noun}{names}{off}."
+
+
+def _tensors(figure: Figure) -> Iterator[tuple[str, Shape, str]]:
+    """What may come with the input of a kind beyond the family: its name, its shape and its axes in words."""
+    settled = figure.plan
+    for name, (own, _) in settled.kind.tensors.items():
+        axes = settled.kind.sets[own](len(settled.shape), figure.channels)
+        yield name, tuple(settled.shape[axis] for axis in axes), ", ".join(figure.names[axis] for axis in axes)
 
 
 def _weight_axes(figure: Figure) -> list[int]:
@@ -310,6 +327,7 @@ def _written(value: Any) -> str:
 def _shaping(settled: Plan) -> dict[str, Any]:
     """The options that shape the groups of statistics."""
     options: dict[str, Any] = {"groups": settled.groups, "normalized_shape": settled.normalized_shape}
+    options["axes"] = tuple(settled.layout.axes) if "axes" in settled.kind.options else None
     return {name: value for name, value in options.items() if value is not None}
 
 
@@ -324,14 +342,18 @@ def document(figure: Figure) -> dict[str, Any]:
         "options": {
             name: value
             for name, value in settled.options().items()
-            if name in ("groups", "channel_axis", "normalized_shape")
+            if name in ("groups", "channel_axis", "normalized_shape", "axes")
         },
         "axes": list(settled.layout.reported_axes),
         "means": math.prod(settled.layout.stats_shape),
         "count": settled.layout.count,
         "statistics_shape": list(settled.layout.stats_shape),
         "view": {"shape": list(settled.layout.view), "averaged": list(settled.layout.axes)},
-        "weight": {"shape": list(settled.weight_shape), "axes": _weight_axes(figure), "affine": settled.affine},
+        "weight": (
+            {name: list(shape) for name, shape, _ in _tensors(figure)}
+            if settled.is_free
+            else {"shape": list(settled.weight_shape), "axes": _weight_axes(figure), "affine": settled.affine}
+        ),
         "same": [
             {
                 "kind": other.kind,
@@ -340,6 +362,6 @@ def document(figure: Figure) -> dict[str, Any]:
                 "same_weight": other.same_weight,
                 "weight_shape": list(other.weight_shape),
             }
-            for other in same(settled)
+            for other in ([] if settled.is_free else same(settled))
         ],
     }

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from normcli.errors import InputError
-from normcli.showing import script
+from normcli.showing import free_script, script
 from normcli.showing.report import Detail, Report
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ def pieces(report: Report, detail: Detail) -> Iterator[str]:
 
 def _lines(result: Result, given: Mapping[str, str]) -> list[str]:
     plan = result.plan
+    if plan.is_free:
+        return free_script.jax_lines(result, given, "keras")
     script.refuse(plan, "keras", _LAYERS)
     if plan.track_running_stats and not plan.kind.tracks:
         raise InputError(f"Keras's {plan.kind.title} keeps no running statistics; give --no-track-running-stats")

@@ -11,7 +11,7 @@ from normcli.formula.family import used
 from normcli.formula.language import Number, names_in, parsed, substituted
 from normcli.formula.source import source
 from normcli.planning.kinds import PARAMETERS
-from normcli.showing import script
+from normcli.showing import free_script, script
 from normcli.showing.report import Detail, Report
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ def pieces(report: Report, detail: Detail) -> Iterator[str]:
 
 def _lines(result: Result, given: Mapping[str, str]) -> list[str]:
     plan = result.plan
+    if plan.is_free:
+        return free_script.numpy_lines(result, given)
     lines = ["import ml_dtypes"] if plan.cast == "bfloat16" else []
     lines += ["import numpy as np", ""]
     lines += [f"{name} = {v if v.startswith('np.') else f'np.array({v})'}" for name, v in given.items()]

@@ -80,6 +80,7 @@ def _given(report: Report, result: Result, module: str) -> dict[str, str]:
     if plan.source == "running" or plan.updates_running:
         names += ["running_mean", "running_var"]
     arrays = {"x": report.x} | {name: getattr(result.before, name) for name in names}
+    arrays |= result.before.others or {}
     arrays["grad_output"] = result.grad_output
     return {
         name: _text(name, values, report.stored.get(name), module)

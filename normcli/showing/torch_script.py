@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from normcli.errors import InputError
-from normcli.showing import script
+from normcli.showing import free_script, script
 from normcli.showing.report import Detail, Report
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ def pieces(report: Report, detail: Detail) -> Iterator[str]:
 
 def _lines(result: Result, given: Mapping[str, str]) -> list[str]:
     plan = result.plan
+    if plan.is_free:
+        return free_script.torch_lines(result, given)
     _refuse(result)
     mixed = plan.dtype in ("float16", "bfloat16") and plan.kind.name in _MIXED
     x, own = f"torch.{plan.dtype}", "torch.float32" if mixed else f"torch.{plan.dtype}"

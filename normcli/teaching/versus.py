@@ -200,7 +200,7 @@ def _state_in(state: State, dtype: str | None) -> State:
     cast: dict[str, Any] = {
         name: as_float_array(value, dtype) for name in STATE_ARRAYS if (value := getattr(state, name)) is not None
     }
-    others = {name: as_float_array(value, dtype) for name, value in state.others.items()}
+    others = {name: as_float_array(value, dtype) for name, value in (state.others or {}).items()}
     return replace(state, **cast, others=others)
 
 

@@ -126,3 +126,29 @@ def test_onnx_normalizes_mean_and_variance() -> None:
     ours = normcli.normalize(X, "zscore", convention="onnx")
     assert ours.plan.layout.axes == (0, 2, 3)
     close(ours.output, theirs, 2e-5)
+
+
+# --- scripts --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "options"),
+    [
+        ("jax", "softmax", {}),
+        ("jax", "logsoftmax", {"axes": (1, 2)}),
+        ("keras", "softmax", {}),
+        ("keras", "logsoftmax", {"axes": (1,)}),
+        ("keras", "lp", {"convention": "keras"}),
+    ],
+)
+def test_a_script_gives_the_same_numbers(name: str, kind: str, options: dict[str, Any]) -> None:
+    pytest.importorskip(name, reason=f"{name} is not installed")
+    from normcli.showing.formats import pieces
+    from normcli.showing.report import Detail, Report
+
+    x, flow = X[0], X[1]
+    result = normcli.normalize(x, kind, grad_output=flow, **options)
+    found: dict[str, Any] = {"print": lambda *shown: None}
+    exec("".join(pieces(name, Report(result=result, x=x), Detail())), found)
+    close(found["output"], result.output, 2e-6)
+    close(found["grad_input"], result.grad_input, 2e-5)
