@@ -37,7 +37,8 @@ import torch  # here, so that the seconds of its import are no case's
 
 from normcli.__main__ import main as normcli_main
 from normcli.commands import cli
-from normcli.commands.options import CALCULATION, PRESENTATION, answers, mark, rows_of, several, switch
+from normcli.commands.options import CALCULATION, PRESENTATION, rows_of
+from normcli.commands.texts import answers, mark, several, switch
 from normcli.files import npy, safetensors
 from normcli.planning.conventions import CONVENTIONS
 from normcli.planning.kinds import ALIASES, GRADIENTS, KINDS, QUANTITIES

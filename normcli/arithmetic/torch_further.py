@@ -27,8 +27,6 @@ def _checked(plan: FreePlan) -> FreePlan:
         raise InputError(f"torch has no {plan.kind.title}; that needs the numpy backend")
     if "torch" in plan.kind.profiles and (what := unlike(plan, "torch")):
         raise InputError(f"torch's {plan.kind.title} has another {what}; that needs the numpy backend")
-    if plan.kind.name in ("softmax", "logsoftmax") and len(plan.layout.axes) != 1:
-        raise InputError(f"torch's {plan.kind.title} goes over one axis; more need the numpy backend")
     return plan
 
 
@@ -37,12 +35,20 @@ def _lp(plan: FreePlan) -> Callable[[torch.Tensor, Tensors], torch.Tensor]:
     return lambda x, given: functional.normalize(x, p=plan.constants["p"], dim=axes, eps=plan.constants["eps"])
 
 
+def _one_axis(plan: FreePlan) -> int:
+    if len(plan.layout.axes) != 1:
+        raise InputError(f"torch's {plan.kind.title} goes over one axis; more need the numpy backend")
+    return plan.layout.axes[0]
+
+
 def _softmax(plan: FreePlan) -> Callable[[torch.Tensor, Tensors], torch.Tensor]:
-    return lambda x, given: functional.softmax(x, plan.layout.axes[0])
+    axis = _one_axis(plan)
+    return lambda x, given: functional.softmax(x, axis)
 
 
 def _logsoftmax(plan: FreePlan) -> Callable[[torch.Tensor, Tensors], torch.Tensor]:
-    return lambda x, given: functional.log_softmax(x, plan.layout.axes[0])
+    axis = _one_axis(plan)
+    return lambda x, given: functional.log_softmax(x, axis)
 
 
 def _pixel(plan: FreePlan) -> Callable[[torch.Tensor, Tensors], torch.Tensor]:

@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from normcli import files, showing
-from normcli.commands.options import CALCULATION, FURTHER, ListFormat, chosen_format, integers, offered
+from normcli.commands.options import CALCULATION, FURTHER, ListFormat, chosen_format, offered
+from normcli.commands.texts import integers
 from normcli.errors import InputError
 from normcli.planning.further import EVERY
 from normcli.planning.kinds import ALL, FORMULA

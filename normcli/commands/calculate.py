@@ -18,8 +18,8 @@ from normcli import arithmetic, showing, teaching
 from normcli.arithmetic.reference import SMALL
 from normcli.arithmetic.run import REFERENCE
 from normcli.calculate import assumed, gradient_of_output, initial_state, run, run_stored, said
-from normcli.commands.options import Source
 from normcli.commands.show import Show, refuse_overwriting, settled
+from normcli.commands.texts import Source
 from normcli.errors import hint, room_for, warn
 from normcli.files.npy import created, opened
 from normcli.files.read import read_tensor, read_tensors

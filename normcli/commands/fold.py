@@ -12,7 +12,8 @@ import typer
 
 import normcli
 from normcli import arithmetic, files, showing
-from normcli.commands.options import ListFormat, chosen_format, integer, number
+from normcli.commands.options import ListFormat, chosen_format
+from normcli.commands.texts import integer, number
 from normcli.errors import InputError, warn
 from normcli.planning.conventions import TORCH
 from normcli.planning.kinds import KINDS

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import normcli
 from normcli.arithmetic.run import REFERENCE, chosen
-from normcli.commands.options import PARTS, Source, chosen_format
+from normcli.commands.options import PARTS, chosen_format
+from normcli.commands.texts import Source
 from normcli.errors import InputError
 from normcli.files.write import OUTPUTS, PAGES, check_suffix
 from normcli.planning.kinds import ALIASES, GRADIENTS

@@ -152,7 +152,7 @@ def torch_lines(result: Result, given: Mapping[str, str]) -> list[str]:
     dtype = f"dtype=torch.{plan.dtype}"
     found = [*script.imports(given), "import torch", ""]
     found += [f"{name} = torch.tensor({values}, {dtype})" for name, values in given.items() if name != "grad_output"]
-    if plan.kind.name == "weight" and "weight" not in given:
+    if "weight" in written and "weight" not in given:
         found.append(f"weight = torch.ones({plan.shape[plan.layout.channel_axis or 0]}, {dtype})")
     leaves = {plan.gradient_name(name): name for name in given if name != "grad_output"}
     gradients = [name for name in result.gradients() if name in leaves]

@@ -23,10 +23,10 @@ from normcli.digits import short
 from normcli.errors import InputError
 from normcli.formula.extents import extents
 from normcli.formula.gradient import gradient
-from normcli.formula.language import Line, Lines
+from normcli.formula.language import Line, Lines, Name, Node, substituted
 from normcli.formula.rewrite import rewritten
 from normcli.formula.spelled import spelled
-from normcli.planning.free import OUTPUT, FreePlan, layout_over
+from normcli.planning.free import OUTPUT, FreePlan, Given, layout_over
 from normcli.planning.further import FURTHER
 from normcli.planning.settled import settled_further
 from normcli.teaching.diagnosis import Search
@@ -42,6 +42,8 @@ _AT_ONCE = 2**20
 _INPUT_UNITS, _RESULT_UNITS = 2, 4  # as in ``normcli.teaching.tolerance``
 _EVIDENCE, _EVIDENCE_OF_ONE = 1.0, 2.5  # as in ``normcli.teaching.diagnosis``
 _ALIKE = ({"softmax", "logsoftmax"}, {"zscore", "minmax"})  # kinds that are taken for one another
+_BACK = "back_"  # before a name of the backward pass
+_GIVEN_BACK = f"{_BACK}grad_output"
 _MOST_RANK = 4  # of a tensor whose other sets of axes are tried
 _EPS = (0.0, 1e-3, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9, 1e-10, 1e-12)
 
@@ -101,16 +103,20 @@ class FreeFigures:
         cells = math.prod(shape)
         if not any(np.any(values) for values in off.values()) or cells * self.work.x.size > _MOST_SLOPES:
             return np.zeros(shape)
-        lines, leaves = self._behind(name), tuple(leaf for leaf in self.work.arrays if np.any(off.get(leaf, 0)))
+        plan, lines, target = self._behind(name)
+        own = {_GIVEN_BACK if leaf == "grad_output" else leaf: values for leaf, values in self.work.arrays.items()}
+        off = {_GIVEN_BACK if leaf == "grad_output" else leaf: values for leaf, values in off.items()}
+        leaves = tuple(leaf for leaf in own if np.any(off.get(leaf, 0)))
         try:
-            back = gradient(lines, plan.space, leaves=leaves, of=name)
+            back = gradient(lines, plan.space, leaves=leaves, of=target)
         except InputError:  # no derivative
             return np.zeros(shape)
         leaves = tuple(leaf for leaf in leaves if plan.gradient_name(leaf) in {line.name for line in back})
         known = extents(lines + back, plan.space)
         alone = replace(plan, program=lines + back)
+        vars(alone)["spans"] = known
         rank = len(plan.shape)
-        span = sorted(known[name])
+        span = sorted(known[target])
         seed_shape = tuple(size if axis in span else 1 for axis, size in enumerate(plan.shape))
         found = np.zeros(cells)
         step = max(1, _AT_ONCE // self.work.x.size)
@@ -118,22 +124,27 @@ class FreeFigures:
             several = min(step, cells - start)
             seeds = np.zeros((several, cells))
             seeds[np.arange(several), start + np.arange(several)] = 1
-            arrays = {key: values[None] for key, values in self.work.arrays.items()}
+            arrays = {key: values[None] for key, values in own.items()}
             arrays["grad_output"] = seeds.reshape(several, *seed_shape)
             group = worked(alone, FLOATS, arrays)
             for leaf in leaves:
                 slope = np.abs(value_of(group, plan.gradient_name(leaf)).hi)
-                size = np.broadcast_to(off[leaf], self.work.arrays[leaf].shape)
+                size = np.broadcast_to(off[leaf], own[leaf].shape)
                 product = np.nan_to_num(slope * size[None], posinf=0.0, neginf=0.0)
                 full = np.broadcast_to(product, (several, *size.shape)) if product.ndim == rank + 1 else product
                 found[start : start + several] += full.reshape(several, -1).sum(axis=1)
         return found.reshape(shape)
 
-    def _behind(self, name: str) -> Lines:
-        lines = self.plan.program
-        if name in {line.name for line in lines}:
-            return lines
-        return lines + self.plan.gradient_lines
+    def _behind(self, name: str) -> tuple[FreePlan, Lines, str]:
+        """The lines up to a quantity; those of the backward pass renamed, for they have a backward pass too."""
+        plan = self.plan
+        if name in {line.name for line in plan.program}:
+            return plan, plan.program, name
+        back = plan.gradient_lines
+        names: dict[Node, Node] = {Name(n): Name(f"{_BACK}{n}") for n in ("grad_output", *(line.name for line in back))}
+        renamed = tuple(Line(f"{_BACK}{line.name}", substituted(line.value, names)) for line in back)
+        flow = Given(_GIVEN_BACK, plan.shape, 0, tuple(range(len(plan.shape))))
+        return replace(plan, given_tensors=(*plan.given_tensors, flow)), plan.program + renamed, f"{_BACK}{name}"
 
 
 class _Moved:
@@ -311,10 +322,21 @@ def _slipped(work: FreeWork) -> Iterator[FreeWork]:
             sets = ((None, axes), *plan.named_axes[1:])
             other = replace(plan, named_axes=sets, layout=layout_over(plan.shape, axes, plan.layout.channels))
             yield replace(work, plan=other, key="axes_other", gives=f"taking {words} together")
-    if "eps" in dict(plan.numbers):
+    numbers = dict(plan.numbers)
+    if plan.kind.rounds:
+        for step, more in ((-1, "fewer"), (1, "more")):
+            own = {name: numbers[name] for name in plan.kind.numbers} | {"iterations": numbers["iterations"] + step}
+            if own["iterations"] >= 1 and (other := _replanned(plan, own)):
+                gives = f"one step of the power iteration {more}"
+                yield replace(work, plan=other, key=f"iterations_{more}", gives=gives)
+    if "before" in numbers and "size" in numbers:
+        wide = numbers | dict.fromkeys(("before", "after"), numbers["size"])
+        gives = f"a window of {numbers['size']:g} channels on each side, its size as a radius"
+        yield replace(work, plan=replace(plan, numbers=tuple(wide.items())), key="size_radius", gives=gives)
+    if "eps" in numbers:
         for eps in _EPS:
-            numbers = tuple((name, eps if name == "eps" else value) for name, value in plan.numbers)
-            yield replace(work, plan=replace(plan, numbers=numbers), key="eps_other", gives=f"eps {short(eps)}")
+            other = replace(plan, numbers=tuple((numbers | {"eps": eps}).items()))
+            yield replace(work, plan=other, key="eps_other", gives=f"eps {short(eps)}")
 
 
 def _varies_as(plan: FreePlan, program: Lines) -> bool:

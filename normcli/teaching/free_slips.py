@@ -23,6 +23,8 @@ RULES = (
     ("no_threshold", "larger(A, tau) -> A", "leaving the threshold out"),
     ("no_power", "A^beta -> A", "leaving the power out"),
     ("alpha_whole", "alpha / size -> alpha", "alpha not divided by the size"),
+    ("no_mean_of_lengths", "A / (mean_gx + eps) -> A", "lengths that are not divided by their mean"),
+    ("no_input_added", "x + x * nx * A -> x * nx * A", "leaving out the input that is added"),
     ("not_centered", "x - mean -> x", "leaving the mean in"),
     ("upside_down", "A - B -> B - A", "a difference the other way round"),
 )

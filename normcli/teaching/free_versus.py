@@ -23,13 +23,13 @@ def conventions(main: Plan) -> Collection[str]:
     >>> list(conventions(plan("zscore", (2, 3), "float64", {})))
     ['scipy', 'sklearn', 'pandas']
     """
-    return [*FURTHER, *TORCH.eps] if main.kind.name == FORMULA.name else main.kind.profiles
+    return [*FURTHER, *TORCH.eps] if "lines" in main.kind.options else main.kind.profiles
 
 
 def replanned(main: FreePlan, given: Mapping[str, Any], convention: str, dtype: str) -> Plan:
     """The same kind as a library has it, or another kind's lines in the place of one's own, over the same axes."""
     options = {name: value for name, value in given.items() if name in main.kind.options and name != "dtype"}
-    if main.kind.name == FORMULA.name:
+    if "lines" in main.kind.options:
         own = EVERY[convention].numbers or {"eps": TORCH.eps.get(convention) or DTYPES[dtype].eps}
         return plan(
             FORMULA.name, main.shape, dtype, options | {"lines": convention, "let": {**own, **given.get("let", {})}}

@@ -16,7 +16,7 @@ from normcli.files.numbers import EXACT, numbers_of, to_float64
 from normcli.files.read import read_document
 from normcli.files.text import looks_like_tensor
 from normcli.floats import as_float_array
-from normcli.planning.kinds import ALIASES, GRADIENTS, STATE_ARRAYS, quantities
+from normcli.planning.kinds import ALIASES, FORMULA, GRADIENTS, STATE_ARRAYS, quantities
 from normcli.planning.plan import Plan, plan
 from normcli.teaching.check import check
 from normcli.teaching.printed import Printed, read_printed
@@ -129,8 +129,19 @@ def _example(given: Any, folder: Path) -> Example:
         if name not in given:
             raise InputError(f"the key {name!r} is missing")
     options = _options(given.get("options", {}))
-    parameters = {name: _written(options[name], name, folder) for name in STATE_ARRAYS if options.get(name) is not None}
+    names = (*STATE_ARRAYS, "u", "tau")
+    parameters = {name: _written(options[name], name, folder) for name in names if options.get(name) is not None}
     arrays = options | {name: written.values for name, written in parameters.items()}
+    if "let" in options:
+        lets = {name: _written(value, name, folder) for name, value in _object(options["let"], "let").items()}
+        arrays["let"] = {name: written.values for name, written in lets.items()}
+        parameters |= {name: written for name, written in lets.items() if written.values.ndim}
+    if given["kind"] == FORMULA.name:
+        sets = arrays.get("axes", ())
+        named = {name or None: own for name, own in sets.items()} if isinstance(sets, dict) else {None: sets}
+        arrays["axes"] = {name: _axes(own) for name, own in named.items()}
+    elif "axes" in arrays:
+        arrays["axes"] = _axes(arrays["axes"])
     x = _written(given["input"], "input", folder)
     values = as_float_array(x.in_dtype, options.get("dtype"))
     settled = plan(given["kind"], values.shape, str(values.dtype), arrays)
@@ -143,7 +154,7 @@ def _example(given: Any, folder: Path) -> Example:
         state=initial_state(settled, arrays),
         parameters=parameters if flow is None else parameters | {"grad_output": flow},
         grad_output=flow,
-        expect=_expected(given["expect"], folder),
+        expect=_expected(given["expect"], folder, settled),
         decimals=_decimals(given, "decimals"),
         input_decimals=_decimals(given, "input_decimals"),
         slips=_slips(given.get("slip", [])),
@@ -187,8 +198,19 @@ def _object(value: Any, name: str) -> dict[str, Any]:
     return value
 
 
-def _expected(given: Any, folder: Path) -> dict[str, Printed]:
-    expected, known = _named(_object(given, "expect"), ALIASES), (*quantities(), *GRADIENTS)
+def _axes(given: Any) -> tuple[int, ...]:
+    axes = [given] if isinstance(given, int) else given
+    if not isinstance(axes, list | tuple) or not all(isinstance(axis, int) for axis in axes):
+        raise InputError(f"axes is {shown(repr(given))}; it must be a list of whole numbers")
+    return tuple(axes)
+
+
+def _expected(given: Any, folder: Path, settled: Plan) -> dict[str, Printed]:
+    expected: dict[str, Any] = _named(_object(given, "expect"), ALIASES)
+    known: tuple[str, ...] = (*quantities(), *GRADIENTS)
+    if settled.is_free:
+        slopes = ("grad_input", *(settled.gradient_name(one.name) for one in settled.tensors))
+        known = (*(line.name for line in settled.lines), *slopes)
     for name in expected:
         if name not in known:
             raise InputError(f"expect has {quoted(name)}; use {either(known)}")
