@@ -41,6 +41,7 @@ from normcli.commands.options import CALCULATION, PRESENTATION, rows_of
 from normcli.commands.texts import answers, mark, several, switch
 from normcli.files import npy, safetensors
 from normcli.planning.conventions import CONVENTIONS
+from normcli.planning.further import FURTHER
 from normcli.planning.kinds import ALIASES, GRADIENTS, KINDS, QUANTITIES
 from normcli.teaching.worked import TEMPLATE
 from normcli.words import flag
@@ -128,7 +129,10 @@ def case(number: int) -> Case:
 
 
 def _calculation(rng: random.Random, made: Case) -> None:
-    kind = rng.choice(list(KINDS.values()))
+    if rng.random() < 0.15:
+        _formula(rng, made)
+        return
+    kind = rng.choice(list(KINDS.values()) if rng.random() < 0.7 else list(FURTHER.values()))
     inputs = [_source(rng, made) for _ in range(rng.choice([1, 1, 1, 1, 2, 3] if kind.has_running_stats else [1]))]
     rows = rows_of(kind) if rng.random() < 0.9 else [*CALCULATION, *PRESENTATION]
     chosen = rng.sample(rows, min(len(rows), rng.choice([0, 0, 1, 1, 2, 2, 3, 4, 6])))
@@ -148,6 +152,42 @@ def _calculation(rng: random.Random, made: Case) -> None:
         made.arguments.append("--json")
     if kind.name == "group" and rng.random() < 0.8:
         made.arguments += ["--groups", rng.choice(VALUES["groups"])]
+
+
+WORDS = [*["x"] * 60, *["w", "eps", "2", "-1", "1e-3", "0"] * 8, "n", "1e400", "c", "mean", "tau"]
+REDUCED = ["sum", "mean", "max", "min", "var", "std", "norm", "rms"]
+APPLIED = [*["sqrt", "exp", "log", "abs", "sign", "stop", "float16"] * 4, "foo", "larger", "window"]
+OF_TWO = ["larger", "smaller", "greater", "equal", "less"]
+
+
+def _formula(rng: random.Random, made: Case) -> None:
+    """One's own formula: most of them well formed, of any depth, some damaged."""
+    lines = [f"{rng.choice('abmgh')} = {_expression(rng, 3)}" for _ in range(rng.choice([0, 0, 1, 2]))]
+    text = "; ".join([*lines, rng.choice(["", "y = "]) + _expression(rng, 4)])
+    text = _damaged_text(rng, text) if rng.random() < 0.2 else text
+    tensor = _numbers(rng, rng.choice([(3, 4), (3, 4), (4,), (2, 3, 4)])) if rng.random() < 0.95 else _source(rng, made)
+    made.arguments = ["formula", text, tensor]
+    for axes in rng.choice([*[["0"], ["-1"], ["c=0", "-1"]] * 8, ["0,1"], ["c=0"], ["c=1", "0"], [], ["9"], ["c"]]):
+        made.arguments += ["--axes", axes]
+    weight = rng.choice(["w=[1,2,-3,0.5]"] * 2 + ["w=0.5"] * 4 + ["w@0=[1,2,3]", "w=2", "w=nan"])
+    for let in [weight, rng.choice(["eps=1e-5", "eps=0"]), *rng.choice([[], [], ["size=3"], ["x=1"]])]:
+        made.arguments += ["--let", let]
+    more = ["--trace", "--json", "--element=0,0", "--dy=ones", "--format=python", "--format=latex", "--format=csv",
+            "--versus=numpy::float32", "--versus=zscore", "--expect=[1,2]", "--expect=y=[1]", "--picture"]  # fmt: skip
+    made.arguments += rng.sample(more, rng.choice([0, 0, 1, 1, 2]))
+
+
+def _expression(rng: random.Random, depth: int) -> str:
+    if not depth or rng.random() < 0.2:
+        return rng.choice(WORDS)
+    one, two = _expression(rng, depth - 1), _expression(rng, depth - 1)
+    if rng.random() < 0.5:
+        return f"({one} {rng.choice('+-*/^')} {two})"
+    if rng.random() < 0.3:
+        return f"{rng.choice(OF_TWO)}({one}, {two})" if rng.random() < 0.8 else f"clip({one}, -1, {two})"
+    if rng.random() < 0.5:
+        return f"{rng.choice(REDUCED)}({one}{rng.choice(['', '', '', '', ', axis_0', ', axis_0', ', c'])})"
+    return f"{rng.choice(APPLIED)}({one})" if rng.random() < 0.95 else f"window({one}, axis_0)"
 
 
 def _value(rng: random.Random, made: Case, option: str) -> str:

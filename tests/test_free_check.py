@@ -135,7 +135,7 @@ def test_a_slip_has_its_name(case: tuple[str, dict[str, Any], Any, str]) -> None
 
 FILES: dict[str, tuple[dict[str, Any], str]] = {
     "a kind": (
-        {"kind": "lp", "input": [[3, 4]], "options": {"p": 1}, "expect": {"output": [[0.4286, 0.5714]], "size": [7]}}, ""
+        {"kind": "lp", "input": [[3, 4]], "options": {"p": 1}, "expect": {"output": [[0.43, 0.57]], "size": [7]}}, ""
     ),
     "axes": ({"kind": "softmax", "input": [[1, 2], [1, 4]], "options": {"axes": [0]}, "expect": {"top": [1, 4]}}, ""),
     "tensors and gradients": (
@@ -181,9 +181,8 @@ def test_a_worked_example_may_be_of_any_kind(tmp_path: Any, case: tuple[dict[str
 
 def test_an_answer_may_be_for_any_line(normcli: Any) -> None:
     assert normcli("lp", "[[3,4]]", "--expect", "size=[5]").returncode == 0
-    assert (
-        normcli("formula", "m = mean(x); y = x - m", "[[1,2,4]]", "--axes", "1", "--expect", "m=[2.4]").returncode == 1
-    )
+    formula = ("formula", "m = mean(x); y = x - m", "[[1,2,4]]", "--axes", "1")
+    assert [normcli(*formula, "--expect", f"m=[{mean}]").returncode for mean in (2.3333, 2.4)] == [0, 1]
     done = normcli("lp", "[[3,4]]", "--expect", "mean=[5]")
     assert (done.returncode, done.stderr) == (
         2, "error: mean is not computed here; an answer can be given for output or size\n"

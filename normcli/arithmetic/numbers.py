@@ -134,6 +134,8 @@ class Pairs:
             if root.is_integer() and abs(root) <= _MOST_FACTORS:
                 return self.to_the(self.sqrt(base), self.number(root))
             return self.exp(power * self.log(base))
+        if not exponent:
+            return self.array(np.ones(np.shape(base.hi)))
         found = reduce(operator.mul, [base] * int(abs(exponent)), self.number(1))
         return self.number(1) / found if exponent < 0 else found
 

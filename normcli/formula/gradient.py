@@ -106,6 +106,8 @@ class _Monomial(NamedTuple):
 
     def to_the(self, power: int) -> _Monomial:
         """A whole power."""
+        if power < 0 and not self.coefficient:
+            raise InputError("a quotient by 0 has no gradient")
         return _Monomial(Fraction(self.coefficient**power), {base: own * power for base, own in self.powers.items()})
 
 

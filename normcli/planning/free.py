@@ -174,6 +174,8 @@ def checked(
         for node in walked(line.value):
             if isinstance(node, Call) and (node.function in REDUCTIONS or node.function == WINDOW):
                 _check_axes(node, rank, named)
+                if node.function == WINDOW and "before" not in known:
+                    raise InputError("window needs its size; give it with --let size=3")
         there.add(line.name)
         found.append(line)
     names = {line.name: line for line in found}

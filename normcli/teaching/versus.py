@@ -288,7 +288,7 @@ def _causes(
         yield "input_rounded", f"The input was rounded to {dtype} first."
     for option in options:
         if option.output or option.running:
-            yield option.name, _MEANINGS.get(option.name, "")
+            yield option.name, "" if plan.is_free else _MEANINGS[option.name]
     if plan.is_free:
         return
     mean, var, rstd = _statistics_at(result, output.at)
