@@ -205,6 +205,8 @@ REFUSED = {
     "not of x": ("3 + eps", {"eps": 1}, "the last line does not depend on x"),
     "another shape": ("x * w", {"w": [1.0, 2, 3]}, "w has shape (3,), which does not go with (3, 4)"),
     "a function's name": ("exp = x; y = exp", {}, "exp is a function"),
+    "window of a number": ("x + window(2, axis_1)", {"size": 3}, "window needs what varies along its axis"),
+    "window without a size": ("x + window(x, axis_1)", {}, "window needs its size; give it with --let size=3"),
     "the input's name": ("x = 3; y = x + 1", {}, "x is the input"),
 }
 
@@ -499,3 +501,13 @@ def test_axes_say_what_comes_with_the_input(normcli_cli: Callable[..., Any]) -> 
     assert "Weight has shape (3,), along C; bias has shape (3,), along C; tau has shape (3,), along C." in done.stdout
     assert "6 groups, one for each place along N x C, over 16 elements each (H x W)." in done.stdout
     assert "--axes 1 of (2, 3)" in normcli_cli("axes", "lp", "--shape", "2,3").stdout
+
+
+def test_a_tensor_that_nothing_takes_has_no_gradient(normcli_cli: Callable[..., Any]) -> None:
+    done = normcli_cli("formula", "b = w; y = x", "[1,2]", "--axes", "0", "--let", "w=[1,2]", "--dy", "ones", "--json")
+    assert json.loads(done.stdout)["gradients"] == {"input": [1, 1], "weight": None, "bias": None, "w": None}
+
+
+def test_a_power_0_is_1_for_each_element() -> None:
+    found = normcli.normalize([1.0, 2, 3], "formula", lines="x * sum(x^0) + max(x^0)", axes=(0,)).output
+    assert found.tolist() == [4, 7, 10]

@@ -187,7 +187,12 @@ def checked(
     if not _depends(found):
         raise InputError("the last line does not depend on x")
     sets = tuple((name, frozenset(own)) for name, own in named.items())
-    return _apart(found, there | {OUTPUT}, Space(rank, sets, tuple((t.name, frozenset(t.dimensions)) for t in tensors)))
+    space = Space(rank, sets, tuple((t.name, frozenset(t.dimensions)) for t in tensors))
+    known_extents = extents(tuple(found), space)
+    for node in (node for line in found for node in walked(line.value) if isinstance(node, Call)):
+        if node.function == WINDOW and not space.over(node.axes) <= extent(node.parts[0], known_extents, space):
+            raise InputError("window needs what varies along its axis")
+    return _apart(found, there | {OUTPUT}, space)
 
 
 def _apart(program: Sequence[Line], taken: set[str], space: Space) -> Lines:

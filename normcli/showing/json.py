@@ -54,7 +54,7 @@ def _of_result(result: Result, trace: Trace | None, only: str | None, more: Mapp
             yield ', "gradients": {"input": '
             yield from json_chunks(result.grad_input)
             others = {"weight": result.grad_weight, "bias": result.grad_bias} | {
-                one.name: result.named[result.plan.gradient_name(one.name)] for one in result.plan.tensors
+                one.name: result.gradients().get(result.plan.gradient_name(one.name)) for one in result.plan.tensors
             }
             yield "".join(f", {json.dumps(name)}: {text(values)}" for name, values in others.items()) + "}"
         yield "".join(f", {json.dumps(name)}: {text(value)}" for name, value in after.items()) + "}"
