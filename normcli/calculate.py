@@ -48,18 +48,18 @@ def normalize(
 ) -> Result:
     """Normalize a tensor: y = (x - mean) / sqrt(var + eps) * weight + bias.
 
-    ``x`` is anything ``numpy.asarray`` takes; floating dtypes are kept, integers become float64.
-    ``kind`` is batch, instance, layer, group or rms. The options are those of the command line,
-    with underscores: eps, weight, bias, affine, mode, momentum (None: cumulative average), decay,
-    track_running_stats, running_mean, running_var, num_batches_tracked, normalized_shape, groups,
-    channel_axis, ddof, running_ddof, convention, dtype; ``state`` and ``prefix`` name a file that
-    holds the layer's numbers, and the layer in it. Other kinds are lp, zscore, minmax, softmax, logsoftmax,
-    pixel, frn, grn, lrn, weight, weight-std and spectral, with p, axes, size, u and the like, and formula: one's own
-    ``lines``, with ``axes`` (a tuple, or tuples by name) and ``let`` (numbers and tensors by name). ``out`` is
-    an array of the output's shape and dtype to write to (it may be ``x`` itself); ``steps=True`` keeps
-    centered and normalized in the Result; ``threads`` is how many work on a large tensor (all cores by
-    default; the result does not depend on it). ``grad_output``, of the tensor's shape, or one number for all, or "ones", adds the gradients of
-    sum(output * grad_output): grad_input, grad_weight and grad_bias.
+    ``x`` is anything ``numpy.asarray`` takes; floating dtypes are kept, integers become float64. ``kind`` is
+    batch, instance, layer, group or rms. The options are those of the command line, with underscores: eps,
+    weight, bias, affine, mode, momentum (None: cumulative average), decay, track_running_stats, running_mean,
+    running_var, num_batches_tracked, normalized_shape, groups, channel_axis, ddof, running_ddof, convention,
+    dtype; ``state`` and ``prefix`` name a file that holds the layer's numbers, and the layer in it. Other kinds
+    are lp, zscore, minmax, softmax, logsoftmax, pixel, frn, grn, lrn, weight, weight-std and spectral, with p,
+    axes, size, u and the like, and formula: one's own ``lines``, with ``axes`` (a tuple, or tuples by name) and
+    ``let`` (numbers and tensors by name). ``out`` is an array of the output's shape and dtype to write to (it
+    may be ``x`` itself); ``steps=True`` keeps centered and normalized in the Result; ``threads`` is how many
+    work on a large tensor (all cores by default; the result does not depend on it). ``grad_output``, of the
+    tensor's shape, or one number for all, or "ones", adds the gradients of sum(output * grad_output):
+    grad_input, grad_weight and grad_bias.
 
     Raises InputError (a ValueError) for what cannot be computed, UnavailableError where the backend
     or the device is missing.
