@@ -13,7 +13,8 @@ import typer
 
 import normcli
 from normcli import datasets, files, showing
-from normcli.commands.options import ListFormat, chosen_format, integer, integers, number
+from normcli.commands.options import ListFormat, chosen_format
+from normcli.commands.texts import integer, integers, number
 from normcli.errors import InputError, warn
 from normcli.showing.formats import LISTS, pieces
 from normcli.words import count, flag
