@@ -18,6 +18,7 @@ from normcli.arithmetic.order import Elements, axes_of, in_order, placed
 from normcli.arithmetic.outcome import as_floats, constants, outcome
 from normcli.arithmetic.pair import Pair
 from normcli.arithmetic.result import Result, State
+from normcli.arithmetic.threads import cores
 from normcli.arithmetic.warned import blocks, surely_finite
 from normcli.files.stored import Stored
 from normcli.planning.plan import Plan
@@ -39,17 +40,17 @@ def normalize(
     """The Result; None where the loops are not there or not for these lines, or numbers left float64's range."""
     if loops.compiled() is None or loops.centers(plan.lines) is None:
         return None
-    if isinstance(x, np.ndarray) and x.size <= slabs.LEAST_SLAB and plan.source == "batch" and grad_output is None:
-        found = _at_once(x, plan, state, out)
-        if found is not None:
-            return found
     if isinstance(x, Stored):
         return _normalized(x, plan, state, out, threads, grad_output, grad_input)
     assert out is None or isinstance(out, np.ndarray)
     read = (x, grad_output, state.weight, state.bias, state.running_mean, state.running_var)
     arrays = [values for values in read if isinstance(values, np.ndarray)]
-    apart = out is not None and not any(np.may_share_memory(out, values) for values in arrays)
-    output = out if out is not None and apart else np.empty_like(x)
+    apart = None if out is None or any(np.may_share_memory(out, values) for values in arrays) else out
+    if plan.source == "batch" and grad_output is None:
+        found = _at_once(x, plan, state, out, apart, threads)
+        if found is not None:
+            return found
+    output = np.empty_like(x) if apart is None else apart
     if isinstance(grad_output, np.ndarray):
         grad_input = np.empty_like(x)
         if not loops.takes(plan.layout, x, output, grad_output, grad_input):
@@ -64,15 +65,15 @@ def normalize(
     return replace(result, output=out)
 
 
-def _at_once(x: NDArray[Any], plan: Plan, state: State, out: Any) -> Result | None:
+def _at_once(x: NDArray[Any], plan: Plan, state: State, out: Any, apart: Any, threads: int | None) -> Result | None:
     """The Result of a tensor that takes one call of the loops; None where they do not take it as it lies."""
-    done = whole.normalized(x, plan, state)
+    done = whole.normalized(x, plan, state, out=apart, threads=threads)
     if done is None:
         return None
     y, found = done
     statistics = found if loops.centers(plan.lines) else {"mean_square": found["var"], "rstd": found["rstd"]}
     output = y
-    if out is not None:
+    if out is not None and y is not out:
         out[...] = y
         output = out
     is_near_the_end = isinstance(found["var"], Pair) and (plan.dtype == "float64" or 0 < plan.eps < _LEAST_VAR)
@@ -107,7 +108,10 @@ def _normalized(
             with np.errstate(all="ignore"):
                 given[name], given[f"{name}_low"] = group[name].hi, np.broadcast_to(group[name].lo, axes.stats)
     work = loops.Work(library, plan, state, axes, values, results, given)
-    slabs.work_through(work, threads, later=0 if grad_output is None else room.large_backward.PASSES[plan.source])
+    if isinstance(x, Stored):
+        slabs.work_through(work, threads, later=0 if grad_output is None else room.large_backward.PASSES[plan.source])
+    else:
+        work.through(threads or cores())
     found = work.statistics.reshaped(axes.stats)
     spread = "var" if loops.centers(plan.lines) else "mean_square"
     parts: dict[str, tuple[Any, Any]] = {"mean": (found.mean, found.mean_low)} if spread == "var" else {}

@@ -1,4 +1,4 @@
-"""Tensors that the loops work through in one call, by one thread: what does not depend on the numbers is kept.
+"""Tensors that the loops work through in one call: what does not depend on the numbers is kept.
 
 It is kept for each plan, and each arrangement in memory that it has met. Small tensors have pairs throughout, whatever
 their dtype, as the interpreted lines have: so their statistics are right to the last digit too.
@@ -15,12 +15,14 @@ from normcli.arithmetic import loops
 from normcli.arithmetic.order import axes_of, in_order, placed
 from normcli.arithmetic.pair import Pair
 from normcli.arithmetic.result import State
+from normcli.arithmetic.threads import cores
 from normcli.dtypes import FLOAT_DTYPES
 from normcli.floats import rounded
 from normcli.planning.plan import Plan
 
 _MOST_EXACT = 2**12  # elements whose pairs cost no more than the call
 _MOST_KEPT = 128
+_SHARE = 2**15  # elements at least that are worth a thread which waits for them
 _FLOAT64 = FLOAT_DTYPES.index("float64")
 _NAMES = ("mean", "mean_low", "var", "rstd", "var_low", "rstd_low")
 
@@ -31,22 +33,28 @@ class Whole:
     def __init__(self, plan: Plan, x: NDArray[Any], state: State) -> None:
         library = loops.compiled()
         assert library is not None
-        self._function = library.normcli_whole
+        self._function = library.normcli_tensor
         self._plan, self._view = plan, plan.layout.stats_view  # as long as it is kept, no other plan has its id
         self.exactly = x.dtype == np.float64
         self._axes = axes = axes_of(plan.layout, x.strides)
-        values, results = (in_order(array, plan.layout, axes) for array in (x, np.empty_like(x)))
+        y = np.empty_like(x)
+        values, results = (in_order(array, plan.layout, axes) for array in (x, y))
         work = loops.Work(library, plan, state, axes, values, results, {})
         self._slab = work.described_whole()
         if self.exactly:
             self._slab.dtype = self._slab.x_dtype = _FLOAT64
+        self._strides, self._most_threads = y.strides, max(1, x.size // _SHARE)
         self._groups = x.size // plan.layout.count
         self._stats = axes.stats
         self._is_in_order = axes.order == tuple(sorted(axes.order))
 
-    def __call__(self, x: NDArray[Any], state: State) -> tuple[NDArray[Any], dict[str, Any]]:
+    def __call__(
+        self, x: NDArray[Any], state: State, out: NDArray[Any] | None, threads: int | None
+    ) -> tuple[NDArray[Any], dict[str, Any]]:
         """The output, and mean, var and rstd in the shape of the layout's view, as pairs where there are some."""
-        slab, y = loops.Slab.from_buffer_copy(self._slab), np.empty_like(x)
+        slab = loops.Slab.from_buffer_copy(self._slab)
+        slab.threads = 1 if self._most_threads == 1 else min(threads or cores(), self._most_threads)
+        y = np.empty_like(x) if out is None or out.strides != self._strides or out.dtype != x.dtype else out
         count = len(_NAMES) if self.exactly else len(_NAMES) - 2
         statistics = np.empty((count, self._groups))
         start, step = loops.address_of(statistics), 8 * self._groups
@@ -81,8 +89,13 @@ class Whole:
 _prepared: dict[tuple[Any, ...], Whole] = {}
 
 
-def normalized(x: NDArray[Any], plan: Plan, state: State) -> tuple[NDArray[Any], dict[str, Any]] | None:
-    """The output and the statistics; None where the loops do not take the tensor as it lies."""
+def normalized(
+    x: NDArray[Any], plan: Plan, state: State, *, out: NDArray[Any] | None = None, threads: int | None = 1
+) -> tuple[NDArray[Any], dict[str, Any]] | None:
+    """The output and the statistics; None where the loops do not take the tensor as it lies.
+
+    The output is ``out``, which lies apart from all that is read, where it is aligned and lies as the tensor does.
+    """
     if x.size <= _MOST_EXACT and plan.dtype != "float64":
         x = x.astype(np.float64)
     key = id(plan), x.strides, state.weight is None, state.bias is None
@@ -93,4 +106,6 @@ def normalized(x: NDArray[Any], plan: Plan, state: State) -> tuple[NDArray[Any],
         if len(_prepared) == _MOST_KEPT:
             _prepared.clear()
         prepared = _prepared[key] = Whole(plan, x, state)
-    return prepared(x, state) if x.flags.aligned else None
+    if not x.flags.aligned:
+        return None
+    return prepared(x, state, out if out is not None and out.flags.aligned else None, threads)
