@@ -11,7 +11,7 @@ setup(
     ext_modules=[
         Extension(
             "normcli.arithmetic._loops",
-            [f"normcli/arithmetic/{name}.c" for name in ("loops", "backward", "once", "running")],
+            [f"normcli/arithmetic/{name}.c" for name in ("loops", "tensors", "threads", "backward", "once", "running")],
             depends=["normcli/arithmetic/loops.h"],
             # An fma only where one is written, so that every processor gives the same bits.
             extra_compile_args=[
@@ -21,7 +21,9 @@ setup(
                 "-fno-math-errno",
                 "-fno-trapping-math",
                 "-Wno-psabi",
+                "-pthread",
             ],
+            extra_link_args=["-pthread"],
             define_macros=[("Py_LIMITED_API", "0x030B0000")] if STABLE else [],
             py_limited_api=STABLE,
             optional=True,  # NumPy does the same, more slowly

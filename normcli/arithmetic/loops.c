@@ -10,7 +10,7 @@ const int64_t normcli_slab[] = {
     (int64_t)sizeof(Slab),
     AT(rank), AT(dtype), AT(x_dtype), AT(g_dtype), AT(centers), AT(given),
     AT(shape), AT(x_stride), AT(y_stride), AT(g_stride), AT(stat_stride), AT(param_stride),
-    AT(cut), AT(step), AT(whole_row), AT(n), AT(divisor), AT(eps),
+    AT(steps), AT(tile), AT(threads), AT(cut), AT(step), AT(whole_row), AT(n), AT(divisor), AT(eps),
     AT(x), AT(y), AT(g), AT(mean), AT(mean_low), AT(var), AT(rstd), AT(var_low), AT(rstd_low),
     AT(sum), AT(sum_low), AT(squares), AT(squares_low),
     AT(shift), AT(shift_low), AT(slope), AT(slope_low), AT(size),
@@ -679,14 +679,20 @@ INLINE int lie_side_by_side(const Slab *t, int64_t above, int64_t n) {
            (!t->g || t->g_stride[above] == n * t->g_stride[last]);
 }
 
+/* Have a slab's statistics lie in C order, without what is not its own; how many there are. */
+int64_t normcli_packed(Slab *t) {
+    int64_t size = 1;
+    for (int64_t d = t->rank - 1; d >= 0; d--) {
+        int64_t own = t->stat_stride[d] != 0;
+        t->stat_stride[d] = own ? size : 0;
+        size *= own ? t->shape[d] : 1;
+    }
+    return size;
+}
+
 /* Room for the statistics of a widened slab, of which only the strides' zeros are right, and for parameters after it. */
 static double *hold(Slab *wide, int64_t parameters, double **after) {
-    int64_t size = 1;
-    for (int64_t d = wide->rank - 1; d >= 0; d--) {
-        int64_t own = wide->stat_stride[d] != 0;
-        wide->stat_stride[d] = own ? size : 0;
-        size *= own ? wide->shape[d] : 1;
-    }
+    int64_t size = normcli_packed(wide);
     double **own[] = {&wide->mean, &wide->mean_low, &wide->var, &wide->rstd, &wide->var_low, &wide->rstd_low,
                       &wide->shift, &wide->shift_low, &wide->slope, &wide->slope_low, &wide->size};
     int64_t count = wide->g ? sizeof own / sizeof *own : 6;
@@ -846,20 +852,21 @@ float *normcli_in_single(const Slab *t, Slab *copy) {
 }
 
 /* Statistics and outputs of a slab that holds whole groups, tile by tile. */
-void normcli_whole(const Slab *slab) {
-    for (int64_t start = 0; start < slab->shape[slab->cut]; start += slab->step) {
-        Slab tile = tile_of(slab, start), copy;
+void normcli_whole(const Slab *whole) {
+    Slab slab = in_tiles(whole, 0);
+    for (int64_t start = 0; start < slab.shape[slab.cut]; start += slab.step) {
+        Slab tile = tile_of(&slab, start), copy;
         float *single = in_single(&tile) ? NULL : normcli_in_single(&tile, &copy);
         if (single) tile = copy;
         Wide wide = normcli_widened(&tile);
         if (tile.centers) {
             sums(&tile, &wide, 0);
-            finish_mean(&tile, slab->n);
+            finish_mean(&tile, slab.n);
         } else
             clear(tile.mean, tile.mean_low, &tile);
         sums(&tile, &wide, 1);
         normcli_finish(&tile);
-        if (slab->y) emit_with(&tile, &wide);
+        if (slab.y) emit_with(&tile, &wide);
         free(wide.held), free(single);
     }
 }
@@ -889,16 +896,24 @@ EVERY_PROCESSOR static void add_squares(const Slab *tile) {
     END_EACH(tile);
 }
 
-/* Sums, and sums of squares about the mean, of a slab that is a part of longer groups. */
-void normcli_moments(const Slab *slab) {
+/* Sums, and sums of squares about the mean, of a slab that is a part of longer groups, to where `sum` says: all sums, what
+ * their rounding left, and so the squares. 0 where no memory is free. */
+int normcli_moments(const Slab *part) {
+    Slab slab = in_tiles(part, 1);
+    int64_t size = normcli_packed(&slab);
+    double *tiles = malloc((size_t)(4 * size) * sizeof *tiles);
+    if (!tiles) return 0;
+    slab.mean = tiles, slab.mean_low = tiles + size, slab.var = tiles + 2 * size, slab.var_low = tiles + 3 * size;
+    slab.sum_low = slab.sum + size, slab.squares = slab.sum + 2 * size, slab.squares_low = slab.sum + 3 * size;
+    memset(slab.sum, 0, (size_t)(4 * size) * sizeof *slab.sum);
     double each = 1, seen = 0; /* elements of a group for each step along the cut, and those seen */
-    for (int64_t d = 0; d < slab->rank; d++)
-        if (!slab->stat_stride[d] && d != slab->cut) each *= (double)slab->shape[d];
-    for (int64_t start = 0; start < slab->shape[slab->cut]; start += slab->step) {
-        Slab tile = tile_of(slab, start), copy;
+    for (int64_t d = 0; d < slab.rank; d++)
+        if (!slab.stat_stride[d] && d != slab.cut) each *= (double)slab.shape[d];
+    for (int64_t start = 0; start < slab.shape[slab.cut]; start += slab.step) {
+        Slab tile = tile_of(&slab, start), copy;
         float *single = in_rows(&tile) ? NULL : normcli_in_single(&tile, &copy);
         if (single) tile = copy;
-        double n = each * (double)tile.shape[slab->cut];
+        double n = each * (double)tile.shape[slab.cut];
         Wide wide = normcli_widened(&tile);
         if (tile.centers) {
             sums(&tile, &wide, 0);
@@ -910,6 +925,8 @@ void normcli_moments(const Slab *slab) {
         free(wide.held), free(single);
         seen += n;
     }
+    free(tiles);
+    return 1;
 }
 
 /* Outputs of a slab whose statistics are known. */
