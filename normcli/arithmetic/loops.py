@@ -4,7 +4,8 @@
 ``compiled()`` is None (``why_not()`` says why), and the lines are interpreted, more slowly. What keeps each
 output within 0.5001 units in the last place for tensors of 24 bits or fewer, in float64:
 
-- sums of a tile's values lose nothing that matters, and the sums of tiles are added as pairs;
+- sums of a tile's values, and of their squares, about a number near the mean lose nothing that matters (``sums.c``
+  says why), and the sums of tiles are added as pairs;
 - the mean is a pair, high + low, and an element's deviation is (x - high) - low.
 
 Nothing overflows on the way: the square of the largest float32 is far inside float64's range. float64
@@ -49,6 +50,7 @@ from normcli.planning.plan import Plan
 
 MOST_DIMENSIONS = 16  # as loops.c has it; a tensor has fewer once dimensions of one purpose are merged
 TILE = 2**16  # elements of a tile: in single precision a quarter of a megabyte, which a second-level cache holds
+LEAST_WIDTH = 256  # of a tile whose statistics lie side by side
 _DOUBLE = np.dtype(np.float64)
 _STATISTICS = ("mean", "mean_low", "var", "rstd", "var_low", "rstd_low")
 _SUMS = ("sum", "sum_low", "squares", "squares_low")
@@ -198,7 +200,7 @@ class Work:
         x = self._taken(slab)
         described = self._described(slab, cut_averaged=True, x=x)
         shape = stats_shape(self.axes, shape_of(slab))
-        arrays = {name: np.zeros(shape) for name in ("mean", "mean_low", "var", "var_low", *_SUMS)}
+        arrays = {name: np.zeros(shape) for name in ("mean", "mean_low", "var", "rstd", "var_low", *_SUMS)}
         self._point(described, arrays, self.axes.averaged)
         self._library.normcli_moments(described)
         n = math.prod(shape_of(slab)) // math.prod(shape)
@@ -282,6 +284,9 @@ class Work:
         candidates = [d for d, averaged in enumerate(self.axes.averaged) if averaged == cut_averaged]
         described.cut = max(candidates, key=lambda d: shape[d], default=0)
         described.step = max(1, TILE * shape[described.cut] // math.prod(shape))
+        if described.cut == len(shape) - 1 and not cut_averaged:
+            tiles = max(1, shape[-1] // max(described.step, LEAST_WIDTH))
+            described.step = -(-shape[-1] // tiles // 16) * 16
         if not candidates:
             described.step = shape[0]
         return described
