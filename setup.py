@@ -5,13 +5,14 @@ import sysconfig
 from setuptools import Extension, setup
 
 # One wheel for all versions of Python from 3.11 on; those without the global lock have no stable interface.
+SOURCES = ("loops", "sums", "rows", "columns", "halves", "emit", "tensors", "threads", "backward", "once", "running")
 STABLE = not sysconfig.get_config_var("Py_GIL_DISABLED")
 
 setup(
     ext_modules=[
         Extension(
             "normcli.arithmetic._loops",
-            [f"normcli/arithmetic/{name}.c" for name in ("loops", "tensors", "threads", "backward", "once", "running")],
+            [f"normcli/arithmetic/{name}.c" for name in SOURCES],
             depends=["normcli/arithmetic/loops.h"],
             # An fma only where one is written, so that every processor gives the same bits.
             extra_compile_args=[

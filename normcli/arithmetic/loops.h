@@ -3,7 +3,7 @@
  * normcli.arithmetic.slabs decides what a slab is; here one is cut into cells, which threads take (tensors.c), and these into
  * tiles that stay in a second-level cache. Elements are widened to double when they are read and rounded once when they are
  * written (half precision also in single, where a bound on its error shows that no digit changes). For half and
- * single precision that is all; for double, every sum is a pair high + low
+ * single precision that is all, with sums about a pilot, near the mean; for double, every sum is a pair high + low
  * (Knuth's two-sum, TAOCP 2, 4.2.2) and so is every intermediate of an output (products with fma), so
  * that only the last addition rounds.
  *
@@ -191,6 +191,7 @@ INLINE void store(int64_t dtype, const double *restrict from, int64_t n, char *y
 /* Four sums of eight lanes each, so that no addition waits for the one before it. */
 enum { LANES = 8, SUMS = 4 };
 typedef double Lanes __attribute__((vector_size(64), aligned(8)));
+typedef float Eight __attribute__((vector_size(32)));
 
 /* Up to eight elements, widened; the rest are 0. */
 INLINE Lanes eight_of(const char *b, int64_t at, int64_t n, int single) {
@@ -315,7 +316,9 @@ INLINE void take(Slab *t, int64_t d, int64_t start, int64_t most) {
 
 INLINE int is_averaged(const Slab *t, int64_t d) { return t->stat_stride[d] == 0; }
 
-/* A slab that is to be cut into tiles, along the longest of the dimensions that are averaged over, or are not. */
+/* A slab that is to be cut into tiles, along the longest of the dimensions that are averaged over, or are not. Tiles
+ * whose statistics lie side by side are wide, and no last one is narrow. */
+enum { LEAST_WIDTH = 256 };
 INLINE Slab in_tiles(const Slab *slab, int averaged) {
     Slab t = *slab;
     int64_t size = 1, longest = 0;
@@ -325,6 +328,11 @@ INLINE Slab in_tiles(const Slab *slab, int averaged) {
         if (is_averaged(&t, d) == averaged && t.shape[d] > longest) longest = t.shape[t.cut = d];
     }
     if (longest) t.step = t.tile * longest / size > 1 ? t.tile * longest / size : 1;
+    if (!averaged && longest && t.cut == t.rank - 1) {
+        int64_t tiles = longest / (t.step > LEAST_WIDTH ? t.step : LEAST_WIDTH);
+        int64_t each = (longest + (tiles > 1 ? tiles : 1) - 1) / (tiles > 1 ? tiles : 1);
+        t.step = (each + 15) / 16 * 16;
+    }
     return t;
 }
 
@@ -334,7 +342,29 @@ INLINE Slab tile_of(const Slab *slab, int64_t start) {
     return tile;
 }
 
-/* ---- of loops.c, for the other files ------------------------------------------------------------------ */
+/* ---- of one file, for the others ---------------------------------------------------------------------- */
+
+#define HIDDEN __attribute__((visibility("hidden")))
+
+/* What is added up: the deviations from a pilot in rstd, to mean, and their squares, to var; or squares alone, of the
+ * deviations from mean. */
+enum { TOTALS = 1, SQUARES = 2 };
+
+INLINE int in_rows(const Slab *t) {
+    int64_t last = t->rank - 1;
+    return t->dtype != FLOAT64 && t->x_dtype <= FLOAT32 && t->x_stride[last] == (t->x_dtype == FLOAT32 ? 4 : 2) &&
+           !t->stat_stride[last] && t->shape[last] >= LANES;
+}
+
+HIDDEN void normcli_add_rows(const Slab *t, int how);
+HIDDEN void normcli_emit_rows(const Slab *t);
+HIDDEN void normcli_add_columns(const Slab *t, int how);
+HIDDEN int normcli_emit_columns(const Slab *t);
+HIDDEN void normcli_widen(int64_t dtype, const char *x, int64_t stride, int64_t n, float *to);
+HIDDEN int normcli_narrow(int64_t dtype, const float *from, int64_t n, uint16_t *to);
+HIDDEN int normcli_takes_singles(const Slab *t);
+HIDDEN void normcli_emit_singles(const Slab *t);
+HIDDEN void normcli_emit_tile(const Slab *t);
 
 /* A tile of short runs as one of longer ones whose every element has statistics of its own. */
 typedef struct {
@@ -344,9 +374,10 @@ typedef struct {
     double *held; /* null where there is nothing to widen, or no memory is free */
 } Wide;
 
-#define HIDDEN __attribute__((visibility("hidden")))
 HIDDEN Wide normcli_widened(const Slab *t);
 HIDDEN int64_t normcli_packed(Slab *t);
+HIDDEN double *normcli_hold(Slab *wide, int64_t parameters, double **after);
+HIDDEN void normcli_means_and_squares(const Slab *t, const Wide *wide, double n);
 HIDDEN void normcli_fold(const Slab *t, const Wide *wide, double *high, double *low, const double *more,
                          const double *more_low);
 HIDDEN void normcli_spread(const Slab *t, const Wide *wide, const double *values, double *to);
@@ -355,6 +386,7 @@ HIDDEN void normcli_whole(const Slab *slab);
 HIDDEN void normcli_emit(const Slab *slab);
 int normcli_moments(const Slab *slab);
 void normcli_finish(const Slab *t);
+int normcli_tensor(const Slab *t);
 
 /* ---- of threads.c ------------------------------------------------------------------------------------- */
 

@@ -4,7 +4,8 @@
 ``compiled()`` is None (``why_not()`` says why), and the lines are interpreted, more slowly. What keeps each
 output within 0.5001 units in the last place for tensors of 24 bits or fewer, in float64:
 
-- sums of a tile's values lose nothing that matters, and the sums of tiles are added as pairs;
+- sums of a tile's values, and of their squares, about a number near the mean lose nothing that matters (``sums.c``
+  says why), and the sums of tiles are added as pairs;
 - the mean is a pair, high + low, and an element's deviation is (x - high) - low.
 
 Nothing overflows on the way: the square of the largest float32 is far inside float64's range. float64

@@ -17,7 +17,6 @@ typedef struct {
 } Once;
 
 HIDDEN int normcli_addresses(PyObject *arrays, double **addresses); /* of running.c */
-int normcli_tensor(const Slab *t);       /* of tensors.c */
 
 /* Whether a parameter has no number so large, or NaN; the largest, if it is one at all. */
 static int bounded(const double *values, int64_t count, double *most) {
