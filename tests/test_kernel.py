@@ -350,6 +350,15 @@ def test_float64_beyond_what_its_squares_can_hold(scale: float) -> None:
     np.testing.assert_allclose(normcli.normalize(x * scale, "layer", eps=0.0).output, expected, rtol=1e-11)
 
 
+@pytest.mark.parametrize("shape", [(3, 4), (700, 100)], ids=["small", "large"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+@pytest.mark.usefixtures("arithmetic")
+def test_an_infinity_is_told_of_where_the_root_of_its_mean_square_divides(shape: tuple[int, int], dtype: str) -> None:
+    x = np.ones(shape)
+    x[1, 2] = np.inf
+    assert normcli.normalize(rounded(x, dtype), "rms").warnings == ("the input holds 0 NaN and 1 infinity",)
+
+
 @pytest.mark.usefixtures("arithmetic")
 def test_float64_nan_stays_in_its_group_beside_a_constant_one() -> None:
     x = np.random.default_rng(14).normal(size=(700, 100))
