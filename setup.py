@@ -5,7 +5,20 @@ import sysconfig
 from setuptools import Extension, setup
 
 # One wheel for all versions of Python from 3.11 on; those without the global lock have no stable interface.
-SOURCES = ("loops", "sums", "rows", "columns", "halves", "emit", "tensors", "threads", "backward", "once", "running")
+SOURCES = (
+    "loops",
+    "sums",
+    "rows",
+    "columns",
+    "halves",
+    "emit",
+    "tensors",
+    "threads",
+    "backward",
+    "once",
+    "running",
+    "pool",
+)
 STABLE = not sysconfig.get_config_var("Py_GIL_DISABLED")
 
 setup(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,20 +24,27 @@ from normcli.planning.plan import Plan, check_state_shape, plan
 from normcli.planning.values import switch, whole
 from normcli.words import repr_of
 
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from normcli.planning.free import Given
+    from normcli.planning.options import KindName, Options
+
 _ALIASES = {"gamma": "weight", "beta": "bias"}
+_KEPT = 2**16  # elements of an input that its Result may keep alive
 
 
 def normalize(
     x: Any,
-    kind: str,
+    kind: KindName,
     *,
-    backend: str = "numpy",
+    backend: Literal["numpy", "torch"] = "numpy",
     device: str | None = None,
     out: Any = None,
     steps: bool = False,
     threads: int | None = None,
     grad_output: Any = None,
-    **options: Any,
+    **options: Unpack[Options],
 ) -> Result:
     """Normalize a tensor: y = (x - mean) / sqrt(var + eps) * weight + bias.
 
@@ -58,7 +66,7 @@ def normalize(
     >>> result.mean.tolist(), result.running_var.round(4).tolist()
     ([3.0, 3.0, 4.0, 2.0], [1.6, 1.0, 1.3, 1.2])
     """
-    given, lost = _settled(kind, options) if options else (options, ())
+    given, lost = settled_options(kind, options) if options else (options, ())
     if (backend != REFERENCE or device is not None) and is_torch(x):
         tensor = x if x.is_floating_point() else x.double()
     else:
@@ -69,19 +77,29 @@ def normalize(
         tensor, settled, state, backend=backend, device=device, out=out, steps=steps, threads=threads,
         grad_output=None if grad_output is None else gradient_of_output(grad_output, settled),
     )  # fmt: skip
-    return said(result, *lost, *assumed(settled, given))
+    result = said(result, *lost, *assumed(settled, given))
+    if math.prod(settled.shape) <= _KEPT:
+        object.__setattr__(result, "x", tensor)  # a copy of the frozen record would take longer than many a call
+    return result
 
 
-def _settled(kind: str, options: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The options that were given, by their own names, and what is to be said of the file that some come from."""
+def settled_options(kind: str, options: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The options as a plan takes them, with what a file of the layer adds, and what is to be said of that file.
+
+    >>> settled_options("layer", {"gamma": [1.0], "bias": None})
+    ({'weight': [1.0]}, ())
+    """
     for alias, name in _ALIASES.items():
         if options.get(alias) is not None and options.get(name) is not None:
             raise InputError(f"{alias} and {name} are two words for the same thing; give one of them")
+    aliases = _ALIASES if kind in KINDS else {}  # elsewhere a beta may be another one
     given = {
-        _ALIASES.get(name, name): value for name, value in options.items() if value is not None or name == "momentum"
+        aliases.get(name, name): value for name, value in options.items() if value is not None or name == "momentum"
     }
     if isinstance(given.get("dtype"), np.dtype):
         given["dtype"] = given["dtype"].name
+    if "let" in given:
+        given["let"] = {name: as_float_array(value, name=name) for name, value in dict(given["let"]).items()}
     return _with_state(kind, given) if "state" in given or "prefix" in given else (given, ())
 
 
@@ -181,8 +199,8 @@ def run_stored(
 
 
 def _check(settled: Plan, state: State, threads: int | None) -> None:
-    for name in STATE_ARRAYS:
-        if (array := getattr(state, name)) is not None:
+    for name in (*STATE_ARRAYS, *(state.others or ())):
+        if (array := state.tensor(name)) is not None:
             check_state_shape(settled, name, array.shape)  # carried over from a batch with other channels, perhaps
     if threads is not None and (whole(threads) or 0) < 1:
         raise InputError(f"threads is {repr_of(threads)}; it must be a whole number, 1 or more")
@@ -216,6 +234,8 @@ def _overlaps(shape: Sequence[int], strides: Sequence[int], itemsize: int) -> bo
 
 def initial_state(settled: Plan, given: Mapping[str, Any]) -> State:
     """The layer's numbers before the first input: those given, else ones and zeros where it has them."""
+    if settled.tensors:
+        return State(others={one.name: _given(settled, one, given) for one in settled.tensors})
     arrays: dict[str, Any] = {}
     for name in STATE_ARRAYS:
         value = given.get(name)
@@ -228,3 +248,12 @@ def initial_state(settled: Plan, given: Mapping[str, Any]) -> State:
     if "running_var" not in arrays:
         arrays["running_var"] = np.zeros(settled.weight_shape) + 1.0  # in half the time of np.ones
     return State(**arrays, num_batches_tracked=int(given.get("num_batches_tracked") or 0))
+
+
+def _given(settled: Plan, one: Given, given: Mapping[str, Any]) -> NDArray[Any]:
+    """A tensor that comes with the input; where it was not given, what the kind takes by itself."""
+    value = given.get("let", {}).get(one.key, given.get(one.name))
+    if value is not None:
+        return as_float_array(value, name=one.name)
+    own = settled.kind.tensors[one.name][1]
+    return np.full(one.shape, 1 / math.sqrt(math.prod(one.shape)) if math.isnan(own) else own)

@@ -5,6 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import normcli
+
+
+class Told:
+    """What is said in words when it is printed, and shown in a notebook as its page has it.
+
+    How, is for the room of showing to say, which the face of the package brings here when it is asked for.
+    """
+
+    def __str__(self) -> str:
+        return normcli.told(self)
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        return normcli.mimebundle(self)
+
 
 def count(number: int, noun: str, plural: str | None = None) -> str:
     """The number with its noun: ``count(1, "value")`` is '1 value', ``count(2, "value")`` '2 values'.

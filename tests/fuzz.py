@@ -84,6 +84,7 @@ VALUES: dict[str, list[str]] = {
     "output": ["y.npy", "y.npz", "y.json", "y.csv", "y{i}.npy", "y.txt", "/dev/null", "no/y.npy", ".", "s.npz"],
     "save_state": ["s.npz", "s.json", "s.safetensors", "s.txt", "no/s.json", "./s.npz"],
     "svg": ["y.svg", "y.png", "no/y.svg"],
+    "html": ["y.html", "y.htm", "y.png", "no/y.html"],
     "shape": ["2,6,4,4", "3,4", "2,4", "8,128,512", "1", "4", "2,3,4,5,6,7,8,9"],
 }
 FIGURE = ["groups", "channel_axis", "normalized_shape", "convention", "svg"]

@@ -411,7 +411,7 @@ BROKEN = {
     "not an object": ([1], "is an object with the keys kind, input and expect"),
     "unknown key": (EXAMPLE | {"inputs": [1]}, "the key 'inputs' is not known"),
     "missing key": ({"kind": "layer"}, "the key 'input' is missing"),
-    "unknown kind": (EXAMPLE | {"kind": "spectral"}, "kind 'spectral' is not known"),
+    "unknown kind": (EXAMPLE | {"kind": "spectrum"}, "kind 'spectrum' is not known"),
     "unknown option": (EXAMPLE | {"options": {"sigma": 1}}, "layer has no option sigma; no kind has it"),
     "unknown quantity": (EXAMPLE | {"expect": {"std": [1]}}, "expect has 'std'"),
     "nothing expected": (EXAMPLE | {"expect": {}}, "expect is empty"),

@@ -76,7 +76,7 @@ REFUSED = {
     "a keyword": ("sum(x, axis=1)", "column 1: a formula has"),
     "a call of a call": ("sqrt(x)(x)", "column 1: a formula has"),
     "an unknown function": ("1 / sqr(x)", "column 5: there is no sqr; did you mean sqrt?"),
-    "too many arguments": ("sqrt(x, y)", "column 1: sqrt takes 1"),
+    "too many arguments": ("sqrt(x, y)", "column 1: sqrt takes 1 expression"),
     "axes that are no name": ("sum(x, 1)", "column 1: sum takes one expression, and perhaps the name of axes"),
     "a number too large": ("x + 1e400", "column 5: the number is too large"),
     "a parenthesis too few": ("(1 + 2", "column 1: this cannot be read"),

@@ -24,21 +24,24 @@ def drawn(x: np.ndarray, kind: str, canvas: Canvas = PLAIN, **options: object) -
     return "".join("".join(text for text, _ in line).rstrip() + "\n" for line in lines(picture, canvas))
 
 
-def test_input_and_output_side_by_side_on_one_scale(normcli: Run) -> None:
+def test_input_and_output_side_by_side_each_on_its_scale(normcli: Run) -> None:
     done = normcli("layer", "[[-2,0,2],[5,6,7]]", "--eps", "0", "--picture", "--only", "statistics")
     assert (
         done.stdout.partition("\n\n")[2]
         == """\
-input and output  -2 ··░░▒▒▓▓██ 7
+input        -2 ··░░▒▒▓▓██ 7
+output  -1.2247 ··░░▒▒▓▓██ 1.2247
 
 input    output
-··░░▒▒   ··░░░░
-▓▓████   ··░░░░
+··░░▒▒   ··▒▒██
+▓▓████   ··▒▒██
 
 values of each row, from low to high on the scale
-row  input                  output
-  0  █ █  █        -2 to 2   ██ █         -1.2247 to 1.2247
-  1           ███  5 to 7    ██ █         -1.2247 to 1.2247
+row  input                     output
+  0  █  █  █          -2 to 2  █      █      █  -1.2247 to 1.2247
+  1             █ ██  5 to 7   █      █      █  -1.2247 to 1.2247
+     └──┴──────────┘           └──────┴──────┘
+     -2 0          7           -1.2   0    1.2
 """
     )
 
@@ -46,7 +49,8 @@ row  input                  output
 def test_without_utf8_there_is_only_ascii(normcli: Run) -> None:
     done = normcli("layer", "[[-2,0,2],[5,6,7]]", "--picture", env={"PYTHONIOENCODING": "ascii"})
     assert done.stdout.isascii()
-    assert "..::~~ooxx%%##@@" in done.stdout
+    assert "..::~~oo%%##@@" in done.stdout
+    assert "+--+----------+" in done.stdout
 
 
 def test_what_is_not_finite_is_marked() -> None:
@@ -55,10 +59,36 @@ def test_what_is_not_finite_is_marked() -> None:
     assert "nothing finite" in text
 
 
-def test_a_narrow_output_has_a_scale_of_its_own() -> None:
-    text = drawn(np.array([[100.0, 300, 200], [5, 1000, 7]]), "layer")
+def test_zero_is_in_the_middle_of_the_scale_of_the_output() -> None:
+    text = drawn(np.array([[100.0, 300, 200], [5, 1000, 7]]), "layer", bias=np.array([0.0, 3, 0]))
     assert "input         5 ··░░▒▒▓▓██ 1000\n" in text
-    assert "Each has its own scale: in one for both, a picture would have one colour.\n" in text
+    assert "output  -4.4142 ··░░▒▒▓▓██ 4.4142\n" in text
+
+
+@pytest.mark.parametrize("levels", [5, 7, 9, 15])
+def test_what_is_zero_in_the_output_is_neither_low_nor_high(levels: int) -> None:
+    drawn_pair = pair(x := np.array([[1.0, 2, 3]]), normalize(x, "layer"))
+    assert drawn_pair.after.level(0.0, levels) == levels // 2
+
+
+def test_the_axis_of_a_histogram_has_no_zero_where_the_values_have_none() -> None:
+    *_, ticks, ends = drawn(np.array([[5.0, 6, 7]]), "layer").splitlines()
+    assert ticks.split() == ["└─────────────┘", "└──────┴──────┘"]
+    assert ends.split() == ["5", "7", "-1.2", "0", "1.2"]
+
+
+def test_a_narrow_terminal_has_one_axis_for_each() -> None:
+    text = drawn(np.array([[-5.0, 6, 7]]), "layer", Canvas(width=60, colour=False, utf8=True))
+    assert [line.split()[-1] for line in text.splitlines() if "└" in line] == ["input", "output"]
+
+
+def test_input_and_output_have_colours_of_their_own() -> None:
+    x = np.array([[-1.0, 0, 1]])
+    spans = [
+        span for line in lines(pair(x, normalize(x, "layer")), Canvas(80, colour=True, utf8=True)) for span in line
+    ]
+    white = [style for text, style in spans if text == "  " and style and style.endswith("#f7f7f7")]
+    assert len(white) == 2  # of the legend, and of the 0 in the output; none of the 0 in the input
 
 
 def test_large_tensors_are_drawn_by_their_edges() -> None:
@@ -79,12 +109,12 @@ def test_no_line_is_wider_than_the_terminal(width: int) -> None:
 def test_the_histogram_counts_each_channel_alone() -> None:
     text = drawn(np.array([[0.0, 10], [0, 10], [0, 10], [10, 0]]), "batch", eps=0.0)
     rows = [line.partition("  ")[2].strip() for line in text.splitlines() if "0 to 10" in line]
-    assert [row.split("0 to 10")[0].rstrip() for row in rows] == ["0   █         ▃", "1   ▃         █"]
+    assert [row.split("0 to 10")[0].rstrip() for row in rows] == ["0  █             ▃", "1  ▃             █"]
 
 
 def test_a_channel_axis_at_the_end_is_found() -> None:
     x = np.arange(24.0).reshape(2, 4, 3)
-    assert drawn(x, "batch", channel_axis=-1).splitlines()[-1].split()[0] == "2"
+    assert drawn(x, "batch", channel_axis=-1).splitlines()[-3].split()[0] == "2"
 
 
 def test_extremes_of_float64_are_drawn() -> None:

@@ -38,6 +38,9 @@ def test_examples_in_help_run(place: Path, environment: dict[str, str], example:
     (place / "model.safetensors").write_bytes((EXAMPLES / "model.safetensors").read_bytes())
     if "--state" in example:
         np.save(place / "x.npy", np.arange(24.0).reshape(2, 6, 2) ** 2)
+    for folder in ("train", "photos"):
+        (place / folder).mkdir(exist_ok=True)
+    np.save(place / "train" / "0.npy", np.arange(12.0).reshape(4, 3) ** 2)
     (place / "homework.json").write_text('{"kind": "layer", "input": [[1, 2, 4, 1]], "expect": {"mean": [2]}}')
     env = environment | {"PATH": f"{place / 'bin'}:{environment['PATH']}"}
     done = subprocess.run(["bash", "-c", example], cwd=place, env=env, capture_output=True, text=True, check=False)
@@ -61,7 +64,7 @@ COMPLETED: dict[str, tuple[str, list[str]]] = {
     "backend": ("normcli layer --backend ", ["numpy", "torch"]),
     "only": ("normcli layer --only s", ["statistics"]),
     "format": ("normcli layer --format j", ["json", "jax"]),
-    "kinds of the picture": ("normcli axes ", list(KINDS)),
+    "kinds of the picture": ("normcli axes ", [*KINDS, "all"]),
     "frameworks": ("normcli conventions fl", ["flax"]),
     "a file is the shell's own to complete": ("normcli layer x.n", []),
 }

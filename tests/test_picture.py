@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from conftest import Run
 
 from normcli.planning.plan import plan
 from normcli.planning.same import same
+from normcli.showing import beside
 from normcli.showing.axes import LETTERS, grid, words
 from normcli.showing.cube import svg
 from normcli.showing.figure import Figure
@@ -106,6 +108,15 @@ def test_an_enormous_shape_costs_nothing() -> None:
 def test_no_line_is_wider_than_the_terminal(width: int) -> None:
     lines = drawn(figure("instance", (2, 12, 4, 4)), width).splitlines()
     assert max(map(len, lines)) <= width
+
+
+def test_groups_of_many_channels_are_drawn_at_their_borders() -> None:
+    large = figure("group", (1, 512, 1), groups=32)
+    head, letters = drawn(large).splitlines()
+    places = [part.strip() for part in head.split("  ") if part.strip()]
+    assert places == ["C 0", "C 1", "...", "C 15", "C 16", "...", "C 495", "C 496", "...", "C 510", "C 511"]
+    assert letters.split()[2:] == ["A", "A", ".", "A", "B", ".", "C", "D", ".", "D", "D"]
+    assert "Only the edges are drawn: 8 of 512 along C at the borders of groups." in words(large)
 
 
 # kind, shape, options: every layout once, all axis lengths different
@@ -287,3 +298,94 @@ def test_a_drawing_that_cannot_be_written_is_refused(normcli: Run) -> None:
     done = normcli("axes", "batch", "--shape", "2,3", "--svg", "nowhere/axes.svg")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "error: cannot write nowhere/axes.svg: No such file or directory\n"
+
+
+@pytest.mark.parametrize("suffix", [".png", ".pdf", ".PNG", ".svgz", ""])
+@pytest.mark.parametrize("command", [["axes", "batch", "--shape", "2,3"], ["layer", "[1,2]"]], ids=lambda c: c[0])
+def test_a_file_holds_what_its_suffix_says(command: list[str], suffix: str, normcli: Run, tmp_path: Path) -> None:
+    done = normcli(*command, "--svg", f"x{suffix}")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"error: cannot tell the format of 'x{suffix}' by its suffix; use .svg\n"
+    assert [*tmp_path.iterdir()] == []
+
+
+# --- side by side ---------------------------------------------------------------------------------
+
+
+def test_all_norms_are_drawn_side_by_side(normcli: Run) -> None:
+    done = normcli("axes", "all", "--shape", "2,6,4,4", "--groups", "3", "--normalized-shape", "6,4,4")
+    assert (
+        done.stdout
+        == """\
+BatchNorm, LayerNorm, InstanceNorm, GroupNorm, RMSNorm of (2, 6, 4, 4): in each,
+equal letters share one mean (RMSNorm: one mean square)
+
+BatchNorm           LayerNorm, RMSNorm   InstanceNorm        GroupNorm
+     0 1 2 3 4 5         0 1 2 3 4 5          0 1 2 3 4 5         0 1 2 3 4 5
+N 0  A B C D E F    N 0  A A A A A A     N 0  A B C D E F    N 0  A A B B C C
+N 1  A B C D E F    N 1  B B B B B B     N 1  G H I J K L    N 1  D D E E F F
+
+Rows are samples, columns channels, a letter stands for all of H x W.
+BatchNorm: 6 means, one for each channel, over 32 elements each (N x H x W).
+LayerNorm --normalized-shape 6,4,4: 2 means, one for each place along N, over 96 elements each (C x H x W).
+InstanceNorm: 12 means, one for each channel of each sample, over 16 elements each (H x W).
+GroupNorm --groups 3: 6 means, one for each sample and group of channels, over 32 elements each (2 of C x H x W).
+RMSNorm --normalized-shape 6,4,4: 2 mean squares, one for each place along N, over 96 elements each (C x H x W).
+"""
+    )
+
+
+@pytest.mark.parametrize("shape", [(5,), (4, 6), (2, 6, 3), (2, 6, 4, 4), (8, 128, 512), (2, 3, 4, 5, 6)], ids=str)
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_pictures_beside_each_other_fit_a_terminal(shape: tuple[int, ...], width: int) -> None:
+    lines = beside.lines(beside.figures(shape, {}), width)
+    assert max(len("".join(text for text, _ in line).rstrip()) for line in lines) <= width
+
+
+def test_an_axis_along_which_a_norm_changes_keeps_its_letters() -> None:
+    layer = next(one for one in beside.figures((2, 6, 4, 4), {}) if one.plan.kind.name == "layer")
+    assert layer.flat == {3}  # of H each row has a mean of its own
+
+
+@pytest.mark.parametrize(("channels", "groups"), [(6, 2), (15, 3), (7, 7), (1, 1)])
+def test_without_a_number_of_groups_the_least_is_taken(channels: int, groups: int) -> None:
+    drawn = beside.figures((2, channels, 3), {})
+    assert [figure.plan.groups for figure in drawn if figure.plan.kind.name == "group"] == [groups]
+
+
+def test_a_tensor_of_two_axes_is_no_sample_of_instance_norm() -> None:
+    assert [figure.plan.kind.name for figure in beside.figures((4, 6), {})] == ["batch", "layer", "group", "rms"]
+
+
+def test_all_gives_programs_an_object_for_each(normcli: Run) -> None:
+    lines = normcli("axes", "all", "--shape", "2,6,4", "--json").stdout.splitlines()
+    assert [json.loads(line)["kind"] for line in lines] == ["batch", "layer", "instance", "group", "rms"]
+
+
+def test_the_options_of_all_are_refused_where_none_has_a_use_for_them(normcli: Run) -> None:
+    done = normcli("axes", "all", "--shape", "2,6,4", "--groups", "4")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: 6 channels cannot be split into 4 groups; use 1, 2, 3 or 6\n"
+
+
+def test_all_are_drawn_on_one_page() -> None:
+    root = ElementTree.fromstring(svg(*beside.figures((2, 6, 4, 4), {})))
+    assert root.get("width") == "1440"
+    assert len(root.findall(f"{SPACE}g")) == 5
+
+
+def test_norms_that_look_the_same_are_drawn_once(normcli: Run, tmp_path: Path) -> None:
+    normcli("axes", "all", "--shape", "2,6,4,4", "--svg", "all.svg")
+    titles = re.findall('font-weight="bold">(\\w+)', (tmp_path / "all.svg").read_text())
+    assert titles == ["BatchNorm", "LayerNorm", "InstanceNorm", "GroupNorm"]
+
+
+def test_a_heavy_line_runs_between_groups_and_nowhere_else() -> None:
+    assert borders(svg(figure("batch", (1, 2, 2)))) == 3  # across the top and down the right side
+    assert borders(svg(figure("layer", (1, 2, 3), normalized_shape=(2, 3)))) == 0
+
+
+def borders(drawing: str) -> int:
+    path = ElementTree.fromstring(drawing).find(f"{SPACE}g/{SPACE}path")
+    assert path is not None
+    return path.get("d", "").count("M")

@@ -66,7 +66,7 @@ def test_the_picture_is_in_colour_wherever_it_is_made(normcli: Run, tmp_path: Pa
     normcli("batch", BN1D, "--picture", "--svg", "picture.svg", env=env)
     text = (tmp_path / "picture.svg").read_text(encoding="utf-8")
     assert text.count('fill="#fde725"') > 1
-    assert len(set(re.findall('<rect fill="(#[0-9a-f]{6})"', text))) == 9
+    assert len(set(re.findall('<rect fill="(#[0-9a-f]{6})"', text))) == 18  # nine of each scale
     assert "▄" in text
 
 

@@ -13,15 +13,19 @@ from functools import reduce
 from typing import Any, Protocol
 
 from normcli.formula.extents import elementwise, readings, reductions
-from normcli.formula.language import CASTS, REDUCTIONS, Call, Lines, Name, Node, Number
+from normcli.formula.language import CASTS, FUNCTIONS, REDUCTIONS, WINDOW, WINDOWS, Call, Lines, Name, Node, Number
 
 Given = Mapping[str, Any]
+# What a number type has where a formula needs it.
+_TO_THE, _SHIFTED, _EXTREME = "to_the", "shifted", "extreme"
+_ASKED = REDUCTIONS | WINDOWS
 _OPERATORS: Mapping[str, Callable[..., Any]] = {
     "+": operator.add,
     "*": operator.mul,
     "/": operator.truediv,
     "abs": abs,
-    "larger": lambda value, other: value.larger(other),
+    "largest": lambda *values: max(values),
+    "smallest": lambda *values: min(values),
     "terms": lambda *terms: reduce(operator.add, terms),
 }
 
@@ -64,23 +68,25 @@ def worked_out(node: Node, numbers: Numbers, value_of: Callable[[Name | Call], A
     """
     if isinstance(node, Number):
         return numbers.number(node.value)
-    if not isinstance(node, Call) or node.function in REDUCTIONS:
+    if not isinstance(node, Call) or node.function in _ASKED:
         return value_of(node)
     if node.function == "^":
-        return _power(worked_out(node.parts[0], numbers, value_of), node.parts[1])
+        return _power(node, numbers, value_of)
     values = [worked_out(part, numbers, value_of) for part in node.parts]
     if node.function == "-":
         return values[0] - values[1] if len(values) > 1 else -values[0]
     if node.function in CASTS:
         return numbers.rounded(values[0], node.function)
-    if node.function in ("sqrt", "sign"):
-        return getattr(numbers, node.function)(values[0])
+    if node.function in FUNCTIONS and node.function != "abs":
+        return getattr(numbers, node.function)(*values)
     return _OPERATORS[node.function](*values)
 
 
-def _power(base: Any, exponent: Node) -> Any:
-    assert isinstance(exponent, Number) and exponent.value == int(exponent.value) > 0
-    return reduce(operator.mul, [base] * int(exponent.value))
+def _power(node: Call, numbers: Numbers, value_of: Callable[[Name | Call], Any]) -> Any:
+    base, exponent = worked_out(node.parts[0], numbers, value_of), node.parts[1]
+    if isinstance(exponent, Number) and exponent.value == int(exponent.value) > 0:
+        return reduce(operator.mul, [base] * int(exponent.value))
+    return getattr(numbers, _TO_THE)(base, worked_out(exponent, numbers, value_of))
 
 
 def size_of(node: Call) -> Call:
@@ -94,7 +100,8 @@ class Group:
     ``given`` holds what the groups have as a whole, ``blocks`` gives for each block of their elements
     what is given there (x, and what broadcasts to it); ``axes`` are the dimensions that each kind of
     reduction takes. ``at_once`` is how a function is called for all blocks, ``map`` or its like.
-    ``cancelling`` lines are those in which a sum may be 0 by what it is of, whatever the numbers.
+    ``cancelling`` lines are those in which a sum may be 0 by what it is of, whatever the numbers; ``times`` says
+    how often a sum has each of its terms, where these do not vary over all of its axes.
     """
 
     def __init__(
@@ -106,14 +113,19 @@ class Group:
         axes: Mapping[str | None, tuple[int, ...]],
         at_once: Callable[..., Iterable[Any]] = map,
         cancelling: frozenset[str] = frozenset(),
+        times: Callable[[Call], int] = lambda node: 1,
     ) -> None:
         self.lines, self.numbers, self._axes, self._at_once = lines, numbers, axes, at_once
         self._values = {line.name: line.value for line in lines}
         self._known: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         self._elementwise = elementwise(lines)
-        self._cancelling = cancelling
+        self._cancelling, self._times = cancelling, times
         self._sizes = {
-            node: size_of(node) for line in lines if line.name in cancelling for node in reductions(line.value)
+            node: size_of(node)
+            for line in lines
+            if line.name in cancelling
+            for node in reductions(line.value)
+            if node.function in ("sum", "mean")
         }
         self._reduced: dict[Call, Any] = {}
         self._blocks = blocks
@@ -131,6 +143,8 @@ class Group:
 
     def named(self, node: Name | Call) -> Any:
         """The value of a name or of a reduction."""
+        if isinstance(node, Call) and node.function not in REDUCTIONS:
+            return self.near(node, self.value(node.parts[0]))
         return self[node.name] if isinstance(node, Name) else self.reduced(node)
 
     def reduced(self, node: Call) -> Any:
@@ -139,7 +153,7 @@ class Group:
             together = next((nodes for nodes in readings(self.lines) if node in nodes), (node,))
             taken = [*together, *(self._sizes[one] for one in together if one in self._sizes)]
             found = self._at_once(lambda block: [block.partial(one) for one in taken], self.blocks())
-            totals = {one: reduce(operator.add, partials) for one, *partials in zip(taken, *found, strict=True)}
+            totals = {one: self._joined(one, partials) for one, *partials in zip(taken, *found, strict=True)}
             for one in together:
                 total = totals[one]
                 if one in self._sizes:
@@ -157,9 +171,26 @@ class Group:
         total = one + two if node.function == "+" else one - two  # type: ignore[union-attr]
         return self.numbers.settled(total, abs(one) + abs(two))
 
+    def _joined(self, node: Call, partials: Sequence[Any]) -> Any:
+        """A reduction from those of the blocks."""
+        if node.function in ("max", "min"):
+            return reduce(getattr(self.numbers, "larger" if node.function == "max" else "smaller"), partials)
+        total, times = reduce(operator.add, partials), self._times(node)
+        return total if times == 1 else total * self.numbers.number(times)
+
     def axes(self, node: Call) -> tuple[int, ...]:
         """The dimensions that a reduction takes."""
         return self._axes[node.axes]
+
+    def near(self, node: Call, value: Any) -> Any:
+        """The sums over the places near each one; of what flows back, over those that it is near to."""
+        [axis] = self.axes(node)
+        before, after = (int(self[name].hi) for name in ("before", "after"))
+        if node.function != WINDOW:
+            before, after = after, before
+        size, shifted = value.hi.shape[axis], getattr(self.numbers, _SHIFTED)
+        steps = [step for step in range(-before, after + 1) if abs(step) < size]
+        return reduce(operator.add, (shifted(value, axis, step) for step in steps))
 
     def blocks(self) -> Iterator[Block]:
         """The blocks, one after the other; a single one stays."""
@@ -190,8 +221,13 @@ class Block:
         return worked_out(node, self._group.numbers, self._named)
 
     def _named(self, node: Name | Call) -> Any:
+        if isinstance(node, Call) and node.function not in REDUCTIONS:
+            return self._group.near(node, self._value(node.parts[0]))
         return self[node.name] if isinstance(node, Name) else self._group.reduced(node)
 
     def partial(self, node: Call) -> Any:
         """What a block adds to a reduction."""
-        return self._group.numbers.sum(self._value(node.parts[0]), self._group.axes(node))
+        value, axes, numbers = self._value(node.parts[0]), self._group.axes(node), self._group.numbers
+        if node.function in ("max", "min"):
+            return getattr(numbers, _EXTREME)(value, axes, largest=node.function == "max")
+        return numbers.sum(value, axes)

@@ -78,7 +78,7 @@ def _updated(plan: Plan, state: State, statistics: Mapping[str, Any]) -> State:
     given |= {name: value() if callable(value := statistics[name]) else value for name in taken}
     group = Group(lines, SINGLES, given, [dict], {"samples": samples})
     shown = [line for line in lines if line.role == "shown"]
-    after = {line.name: as_floats(group.value(line.value)).reshape(plan.weight_shape) for line in shown}
+    after: dict[str, Any] = {line.name: as_floats(group.value(line.value)).reshape(plan.weight_shape) for line in shown}
     return replace(state, **after, num_batches_tracked=state.num_batches_tracked + 1)
 
 

@@ -62,6 +62,9 @@ def normalize(
     belongs to each element too, which takes 8 bytes for each element and name. With ``grad_output``, of
     the tensor's shape, the gradients are worked out too; that of a tensor in a file where ``grad_input`` receives it.
     """
+    if plan.is_free:
+        free: Result = room.free.normalize(x, plan, state, out=out, steps=steps, grad_output=grad_output)
+        return free
     backward = {"grad_output": grad_output, "grad_input": grad_input}
     if not steps and (x.size > SMALL or (grad_output is None and _is_worth_the_loops(x.size))):
         result: Result | None = room.large.normalize(x, plan, state, out=out, threads=threads, **backward)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from normcli.planning.kinds import GRADIENTS, QUANTITIES
+from normcli.words import Told
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,6 +28,7 @@ class State:
     running_mean: NDArray[Any] | None = None
     running_var: NDArray[Any] | None = None
     num_batches_tracked: int = 0
+    others: Mapping[str, NDArray[Any]] | None = None  # what else comes with the input, by name
 
     def __init__(
         self,
@@ -36,6 +38,7 @@ class State:
         running_mean: NDArray[Any] | None = None,
         running_var: NDArray[Any] | None = None,
         num_batches_tracked: int = 0,
+        others: Mapping[str, NDArray[Any]] | None = None,
     ) -> None:
         fields = {
             "weight": weight,
@@ -43,10 +46,17 @@ class State:
             "running_mean": running_mean,
             "running_var": running_var,
             "num_batches_tracked": num_batches_tracked,
+            "others": others,
         }
         object.__setattr__(self, "__dict__", fields)  # all at once: a frozen dataclass sets one after the other
 
+    def tensor(self, name: str) -> NDArray[Any] | None:
+        """A tensor of that name."""
+        found: NDArray[Any] | None = (self.others or {}).get(name, getattr(self, name, None))
+        return found
 
+
+_REFERENCE = "numpy"  # as arithmetic.run has it
 _NOTHING = State()
 _NAMELESS: Mapping[str, Any] = {}
 _FAMILY = frozenset({*QUANTITIES, "centered", "grad_output", *GRADIENTS})
@@ -79,8 +89,12 @@ class Named(Mapping[str, Any]):
 
 
 @dataclass(frozen=True, repr=False, eq=False, init=False)
-class Result:
+class Result(Told):
     """The outcome of one normalization.
+
+    >>> from normcli.calculate import normalize
+    >>> normalize([[1, 2], [3, 5]], "batch")
+    <BatchNorm, train, of (2, 2) float64: mean, var, var_unbiased, rstd, output, running_mean, running_var>
 
     The statistics are float64 (torch tensors give tensors) with one value for each group of
     statistics: shape (C) for batch, (N, C) for instance, (N, G) for group, the leading shape for
@@ -100,6 +114,7 @@ class Result:
     backend: str
     device: str
     warnings: tuple[str, ...]
+    x: Any  # the input itself, not a copy, where it is small: for its trace
 
     def __init__(
         self,
@@ -109,9 +124,10 @@ class Result:
         output: Any = None,
         before: State = _NOTHING,
         after: State = _NOTHING,
-        backend: str = "numpy",
+        backend: str = _REFERENCE,
         device: str = "cpu",
         warnings: tuple[str, ...] = (),
+        x: Any = None,
     ) -> None:
         fields = {
             "plan": plan,
@@ -122,12 +138,26 @@ class Result:
             "backend": backend,
             "device": device,
             "warnings": warnings,
+            "x": x,
         }
         object.__setattr__(self, "__dict__", fields)
 
     def __repr__(self) -> str:
-        parts = {**self.named, "output": self.output, "backend": self.backend, "device": self.device}
-        return f"Result({', '.join(f'{name}={value!r}' for name, value in parts.items())})"
+        plan = self.plan
+        mode = f", {plan.mode}," if plan.kind.has_running_stats else ""
+        where = "" if self.backend == _REFERENCE else f" on {self.device} by {self.backend}"
+        running = ("running_mean", "running_var") if plan.track_running_stats else ()
+        found = [name for name in ("output", *running) if getattr(self, name) is not None]
+        names = dict.fromkeys(
+            [*(name for name in self.named if not name.startswith("grad_")), *found, *self.gradients()]
+        )
+        return f"<{plan.kind.title}{mode} of {plan.shape} {plan.dtype}{where}: {', '.join(names)}>"
+
+    def _repr_html_(self) -> str | None:
+        return self._repr_mimebundle_().get("text/html")
+
+    def _repr_latex_(self) -> str | None:
+        return self._repr_mimebundle_().get("text/latex")
 
     def __getattr__(self, name: str) -> Any:
         # Every kind has its own names; those of the family are None where a kind, or this result, has none.
@@ -141,7 +171,7 @@ class Result:
 
     def statistics(self) -> dict[str, Any]:
         """What there is one value of for each group of statistics, by its name, in the order of the lines."""
-        return {name: self.named[name] for name in self.plan.kind.statistics if name in self.named}
+        return {name: self.named[name] for name in self.plan.statistics if name in self.named}
 
     def gradients(self) -> dict[str, Any]:
         """The gradients by their names; none without a ``grad_output``.
@@ -150,7 +180,8 @@ class Result:
         >>> normalize([[1, 2, 4]], "layer", grad_output=[[0, 0, 1]]).gradients()["grad_bias"].tolist()
         [0.0, 0.0, 1.0]
         """
-        return {name: self.named[name] for name in GRADIENTS if name in self.named}
+        names = (*GRADIENTS, *(self.plan.gradient_name(one.name) for one in self.plan.tensors))
+        return {name: self.named[name] for name in dict.fromkeys(names) if name in self.named}
 
     @property
     def running_mean(self) -> Any:

@@ -33,12 +33,20 @@ def warnings(
     if plan.source == "batch" and undefined:
         what = "variance" if plan.kind.centers else "mean square"
         yield f"{count(undefined, 'group')} of statistics with {what} 0 and eps 0: normalized is 0 by definition"
-    if surely_finite(state, plan, rstd) or (output is not None and all(np.isfinite(y).all() for y in blocks(output))):
+    if not surely_finite(state, plan, rstd):
+        yield from not_finite(x, output, plan, zero)
+
+
+def not_finite(x: Elements, output: Elements | None, plan: Plan, zero: int = 0) -> Iterator[str]:
+    """What is to be said where an output is infinite or NaN; ``zero`` groups have been told of."""
+    if output is not None and all(np.isfinite(y).all() for y in blocks(output)):
         return
     nan, infinite = (_counted(test, x) for test in (np.isnan, np.isinf))
     if nan or infinite:
         yield f"the input holds {nan} NaN and {count(infinite, 'infinity', 'infinities')}"
         return
+    if plan.is_free and output is not None and (undefined := _counted(np.isnan, output)):
+        yield f"{count(undefined, 'output value')} NaN: 0 divided by 0, or the root or logarithm of a negative number"
     overflow = 0 if output is None or zero else _counted(np.isinf, output)
     if overflow:
         yield f"{count(overflow, 'output value')} beyond the range of {plan.dtype} became infinite"

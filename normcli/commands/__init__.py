@@ -5,10 +5,10 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["axes", "calculate", "check", "conventions", "fold", "show", "state"]
+__all__ = ["axes", "calculate", "check", "conventions", "fold", "formula", "show", "state", "stats"]
 
 if TYPE_CHECKING:
-    from normcli.commands import axes, calculate, check, conventions, fold, show, state
+    from normcli.commands import axes, calculate, check, conventions, fold, show, state, stats
 
 
 def __getattr__(name: str) -> Any:

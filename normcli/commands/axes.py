@@ -11,7 +11,7 @@ import typer
 from normcli import files, showing
 from normcli.commands.options import CALCULATION, ListFormat, chosen_format, integers, offered
 from normcli.errors import InputError
-from normcli.planning.kinds import KINDS
+from normcli.planning.kinds import ALL, KINDS
 from normcli.showing.formats import LISTS, pieces
 from normcli.words import either, flag
 
@@ -32,7 +32,10 @@ def axes(
     kind: Annotated[
         str,
         typer.Argument(
-            metavar="KIND", help=f"{either(KINDS)}.", show_default=False, autocompletion=offered(lambda: KINDS)
+            metavar="KIND",
+            help=f"{either([*KINDS, ALL])}; {ALL}: side by side.",
+            show_default=False,
+            autocompletion=offered(lambda: [*KINDS, ALL]),
         ),
     ],
     shape: Annotated[
@@ -57,10 +60,13 @@ def axes(
     if svg is not None:
         files.write.check_suffix(svg, [".svg"], "--svg")
     _check_shape(sizes)
-    figure = showing.figure.figure_of(kind, sizes, options)
+    drawn = showing.beside.figures(sizes, options) if kind == ALL else [showing.figure.figure_of(kind, sizes, options)]
     if svg is not None:
-        files.write.write_text(svg, showing.cube.svg(figure))
-    sys.stdout.writelines(pieces(name, showing.axes.report(figure), showing.report.Detail()))
+        files.write.write_text(svg, showing.cube.svg(*(same[0] for same in showing.beside.alike(drawn))))
+    together = kind == ALL and name == "table"
+    reports = [showing.beside.report(drawn)] if together else [showing.axes.report(figure) for figure in drawn]
+    for report in reports:
+        sys.stdout.writelines(pieces(name, report, showing.report.Detail()))
 
 
 def _check_shape(shape: tuple[int, ...]) -> None:

@@ -25,7 +25,7 @@ from normcli.files.npy import created, opened
 from normcli.files.read import read_tensor, read_tensors
 from normcli.files.write import is_replaceable, whole_file, write_tensor_to
 from normcli.floats import as_float_array
-from normcli.planning.kinds import STATE_ARRAYS
+from normcli.planning.kinds import KINDS
 from normcli.planning.plan import plan
 from normcli.showing.formats import pieces
 from normcli.showing.report import Report
@@ -87,6 +87,9 @@ def _write_files(reports: list[Report], show: Show, written: ExitStack) -> None:
     if show.svg:
         drawn = showing.svg.screenshot(reports, show.detail)
         written.enter_context(whole_file(show.svg)).write(drawn.encode())
+    if show.html:
+        page = showing.html.page(reports, show.detail)
+        written.enter_context(whole_file(show.html)).write(page.encode())
 
 
 def _reports(kind: Kind, inputs: list[str], options: dict[str, Any], show: Show, files: Files) -> Iterator[Report]:
@@ -94,6 +97,8 @@ def _reports(kind: Kind, inputs: list[str], options: dict[str, Any], show: Show,
     given: dict[str, Any] = {
         name: _read(value) if isinstance(value, Source) else value for name, value in options.items()
     }
+    if "let" in given:
+        given["let"] = {name: _read(value) for name, value in given["let"].items()}
     if filled := _filled(kind, given, show):
         given = filled.options
     flow = None if show.grad_output is None else _flow(show.grad_output, files if show.streams else None)
@@ -179,7 +184,7 @@ def _streamed(
     nowhere where it is not asked for.
     """
     path = show.output.replace("{i}", str(index)) if show.output else ""
-    if not show.streams or given.get("dtype") is not None:
+    if not show.streams or given.get("dtype") is not None or kind.name not in KINDS:
         return None
     to_file = path.lower().endswith(".npy") and is_replaceable(path)
     x = opened(text)
@@ -281,6 +286,10 @@ def _checked(kind: Kind, text: str, options: dict[str, Any], show: Show) -> Repo
     given: dict[str, Any] = {
         name: written[name].in_dtype if name in written else value for name, value in options.items()
     }
+    if "let" in given:
+        lets = {name: _read_written(value) for name, value in given["let"].items()}
+        written |= lets
+        given["let"] = {name: value.in_dtype for name, value in lets.items()}
     if filled := _filled(kind, given, show):
         given = filled.options
         written |= {
@@ -300,7 +309,7 @@ def _checked(kind: Kind, text: str, options: dict[str, Any], show: Show) -> Repo
         replace(x, values=np.asarray(cast, np.float64)),
         report.calculated,
         {name: _read_written(source) for name, source in show.expect.items()},
-        parameters={name: written[name] for name in (*STATE_ARRAYS, "grad_output") if name in written},
+        parameters={name: value for name, value in written.items() if np.ndim(value.values)},
         decimals=show.decimals,
         input_decimals=show.input_decimals,
     )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+import normcli.files
 from normcli import showing, teaching
 from normcli.commands.options import ListFormat, chosen_format
 from normcli.errors import InputError, NormcliError, complain
@@ -28,10 +29,16 @@ def check(
     format: ListFormat = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object for each file.")] = False,
     cells: Annotated[bool, typer.Option("--cells", help="Show every cell, and what is allowed for it.")] = False,
+    html: Annotated[
+        str | None,
+        typer.Option(
+            "--html", metavar="FILE.html", help="Keep it as a page to point at and to change.", show_default=False
+        ),
+    ] = None,
 ) -> None:
     """Verify worked examples and name the mistake in those that are wrong."""
     gc.enable()
-    if init and (files or json or cells or format):
+    if init and (files or json or cells or format or html):
         raise InputError("--init prints a worked example and checks nothing; give it alone")
     if init:
         sys.stdout.write(teaching.worked.TEMPLATE)
@@ -41,16 +48,24 @@ def check(
     if files.count("-") > 1:
         raise InputError("standard input (-) is given twice; it can be read once")
     name, detail = chosen_format(format, json=json, known=LISTS), showing.report.Detail(cells=cells)
-    code = 0
-    for report, exit_code in _reports(files):
+    if html is not None:
+        normcli.files.write.check_suffix(html, normcli.files.write.PAGES, "--html")
+    code, shown = 0, []
+    for report, exit_code in _reports(files, calculated=html is not None):
         code = max(code, exit_code)
-        sys.stdout.writelines(pieces(name, report, detail))
+        shown.append(report)
+        sys.stdout.writelines(pieces(name, report._replace(result=None, x=None), detail))
+    if html is not None:
+        normcli.files.write.write_text(html, showing.html.page(shown, detail))
     if code:
         raise typer.Exit(code)
 
 
-def _reports(files: list[str]) -> Iterator[tuple[Report, int]]:
-    """What is to be said of each file, with its exit code, a broken one without stopping at it; then of all."""
+def _reports(files: list[str], *, calculated: bool) -> Iterator[tuple[Report, int]]:
+    """What is to be said of each file, with its exit code, a broken one without stopping at it; then of all.
+
+    ``calculated`` says that the calculation itself belongs to it.
+    """
     tally = {"check": 0, "do not": 0, "could not be read": 0}
     read = 0
     for file in files:
@@ -64,6 +79,8 @@ def _reports(files: list[str]) -> Iterator[tuple[Report, int]]:
         tally["check" if found.ok else "do not"] += 1
         yield (
             showing.report.Report(
+                result=teaching.worked.calculation(example) if calculated else None,
+                x=example.x.values if calculated else None,
                 check=found,
                 headline=example.title,
                 file=file,

@@ -17,7 +17,8 @@ from typer.core import TyperGroup
 from normcli import __version__, arithmetic, commands
 from normcli.commands.options import PRESENTATION, rows_of
 from normcli.errors import NormcliError, complain
-from normcli.planning.kinds import KINDS, Kind
+from normcli.planning.further import EVERY
+from normcli.planning.kinds import FORMULA, Kind
 from normcli.words import either
 
 _EXAMPLES = {
@@ -41,6 +42,11 @@ _EXAMPLES = {
         "normcli fold model.safetensors --conv layer1.0.conv1 --bn layer1.0.bn1 -o folded.npz",
         "normcli fold --weight '[[1,2],[3,4]]' --state checkpoint.npz --input '[[5,6]]'",
     ),
+    "stats": (
+        "normcli stats 'train/*.npy'",
+        "normcli stats 'train/*.npy' --channel-axis -1 --scale 255 --json",
+        "normcli stats 'train/*.npy' --workers 2 -o 'out/{name}.npy'",
+    ),
     "axes": (
         "normcli axes batch --shape 2,6,4,4",
         "normcli axes group --shape 2,6,4,4 --groups 3",
@@ -52,6 +58,7 @@ _SUMMARIES = {
     "conventions": "What differs between frameworks.",
     "state": "List the normalization layers in a checkpoint.",
     "fold": "Fold a BatchNorm into the convolution or linear layer before it.",
+    "stats": "Statistics of data in many files, exactly, and the slips in known ones.",
     "axes": "Draw which elements share one mean.",
 }
 
@@ -63,7 +70,9 @@ normcli is a calculator for tensor normalization: y = (x - mean) / sqrt(var + ep
   normcli check homework.json                         is this answer right, and if not, why?
   normcli axes group --shape 2,6,4,4 --groups 3       which elements share one mean
 
-Commands: batch, instance, layer, group, rms, check, conventions, state, fold, axes.
+Commands: batch, instance, layer, group, rms; check, conventions, state, stats, fold, axes;
+  lp, zscore, minmax, softmax, logsoftmax, pixel, frn, grn, lrn, weight, weight-std, spectral;
+  formula, for one of your own.
 normcli COMMAND --help shows more examples and every option; normcli --help describes the commands.
 """
 
@@ -94,7 +103,7 @@ A FILE holds a calculation and the numbers claimed for it, as JSON:
 normcli check --init > homework.json writes one to start from.""",
 }
 
-COMMANDS = (*KINDS, "check", "conventions", "state", "fold", "axes")
+COMMANDS = (*EVERY, "check", "conventions", "state", "stats", "fold", "axes")
 
 # --- the commands ---------------------------------------------------------------------------------
 
@@ -169,13 +178,13 @@ def _usage(error: typer.TyperException) -> tuple[str, int, str | None]:
     path = context.command_path if context else "normcli"
     unknown = getattr(error, "option_name", None)
     name = str(unknown or "").lstrip("-").replace("-", "_").removeprefix("no_")
-    owners = [kind.name for kind in KINDS.values() if name in {row.name for row in rows_of(kind)}]
+    owners = [kind.name for kind in EVERY.values() if name in {row.name for row in rows_of(kind)}]
     near = getattr(error, "possibilities", None)
     if near:
         from difflib import get_close_matches
 
         message = f"no such option: {unknown}; did you mean {get_close_matches(str(unknown), near, 1, 0.0)[0]}?"
-    if owners and context and context.info_name in set(KINDS) - set(owners):
+    if owners and context and context.info_name in set(EVERY) - set(owners):
         message = f"{context.info_name} has no option {unknown}; it belongs to {either(owners)}"
     return message[:1].lower() + message[1:], 2, f"{path} --help shows what is possible"
 
@@ -211,8 +220,8 @@ def make_app(names: Collection[str] = COMMANDS) -> typer.Typer:
         """
 
     for name in names:
-        if name in KINDS:
-            app.command(name, help=_help(name), no_args_is_help=True)(_command(KINDS[name]))
+        if name in EVERY:
+            app.command(name, help=_help(name), no_args_is_help=True)(_command(EVERY[name]))
         else:
             command = getattr(getattr(commands, name), name)
             app.command(name, help=_help(name), no_args_is_help=name != "conventions")(command)
@@ -221,11 +230,11 @@ def make_app(names: Collection[str] = COMMANDS) -> typer.Typer:
 
 def examples(command: str) -> tuple[str, ...]:
     """What a command's help shows of its use."""
-    return KINDS[command].examples if command in KINDS else _EXAMPLES[command]
+    return EVERY[command].examples if command in EVERY else _EXAMPLES[command]
 
 
 def _help(command: str) -> str:
-    summary = KINDS[command].summary if command in KINDS else _SUMMARIES[command]
+    summary = EVERY[command].summary if command in EVERY else _SUMMARIES[command]
     blocks = ["Examples:\n" + "\n".join(f"  {line}" for line in examples(command)), _EPILOGUES.get(command)]
     return "\n\n".join([summary, *(f"\b\n{block}" for block in blocks if block)])
 
@@ -241,17 +250,26 @@ def _command(kind: Kind) -> Callable[..., None]:
         annotation=Annotated[list[str] if several else str, argument],
     )
     rows = rows_of(kind)
+    first = [source]
+    if kind is FORMULA:
+        what = typer.Argument(metavar="LINES", help="name = expression; ..., or a kind's name.", show_default=False)
+        text = inspect.Parameter("lines", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=Annotated[str, what])
+        first = [text, source.replace(annotation=Annotated[str | None, argument], default=None)]
 
-    def command(inputs: list[str] | str, **given: Any) -> None:
+    def command(inputs: list[str] | str | None, lines: str | None = None, **given: Any) -> None:
+        if inputs is None:
+            sys.stdout.write(commands.formula.own(str(lines)))
+            return
         values = {row.name: row.read(given[row.name], row.name) for row in rows if given[row.name] not in (None, [])}
         shown = {row.name: values.pop(row.name) for row in PRESENTATION if row.name in values}
+        values |= {} if lines is None else {"lines": lines}
         sources = [inputs] if isinstance(inputs, str) else inputs
         # calculate is named first, for it imports NumPy at once: deeper down, where the import crosses a chunk of
         # Python's stack again and again, it takes 5 ms more.
         if code := commands.calculate.calculate(kind, sources, values, commands.show.Show(**shown)):
             raise typer.Exit(code)
 
-    command.__signature__ = inspect.Signature([source, *(row.parameter(kind) for row in rows)])  # type: ignore[attr-defined]
+    command.__signature__ = inspect.Signature([*first, *(row.parameter(kind) for row in rows)])  # type: ignore[attr-defined]
     command.__annotations__ = {}
     return command
 

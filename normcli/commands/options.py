@@ -111,6 +111,42 @@ def answers(texts: list[str], option: str) -> dict[str, Source]:
     return found
 
 
+def named_axes(texts: list[str], option: str) -> dict[str | None, tuple[int, ...]]:
+    """Sets of axes by name; one without a name is the usual one.
+
+    >>> named_axes(["1,2", "c=3"], "axes")
+    {None: (1, 2), 'c': (3,)}
+    """
+    found: dict[str | None, tuple[int, ...]] = {}
+    for text in texts:
+        name, mark, rest = text.rpartition("=")
+        key = name.strip() if mark else None
+        if key is not None and not key.isidentifier():
+            raise InputError(f"{flag(option)} {shortened(text)} has no name before =; write NAME=1,2")
+        if key in found:
+            raise InputError(f"{flag(option)} gives {key or 'the usual axes'} twice; once is enough")
+        found[key] = integers(rest, option)
+    return found
+
+
+def lets(texts: list[str], option: str) -> dict[str, Source]:
+    """Numbers and tensors by name, with an axis after @.
+
+    >>> lets(["eps=1e-5"], "let")["eps"].text
+    '1e-5'
+    """
+    found: dict[str, Source] = {}
+    for text in texts:
+        name, mark, rest = text.partition("=")
+        name = name.strip()
+        if not mark or not name.partition("@")[0].isidentifier():
+            raise InputError(f"{flag(option)} is {shortened(text)}; write NAME=VALUE, such as eps=1e-5")
+        if name in found:
+            raise InputError(f"{flag(option)} gives {name} twice; once is enough")
+        found[name] = Source(rest, f"{option} {name}")
+    return found
+
+
 def shortened(text: str) -> str:
     """The beginning of what was typed, for a message."""
     return repr(text if len(text) <= 24 else text[:24] + "...")
@@ -162,7 +198,7 @@ class Row(NamedTuple):
             metavar=None if boolean else self.metavar,
             autocompletion=offered(self.values),
         )
-        repeatable = self.read in (several, answers)
+        repeatable = self.read in (several, answers, named_axes, lets)
         plain: Any = bool | None if boolean else list[str] | None if repeatable else str | None
         annotation = Annotated[plain, option]
         return inspect.Parameter(self.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
@@ -204,7 +240,7 @@ def _specs() -> list[str]:
 
 def _defaults(kind: Kind) -> dict[str, str]:
     """The defaults that differ between kinds, as words for the help."""
-    eps = TORCH.eps[kind.name]
+    eps = TORCH.eps.get(kind.name, kind.numbers.get("eps"))
     return {
         "eps": "machine epsilon" if eps is None else f"{eps:g}",
         "affine": "on" if TORCH.affine.get(kind.name, True) else "off",
@@ -255,6 +291,27 @@ CALCULATION = (
         f"A framework's defaults: {either(CONVENTIONS)} [torch].",
         values=lambda: CONVENTIONS,
     ),
+    Row("dtype", word, "NAME", f"Cast the input first: {either(FLOAT_DTYPES)}.", values=lambda: FLOAT_DTYPES),
+)
+
+_AXES = "The axes that are taken together"
+FURTHER = (
+    Row("p", number, "1|2|inf", "Of the norm: the sum of sizes, the length, or the largest [2]."),
+    Row("eps_at", word, "WHERE", "eps as floor, inside, inside_floor or added [floor].",
+        values=lambda: ("floor", "inside", "inside_floor", "added")),
+    Row("size", integer, "N", "Channels that are near one another [5]."),
+    Row("alpha", number, "FLOAT", "Weight of the neighbours [0.0001]."),
+    Row("beta", number, "FLOAT", "Power of what is divided by [0.75]."),
+    Row("k", number, "FLOAT", "Added to the neighbours [1]."),
+    Row("iterations", integer, "N", "Steps of the power iteration [1]."),
+    Row("u", tensor, "TENSOR", f"The first vector of the power iteration, {_TENSOR} [all alike, of length 1]."),
+    Row("tau", tensor, "TENSOR", f"Threshold, {_TENSOR} [zeros]."),
+    Row("axes", integers, "N,N,...", f"{_AXES}; -1 is the last one."),
+)  # fmt: skip
+# Of one's own formula.
+OWN = (
+    Row("axes", named_axes, "[NAME=]N,N,...", f"{_AXES}; with a name, those of sum(x, NAME); repeatable."),
+    Row("let", lets, "NAME[@AXIS]=VALUE", "A number or a tensor of the formula, its first axis at AXIS; repeatable."),
     Row("dtype", word, "NAME", f"Cast the input first: {either(FLOAT_DTYPES)}.", values=lambda: FLOAT_DTYPES),
 )
 
@@ -312,6 +369,7 @@ PRESENTATION = (
     Row("full", mark, "", "Show every element of a large tensor, not its edges."),
     Row("precision", integer, "N", "Decimals in tables [4]; JSON is always exact."),
     Row("svg", word, "FILE", "Keep what the terminal shows as a picture (SVG)."),
+    Row("html", word, "FILE", "Keep it as a page to point at and to change (HTML), of one file."),
     Row(
         "output",
         word,
@@ -330,7 +388,9 @@ def rows_of(kind: Kind) -> list[Row]:
     >>> [row.name for row in rows_of(normcli.planning.kinds.KINDS["rms"])][:2]
     ['eps', 'weight']
     """
-    calculation = [row for row in CALCULATION if row.name in kind.options]
+    if "lines" in kind.options:
+        return [*OWN, *(row for row in PRESENTATION if not row.running)]
+    calculation = [row for row in (*CALCULATION, *FURTHER) if row.name in kind.options]
     return calculation + [row for row in PRESENTATION if kind.has_running_stats or not row.running]
 
 

@@ -10,7 +10,7 @@ import normcli
 from normcli.arithmetic.run import REFERENCE, chosen
 from normcli.commands.options import PARTS, Source, chosen_format
 from normcli.errors import InputError
-from normcli.files.write import OUTPUTS, check_suffix
+from normcli.files.write import OUTPUTS, PAGES, check_suffix
 from normcli.planning.kinds import ALIASES, GRADIENTS
 from normcli.showing.formats import SCRIPTS
 from normcli.showing.report import Detail
@@ -42,6 +42,7 @@ class Show(NamedTuple):  # see normcli.showing.report
     format: str | None = None
     json: bool = False
     svg: str | None = None
+    html: str | None = None
     output: str | None = None
     save_state: str | None = None
 
@@ -60,7 +61,7 @@ class Show(NamedTuple):  # see normcli.showing.report
     @property
     def spelled(self) -> bool:
         """Whether the input itself is written out."""
-        return self.format in SCRIPTS
+        return self.format in SCRIPTS or self.html is not None
 
     @property
     def tensor(self) -> str:
@@ -96,7 +97,7 @@ def settled(inputs: list[str], options: Mapping[str, Any], show: Show) -> Show:
     if show.prefix is not None and show.state is None:
         raise InputError("--prefix names a layer of a file; give the file with --state")
     more = show.expect or show.versus or show.element is not None or show.only not in (None, "output")
-    if show.spelled and more:
+    if show.format in SCRIPTS and more:
         raise InputError(
             f"--format {show.format} writes the calculation alone",
             hint="leave out --expect, --versus, --only and --trace",
@@ -132,7 +133,7 @@ def refuse_overwriting(show: Show, times: int) -> None:
 
 def _check_files(show: Show) -> None:
     """Refuse files that cannot be written, or of which one would be written over the other."""
-    for name in ("output", "save_state", "svg"):
+    for name in ("output", "save_state", "svg", "html"):
         if (path := getattr(show, name)) is not None:
             check_suffix(path, _suffixes(name), flag(name))
     if show.output and show.save_state:
@@ -147,4 +148,4 @@ def _check_files(show: Show) -> None:
 def _suffixes(name: str) -> Iterable[str]:
     if name == "save_state":
         return normcli.layers.FORMATS
-    return OUTPUTS if name == "output" else [".svg"]
+    return {"output": OUTPUTS, "svg": [".svg"], "html": PAGES}[name]

@@ -53,19 +53,25 @@ def _is_pickled(entries: list[ZipInfo]) -> bool:
     return any(entry.filename.endswith("data.pkl") for entry in entries)
 
 
+def entries(archive: ZipFile, name: str) -> list[ZipInfo]:
+    """The members that hold arrays; InputError where there are none, or where the archive is a pickle of PyTorch."""
+    found = [entry for entry in archive.infolist() if entry.filename.endswith(".npy")]
+    if not found and _is_pickled(archive.infolist()):
+        raise InputError(f"{name} is a PyTorch file, a pickle, which is never loaded; save the tensor as NPY")
+    return found
+
+
 def _chosen(archive: ZipFile, name: str, key: str | None) -> ZipInfo:
     """The entry of the archive that holds the array, refused here if it had better not be unpacked."""
-    entries = [entry for entry in archive.infolist() if entry.filename.endswith(".npy")]
-    if not entries and _is_pickled(archive.infolist()):
-        raise InputError(f"{name} is a PyTorch file, a pickle, which is never loaded; save the tensor as NPY")
-    names = [_name(entry) for entry in entries]
-    entry = entries[chosen(names, name, None if key is None else key.removesuffix(".npy"))]
-    _check_packing(entry, f"{name}::{shown(_name(entry))}")
+    found = entries(archive, name)
+    names = [_name(entry) for entry in found]
+    entry = found[chosen(names, name, None if key is None else key.removesuffix(".npy"))]
+    check_packing(entry, f"{name}::{shown(_name(entry))}")
     return entry
 
 
 def _array(archive: ZipFile, entry: ZipInfo, inner: str) -> Array:
-    _check_packing(entry, inner)
+    check_packing(entry, inner)
     with archive.open(entry) as packed:
         header = npy.read_header(cast(BinaryIO, packed), inner, bfloat16=True)
 
@@ -76,7 +82,7 @@ def _array(archive: ZipFile, entry: ZipInfo, inner: str) -> Array:
     return Array(name=_name(entry), shape=header.shape, dtype=header.dtype.name, read=read)
 
 
-def _check_packing(entry: ZipInfo, inner: str) -> None:
+def check_packing(entry: ZipInfo, inner: str) -> None:
     """Refuse an entry of an archive that cannot be unpacked, or had better not be."""
     if entry.flag_bits & 1:
         raise InputError(f"{inner} is encrypted")

@@ -76,8 +76,38 @@ def write(stream: BinaryIO, arrays: Mapping[str, NDArray[Any]]) -> None:
         stream.write(values.reshape(-1).view(np.uint8).data)
 
 
-def _check_header(stream: BinaryIO, source: Source) -> None:
-    """Refuse a header that is none, that has a name twice, or of which the data is cut off; no data is read."""
+def places(source: Source) -> Iterator[tuple[str, Shape, np.dtype[Any], int]]:
+    """Where each array of a file lies: its name, shape, dtype and first byte; what cannot be read is refused.
+
+    >>> from io import BytesIO
+    >>> stream = BytesIO()
+    >>> write(stream, {"w": np.zeros((2, 3), np.float32)})
+    >>> _ = stream.seek(0)
+    >>> list(places(Source(stream, "x")))
+    [('w', (2, 3), dtype('float32'), 72)]
+    """
+    stream = source.searchable()
+    found, begins = _check_header(stream, source)
+    for key, fields in found.items():
+        what = f"{source.name}::{shown(key)}"
+        match fields:
+            case {"dtype": str(code), "shape": [*sizes], "data_offsets": [int(begin), int(end)]}:
+                dtype = numpy_dtype(_DTYPES[code]) if code in _DTYPES else None
+                if dtype is None or dtype.kind == "b":
+                    raise InputError(f"{what} is of dtype {shown(code)}, which cannot be read; save it as F32 or BF16")
+                shape = tuple(size for size in sizes if type(size) is int and size >= 0)
+                if len(shape) < len(sizes) or math.prod(shape) * dtype.itemsize != end - begin:
+                    raise InputError(f"{what} has a shape that does not fit its {end - begin} bytes")
+                yield key, shape, dtype, begins + begin
+            case _ if key != "__metadata__":
+                raise InputError(f"{what} has a bad entry in the safetensors header")
+
+
+def _check_header(stream: BinaryIO, source: Source) -> tuple[dict[str, Any], int]:
+    """Refuse a header that is none, that has a name twice, or of which the data is cut off; no data is read.
+
+    Given are its entries, and where the data begins.
+    """
     name, start = source.name, stream.tell()
     size = stream.seek(0, io.SEEK_END) - start
     stream.seek(start)
@@ -106,6 +136,7 @@ def _check_header(stream: BinaryIO, source: Source) -> None:
         raise InputError(f"{name} holds {there} bytes of data, and {quoted(key)} would end at byte {end}")
     if ends and (end := max(ends)[0]) < there:
         raise InputError(f"{name} has {there - end} bytes after the end of its data")
+    return found, start + 8 + length
 
 
 def _arrays(stream: BinaryIO, source: Source) -> Iterator[Array]:

@@ -45,6 +45,17 @@ def check_suffix(path: str, known: Iterable[str], what: str = "the name of the f
         raise InputError(f"cannot tell the format of {quoted(path)} by its suffix; use {either(known)}")
 
 
+def suffix(path: str) -> str:
+    """The suffix of a path, in small letters.
+
+    >>> suffix("a/b.JSON")
+    '.json'
+    """
+    from pathlib import PurePath
+
+    return PurePath(path).suffix.lower()
+
+
 def output_format(path: str, rank: int) -> str:
     """The format that the path's suffix names; InputError for others, and for CSV of more than two axes.
 
@@ -219,6 +230,7 @@ def _write_csv(stream: BinaryIO, array: NDArray[Any], name: str) -> None:
             stream.write(",".join(map(repr, row)).encode("ascii") + b"\n")
 
 
+PAGES = (".html", ".htm")
 OUTPUTS: Mapping[str, Callable[[BinaryIO, NDArray[Any], str], None]] = {
     ".npy": _write_npy,
     ".npz": _write_npz,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
+from typing import Any, NamedTuple
 
 from normcli.formula.language import REDUCTIONS, Call, Lines, Name, Node, names_in, walked
 
 Role = tuple[bool, bool]  # of a dimension: whether it is averaged over, and whether weight has it
-Extent = frozenset[Role]  # the dimensions that something varies over
+Extent = frozenset[Any]  # the dimensions that something varies over, by their roles or, in a ``Space``, their numbers
 
 # Given names that come with the elements: a number for each, or for each channel of theirs.
 GIVEN = frozenset({"x", "grad_output", "weight", "bias"})
@@ -25,16 +26,49 @@ AXES: Mapping[str | None, Callable[[Role], bool]] = {
 }
 
 
-def over(axes: str | None, roles: Iterable[Role]) -> Extent:
+class Space(NamedTuple):
+    """The dimensions of a tensor by their numbers, where a formula may be over any of them."""
+
+    rank: int
+    axes: tuple[tuple[str | None, Extent], ...]  # by the names that a formula has for them; None the usual ones
+    given: tuple[tuple[str, Extent], ...]  # what each given name varies over
+
+    def over(self, axes: str | None) -> Extent:
+        """The dimensions of that name: one of the space's own, or such as axes_0_2, which says its numbers.
+
+        >>> sorted(Space(3, ((None, frozenset({1})),), ()).over("axes_0_2"))
+        [0, 2]
+        """
+        return numbered(axes) or dict(self.axes)[axes]
+
+    def named(self, dimensions: Extent) -> str | None:
+        """The name of some dimensions."""
+        return next(
+            (name for name, own in self.axes if own == dimensions), f"axes_{'_'.join(map(str, sorted(dimensions)))}"
+        )
+
+
+def numbered(axes: str | None) -> Extent:
+    """The dimensions that a name gives the numbers of; none for another name.
+
+    >>> sorted(numbered("axes_0_2")), sorted(numbered("rest"))
+    ([0, 2], [])
+    """
+    word, *numbers = (axes or "").split("_")
+    plain = word in ("axis", "axes") and numbers and all(map(str.isdecimal, numbers))
+    return frozenset(map(int, numbers)) if plain else frozenset()
+
+
+def over(axes: str | None, roles: Iterable[Any] | Space) -> Extent:
     """The dimensions among these that a reduction over those axes takes.
 
     >>> over("rest", {(False, True), (True, False)})
     frozenset({(True, False)})
     """
-    return frozenset(filter(AXES[axes], roles))
+    return roles.over(axes) if isinstance(roles, Space) else frozenset(filter(AXES[axes], roles))
 
 
-def extents(lines: Lines, roles: Extent) -> dict[str, Extent]:
+def extents(lines: Lines, roles: Extent | Space) -> dict[str, Extent]:
     """What each name varies over, those given among them; what is not there is one number.
 
     >>> from normcli.formula.language import lines
@@ -43,21 +77,26 @@ def extents(lines: Lines, roles: Extent) -> dict[str, Extent]:
     >>> found["mean"] == {channel}, found["centered"] == {channel, place}
     (True, True)
     """
-    channels = frozenset(role for role in roles if role[1])
-    found = {"x": roles, "grad_output": roles} | dict.fromkeys(_OF_CHANNELS, channels)
+    if isinstance(roles, Space):
+        whole = frozenset(range(roles.rank))
+        found = {"x": whole, "grad_output": whole} | dict(roles.given)
+    else:
+        channels = frozenset(role for role in roles if role[1])
+        found = {"x": roles, "grad_output": roles} | dict.fromkeys(_OF_CHANNELS, channels)
+    space = roles if isinstance(roles, Space) else None
     for line in lines:
-        found[line.name] = extent(line.value, found)
+        found[line.name] = extent(line.value, found, space)
     return found
 
 
-def extent(node: Node, known: Mapping[str, Extent]) -> Extent:
+def extent(node: Node, known: Mapping[str, Extent], space: Space | None = None) -> Extent:
     """What an expression varies over, as far as its names do."""
     if isinstance(node, Name):
         return known.get(node.name, frozenset())
     if not isinstance(node, Call):
         return frozenset()
-    inside = frozenset[Role]().union(*(extent(part, known) for part in node.parts))
-    return inside - over(node.axes, inside) if node.function in REDUCTIONS else inside
+    inside = frozenset[Any]().union(*(extent(part, known, space) for part in node.parts))
+    return inside - over(node.axes, space or inside) if node.function in REDUCTIONS else inside
 
 
 @cache

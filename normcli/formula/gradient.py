@@ -13,10 +13,11 @@ from functools import cache
 from typing import NamedTuple
 
 from normcli.errors import InputError
-from normcli.formula.extents import AXES, Extent, extent, extents, needed, over
+from normcli.formula.extents import AXES, Extent, Space, extent, extents, needed, over
 from normcli.formula.language import (
     CASTS,
     REDUCTIONS,
+    WINDOW,
     Call,
     Line,
     Lines,
@@ -43,8 +44,16 @@ _SLOPES: Mapping[tuple[str, int], tuple[str, ...]] = {
     ("sign", 1): ("0",),
     **{(name, 1): ("1",) for name in CASTS},  # what rounding changes is no slope
     ("larger", 2): ("0.5 + 0.5 * sign(A - B)", "0.5 - 0.5 * sign(A - B)"),  # equals share
+    ("smaller", 2): ("0.5 - 0.5 * sign(A - B)", "0.5 + 0.5 * sign(A - B)"),
+    ("exp", 1): ("G",),
+    ("log", 1): ("1 / A",),
+    ("stop", 1): ("0",),
+    ("greater", 2): ("0", "0"),
+    ("equal", 2): ("0", "0"),
 }
 
+
+_WINDOWS = {WINDOW: "window_back", "window_back": WINDOW}
 
 # What gradients are called: by what comes before a name, or by names of their own.
 PLAIN, COURSE = "grad_", "d"
@@ -61,8 +70,10 @@ def gradient_name(name: str, style: str = PLAIN) -> str:
 
 
 @cache
-def gradient(program: Lines, roles: Extent, style: str = PLAIN) -> Lines:
-    """The lines of the backward pass, from the gradient of ``output`` to those of x, weight and bias.
+def gradient(
+    program: Lines, roles: Extent | Space, style: str = PLAIN, leaves: tuple[str, ...] = LEAVES, of: str = "output"
+) -> Lines:
+    """The lines of the backward pass, from the gradient of ``of`` to those of the ``leaves``.
 
     They go through what leads from these to the output, and come after the program's own lines. In the style
     of courses there is a line for each use of a name: dx1 and dx2, with their sum in the place of dx.
@@ -77,7 +88,7 @@ def gradient(program: Lines, roles: Extent, style: str = PLAIN) -> Lines:
     grad_input = grad_centered + grad_mean / n
     grad_weight = sum(grad_output * centered)
     """
-    return tuple(_Reverse(needed(program, ["output"]), roles, style).lines())
+    return tuple(_Reverse(needed(program, [of]), roles, style, leaves).lines())
 
 
 class _Monomial(NamedTuple):
@@ -104,13 +115,14 @@ _ONE = _Monomial(Fraction(1), {})
 class _Reverse:
     """Reverse mode on a program."""
 
-    def __init__(self, program: Lines, roles: Extent, style: str) -> None:
-        self._roles, self._style = roles, style
+    def __init__(self, program: Lines, roles: Extent | Space, style: str, leaves: tuple[str, ...]) -> None:
+        self._roles, self._style, self._leaves = roles, style, leaves
+        self._space = roles if isinstance(roles, Space) else None
         self._program = _apart(program, roles)
         own = {line.name for line in program}
         self._apart = [line for line in self._program if line.name not in own]
         self._extents = extents(self._program, roles)
-        self._active = set(LEAVES)
+        self._active = set(leaves)
         for line in self._program:
             if names_in(line.value) & self._active:
                 self._active.add(line.name)
@@ -119,13 +131,15 @@ class _Reverse:
 
     def lines(self) -> Iterator[Line]:
         yield from self._apart
-        self._through(self._program[-1], Name(SEED))
+        lost = self._extents[SEED] - self._extents[self._program[-1].name]
+        seed = self._summed(_monomial(Name(SEED)), lost)  # what the output is the same over receives all of it
+        self._through(self._program[-1], _product(*seed))
         for line in reversed(self._program[:-1]):
             if line.name in self._active:
                 found, total = self._gradient(line.name)
                 yield from found
                 self._through(line, total)
-        for name in LEAVES:
+        for name in self._leaves:
             if self._flows[name]:
                 found, total = self._gradient(name)
                 yield from found
@@ -143,11 +157,21 @@ class _Reverse:
         elif isinstance(node, Call) and node.function in REDUCTIONS:
             if node.function == "mean":
                 factor = factor.times(_monomial(Call("/", (Number(1), Name(node.axes or "n")))))
+            if node.function in ("max", "min"):  # equals share
+                those = Call("equal", (node.parts[0], self._named(node)))
+                factor = factor.times(_monomial(Call("/", (those, Call("sum", (those,), node.axes)))))
             self._flow(node.parts[0], factor, domain | over(node.axes, self._roles))
+        elif isinstance(node, Call) and node.function in _WINDOWS:
+            back = Call(_WINDOWS[node.function], (_product(*self._back_to_lines(factor)),), node.axes)
+            self._flow(node.parts[0], _monomial(back), domain)
         elif isinstance(node, Call):
             for part, slope in zip(node.parts, _slopes(node), strict=True):
                 if names_in(part) & self._active:
                     self._flow(part, factor.times(slope), domain)
+
+    def _named(self, node: Call) -> Node:
+        """The line that a reduction is the value of, or the reduction itself."""
+        return next((Name(line.name) for line in self._program if line.value == node), node)
 
     def _gradient(self, name: str) -> tuple[list[Line], Node]:
         """The lines of a name's gradient, and what it is: the sum of what flows to it."""
@@ -164,7 +188,7 @@ class _Reverse:
         else:
             found = [Line(own, _sum(terms))]
         for line in found:
-            self._extents[line.name] = extent(line.value, self._extents)
+            self._extents[line.name] = extent(line.value, self._extents, self._space)
         return found, _sum(_monomial(Name(line.name)) for line in found)
 
     def _summed(self, factor: _Monomial, lost: Extent) -> _Monomial:
@@ -172,9 +196,15 @@ class _Reverse:
         factor = self._back_to_lines(factor)
         if not lost:
             return factor
-        inside = {base: power for base, power in factor.powers.items() if extent(base, self._extents) & lost}
+        inside = {
+            base: power for base, power in factor.powers.items() if extent(base, self._extents, self._space) & lost
+        }
         outside = {base: power for base, power in factor.powers.items() if base not in inside}
-        axes = next((name for name in AXES if over(name, self._roles) == lost), "")
+        axes: str | None = (
+            next((name for name in AXES if over(name, self._roles) == lost), "")
+            if self._space is None
+            else self._space.named(lost)
+        )
         if axes == "":
             raise InputError("the gradient needs a sum over dimensions that have no name")
         one = _monomial(Name("n")) if axes is None and not inside else _ONE
@@ -205,16 +235,17 @@ def _roots(program: Lines) -> Iterator[tuple[Node, tuple[Node, Fraction]]]:
         coefficient, powers = _monomial(line.value)
         if coefficient == 1 and len(powers) == 1:
             [(base, power)] = powers.items()
-            if power != 1:
+            if power != 1 or (isinstance(base, Call) and base.function in ("exp", "log")):
                 yield base, (Name(line.name), power)
 
 
-def _apart(program: Lines, roles: Extent) -> Lines:
+def _apart(program: Lines, roles: Extent | Space) -> Lines:
     """The program with a line of its own for each reduction that stands inside what varies more than it does.
 
     What flows to it must be summed before it flows on, and a line is where that is done.
     """
     known, taken = extents(program, roles), {line.name for line in program}
+    space = roles if isinstance(roles, Space) else None
     found: list[Line] = []
     names: dict[Node, Node] = {}
 
@@ -223,7 +254,7 @@ def _apart(program: Lines, roles: Extent) -> Lines:
             return node
         if node.function not in REDUCTIONS:
             return node._replace(parts=tuple(settled(part, domain) for part in node.parts))
-        varied = extent(node, known)
+        varied = extent(node, known, space)
         own = node._replace(parts=(settled(node.parts[0], varied | over(node.axes, roles)),))
         if varied == domain:
             return own
@@ -246,7 +277,8 @@ def _slopes(node: Call) -> tuple[_Monomial, ...]:
     if node.function == "^":
         base, power = node.parts
         if not isinstance(power, Number):
-            raise InputError("a gradient needs powers that are numbers")
+            lower = Call("^", (base, Call("-", (power, Number(1)))))
+            return _monomial(Call("*", (power, lower))), _monomial(Call("*", (node, Call("log", (base,)))))
         below = Call("^", (base, Number(power.value - 1))) if power.value != 2 else base
         return _monomial(Call("*", (power, below))), _ONE
     letters: dict[Node, Node] = {Name("G"): node, **{Name(a): part for a, part in zip("AB", node.parts, strict=False)}}

@@ -1,7 +1,7 @@
 """The language of the lines: ``name = expression``, parsed once into trees that everything else interprets.
 
     line = ["where " | "beside "] name " = " expression
-    expression = number | name | -e | e (+ - * / ^) e | function(e ...) | reduction(e [, axes])
+    expression = number | name | -e | e (+ - * / ^) e | function(e ...) | reduction(e [, axes]) | window(e, axes)
 
 A where-line is shown inside the lines that use it; a line beside the others is computed and not shown.
 Names that no line defines are given. A line that mentions itself means the value before it.
@@ -18,11 +18,15 @@ from typing import NamedTuple
 
 from normcli.dtypes import FLOAT_DTYPES
 from normcli.errors import InputError
-from normcli.words import either, near, quoted
+from normcli.words import count, either, near, quoted
 
 LONGEST = 500  # characters of a formula
-REDUCTIONS = frozenset({"sum", "mean"})
-_FUNCTIONS: Mapping[str, int] = {"sqrt": 1, "abs": 1, "sign": 1, "larger": 2}
+REDUCTIONS = frozenset({"sum", "mean", "max", "min"})
+WINDOW = "window"  # the sum over the places near each one, which keeps its axes
+WINDOWS = frozenset({WINDOW, "window_back"})  # and that over the places which it is near to
+_FUNCTIONS: Mapping[str, int] = {
+    "sqrt": 1, "abs": 1, "sign": 1, "exp": 1, "log": 1, "stop": 1, "larger": 2, "smaller": 2, "greater": 2, "equal": 2,
+}  # fmt: skip
 CASTS = frozenset(FLOAT_DTYPES)  # functions too, each of which rounds to the dtype of its name
 FUNCTIONS: Mapping[str, int] = {**_FUNCTIONS, **dict.fromkeys(FLOAT_DTYPES, 1)}  # and how many arguments each takes
 _MACROS: Mapping[str, str] = {
@@ -30,6 +34,10 @@ _MACROS: Mapping[str, str] = {
     "std": "sqrt(mean((A - mean(A))^2))",
     "norm": "sqrt(sum(A^2))",
     "rms": "sqrt(mean(A^2))",
+}
+_SHORT: Mapping[str, tuple[str, str]] = {  # what is written shortly, with letters for its parts
+    "less": ("AB", "greater(B, A)"),
+    "clip": ("ABC", "smaller(larger(A, B), C)"),
 }
 _OPERATORS = {_ast.Add: "+", _ast.Sub: "-", _ast.Mult: "*", _ast.Div: "/", _ast.Pow: "^"}
 _ONLY_AST = 0x400  # ast.PyCF_ONLY_AST, without the import of ast
@@ -134,21 +142,25 @@ def _node(tree: _ast.AST, text: str) -> Node:
 
 
 def _call(name: str, parts: list[_ast.expr], where: int, text: str) -> Node:
-    if name in REDUCTIONS or name in _MACROS:
+    if name in REDUCTIONS or name in _MACROS or name == WINDOW:
         axes = parts[1].id if len(parts) == 2 and isinstance(parts[1], _ast.Name) else None
         if len(parts) != 1 + (axes is not None):
             raise _refused(text, where, f"{name} takes one expression, and perhaps the name of axes")
         inside = _node(parts[0], text)
-        if name in REDUCTIONS:
+        if name not in _MACROS:
             return Call(name, (inside,), axes)
         return _with_axes(substituted(parsed(_MACROS[name]), {Name("A"): inside}), inside, axes)
+    if name in _SHORT and len(parts) == len(_SHORT[name][0]):
+        letters, short = _SHORT[name]
+        given: dict[Node, Node] = {Name(a): _node(part, text) for a, part in zip(letters, parts, strict=True)}
+        return substituted(parsed(short), given)
     if name not in FUNCTIONS:
-        known = sorted({*REDUCTIONS, *FUNCTIONS, *_MACROS})
+        known = sorted({*REDUCTIONS, *_FUNCTIONS, *_MACROS, *_SHORT, WINDOW})
         meant = near(name, known)
         use = f"did you mean {meant}?" if meant else f"use {either(known)}"
         raise _refused(text, where, f"there is no {name}; {use}")
     if len(parts) != FUNCTIONS[name]:
-        raise _refused(text, where, f"{name} takes {FUNCTIONS[name]}")
+        raise _refused(text, where, f"{name} takes {count(FUNCTIONS[name], 'expression')}")
     return Call(name, tuple(_node(part, text) for part in parts))
 
 

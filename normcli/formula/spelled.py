@@ -15,6 +15,7 @@ from normcli.formula.language import REDUCTIONS, Call, Name, Node, Number
 TERMS, LIST, ABOUT, PARENTHESES = "terms", "list", "about", "()"
 CLOSE = "close"  # the axes of an operator that is written without blanks around it
 GAP = Name("...")
+_AS_FUNCTION = {"largest": "max", "smallest": "min"}  # with their numbers written out
 _BINDS: Mapping[str, int] = {LIST: -1, "=": 0, "+": 1, "-": 1, "*": 2, "/": 2, "^": 3}
 _NEGATED, _TIGHTEST = 2.5, 4
 
@@ -65,17 +66,18 @@ def spelled(node: Any) -> str:
     >>> spelled(Call("-", (Text("-6"), Text("-3")))), spelled(Call("^", (Text("-2"), Number(2))))
     ('-6 - (-3)', '(-2)^2')
     """
-    return _written(whole(node))
+    return put_together(whole(node))
 
 
-def _written(node: Any) -> str:
+def put_together(node: Any) -> str:
+    """A tree with its parentheses in it as text."""
     if isinstance(node, Text):
         return node
     if isinstance(node, Number):
         return f"{node.value:g}" if float(node.value).is_integer() else repr(node.value)
     if isinstance(node, Name):
         return node.name
-    parts = [_written(part) for part in node.parts]
+    parts = [put_together(part) for part in node.parts]
     if node.function == PARENTHESES:
         return f"({parts[0]})"
     if node.function == ABOUT:
@@ -85,7 +87,8 @@ def _written(node: Any) -> str:
     if node.function == TERMS:
         return " + ".join(parts)
     if node.function not in _BINDS:
-        return f"{node.function}({', '.join([*parts, *([node.axes] if node.axes else [])])})"
+        name = _AS_FUNCTION.get(node.function, node.function)
+        return f"{name}({', '.join([*parts, *([node.axes] if node.axes else [])])})"
     if len(parts) == 1:
         return f"-{parts[0]}"
     return (node.function if node.function == "^" or node.axes == CLOSE else f" {node.function} ").join(parts)
@@ -109,10 +112,12 @@ def parenthesized(node: Any, *, first: bool = True) -> Any:
     if not isinstance(node, Call):
         return node
     if node.function == TERMS:
-        inside = Call(TERMS, tuple(parenthesized(part, first=False) for part in node.parts))
+        inside = Call(TERMS, tuple(parenthesized(part, first=False) for part in node.parts), node.axes)
         return Call(PARENTHESES, (inside,))
     if node.function not in _BINDS or node.function in (LIST, "="):
-        return Call(node.function, tuple(parenthesized(part) for part in node.parts), node.axes)
+        if node.function in (LIST, "="):
+            return Call(node.function, tuple(parenthesized(part) for part in node.parts), node.axes)
+        return Call(node.function, tuple(map(_argument, node.parts)), node.axes)
     binds = _BINDS[node.function]
     if len(node.parts) == 1:
         inner = _within(node.parts[0], 3, first=False)
@@ -121,6 +126,12 @@ def parenthesized(node: Any, *, first: bool = True) -> Any:
     left = _within(node.parts[0], binds + power, first=first and not power)
     right = _within(node.parts[1], binds + 1, first=False)
     return Call(node.function, (left, right), node.axes)
+
+
+def _argument(node: Any) -> Any:
+    """What stands alone between the parentheses of a function."""
+    tree = parenthesized(node)
+    return tree.parts[0] if isinstance(node, Call) and node.function == TERMS else tree
 
 
 def _within(node: Any, binds: float, *, first: bool) -> Any:

@@ -25,6 +25,10 @@ SYMBOLS = {
     },
     "running_mean": r"\mu_{\mathrm{running}}", "running_var": r"\sigma^2_{\mathrm{running}}",
 }  # fmt: skip
+_NAMED = {
+    "exp": r"\exp", "log": r"\log", "max": r"\max", "min": r"\min", "largest": r"\max", "smallest": r"\min",
+    "larger": r"\max", "smaller": r"\min",
+}  # fmt: skip
 _SPECIAL = str.maketrans(
     {
         "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
@@ -116,9 +120,10 @@ def _tex(node: Any) -> str:
         "abs": lambda: rf"\lvert {_tex(one)} \rvert",
         "sum": lambda: rf"\sum{_below(node.axes)} {_tex(_of_a_sum(one))}",
     }
-    return (
-        written[node.function]() if node.function in written else rf"\mathrm{{{escaped(node.function)}}}({_tex(one)})"
-    )
+    if node.function in written:
+        return written[node.function]()
+    name = _NAMED.get(node.function) or rf"\mathrm{{{escaped(node.function)}}}"
+    return rf"{name}{_below(node.axes)}({', '.join(map(_tex, node.parts))})"
 
 
 def _of_a_sum(node: Any) -> Any:
@@ -128,7 +133,7 @@ def _of_a_sum(node: Any) -> Any:
 
 
 def _below(axes: str | None) -> str:
-    return rf"_{{\mathrm{{{axes}}}}}" if axes else ""
+    return rf"_{{\mathrm{{{escaped(axes)}}}}}" if axes else ""
 
 
 def _terms(node: Any) -> Iterator[str]:

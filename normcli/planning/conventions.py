@@ -31,6 +31,20 @@ class Convention(NamedTuple):
     source: str
 
 
+class Profile(NamedTuple):
+    """What one library makes of a kind beyond the family: its numbers, its axes, and what it changes in the lines."""
+
+    name: str
+    source: str
+    numbers: Mapping[str, float] = {}
+    axes: tuple[int, ...] | None = None
+    channel_axis: int | None = None
+    changes: Mapping[str, str] = {}  # of lines, as ``normcli.formula.rewrite.replaced`` has them
+
+
+OWN = Profile("own", "")  # of a formula that somebody has written
+
+
 TORCH = Convention(
     name="torch",
     title="PyTorch",

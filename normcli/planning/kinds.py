@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from normcli.errors import InputError
 from normcli.formula.extents import elementwise
 from normcli.formula.family import CENTERED, COURSES, OPTIONS, RMS
 from normcli.formula.language import Lines, lines
+from normcli.planning.conventions import Profile
 from normcli.planning.layout import Layout, Shape, by_channel, by_sample_and_channel, by_sample_and_group, trailing
 from normcli.words import either, quoted
 
@@ -30,6 +31,12 @@ class Kind(NamedTuple):
     examples: tuple[str, ...] = ()
     changes: Mapping[str, Mapping[str, str]] = OPTIONS  # of its lines, by options
     course: str | None = None  # whose stages the lines are
+    profiles: Mapping[str, Profile] = {}  # of a kind beyond the family, by the libraries that have it
+    numbers: Mapping[str, float] = {}  # the options that are numbers in its lines, with what they are by themselves
+    sets: Mapping[str | None, Callable[[int, int], Shape]] = {}  # axes by name, from the rank and the channel axis
+    tensors: Mapping[str, tuple[str, float]] = {}  # what may come with the input: its axes, and what it is by itself
+    forms: Mapping[tuple[str, Any], Mapping[str, str]] = {}  # what the value of an option changes in its lines
+    rounds: str = ""  # lines that come so many times before the others, with {i} and {j} = i - 1 in their names
 
     @property
     def program(self) -> Lines:
@@ -147,6 +154,24 @@ KINDS: dict[str, Kind] = {
         ),
     )
 }
+
+
+# What somebody has written; its lines are given with each calculation.
+FORMULA = Kind(
+    name="formula",
+    title="Formula",
+    summary="Your own formula.",
+    options=("lines", "axes", "let", "dtype"),
+    text="output = x",
+    layout=by_channel,
+    examples=(
+        "normcli formula 'x / (sum(abs(x)) + eps)' '[[1,2,4,1]]' --axes 1 --let eps=1e-6",
+        "normcli formula 'm = max(x); e = exp(x - m); y = e / sum(e)' '[1,2,4,1]' --axes 0 --grad-output ones",
+        "normcli formula batch",
+    ),
+)
+
+ALL = "all"  # the word for several of them side by side
 
 
 def taught(kind: Kind, course: str) -> Kind:

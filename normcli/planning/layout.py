@@ -168,3 +168,16 @@ def number_of(place: Iterable[int], shape: Iterable[int]) -> int:
     for index, size in zip(place, shape, strict=True):
         number = number * size + index
     return number
+
+
+def place_of(number: int, shape: Shape) -> Shape:
+    """The place of an element that has a number in C order: the inverse of ``number_of``.
+
+    >>> place_of(6, (3, 4))
+    (1, 2)
+    """
+    place = []
+    for size in reversed(shape):
+        number, position = divmod(number, size)
+        place.append(position)
+    return tuple(reversed(place))

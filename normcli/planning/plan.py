@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cache, cached_property, lru_cache
 from typing import Any
 
-from normcli import formula
+from normcli import formula, planning
 from normcli.dtypes import FLOAT_DTYPES
 from normcli.errors import InputError
 from normcli.formula.family import CAST_BEFORE, WEIGHT_OFFSET, running
@@ -94,6 +94,26 @@ class Plan:
         rules += [WEIGHT_OFFSET] if self.weight_offset else []
         without_unbiased = self.source == "running" or self.layout.count == 1
         return _lines(self.kind.text, tuple(changes.items()), tuple(rules), without_unbiased)
+
+    is_free = False  # whether its lines are none of the family's
+
+    @property
+    def tensors(self) -> tuple[Any, ...]:
+        """What comes with the input besides the state of a layer: nothing in the family."""
+        return ()
+
+    @cached_property
+    def statistics(self) -> tuple[str, ...]:
+        """The names of what there is one value of for each group of statistics."""
+        return self.kind.statistics
+
+    def span(self, name: str) -> Shape:
+        """The dimensions that a statistic varies over."""
+        return tuple(axis for axis in range(len(self.layout.view)) if axis not in self.layout.axes)
+
+    def parameter_shape(self, name: str) -> Shape:
+        """The shape of weight, bias, running_mean or running_var."""
+        return self.weight_shape
 
     @cached_property
     def running_lines(self) -> Lines:
@@ -203,10 +223,12 @@ def _settled(kind: str, shape: Shape, dtype: str, given: Mapping[str, Any]) -> P
     """The plan for options among which arrays are their shapes."""
     family = _kind(kind)
     _refuse_foreign_options(family, given)
+    if kind not in KINDS:
+        dtype = _dtype(given.get("dtype", dtype))
+        _check_shape(family, shape)
+        return planning.further.settled(family, shape, dtype, given)  # type: ignore[no-any-return]
     convention = _convention(given.get("convention", "torch"), family)
-    dtype = given.get("dtype", dtype)
-    if not isinstance(dtype, str) or dtype not in FLOAT_DTYPES:
-        raise InputError(f"dtype {repr_of(dtype)} is not known; use {either(FLOAT_DTYPES)}")
+    dtype = _dtype(given.get("dtype", dtype))
     _check_shape(family, shape)
     groups = values.groups(given) if "groups" in family.options else None
     normalized_shape = values.normalized_shape(given, shape) if "normalized_shape" in family.options else None
@@ -247,21 +269,30 @@ def _settled(kind: str, shape: Shape, dtype: str, given: Mapping[str, Any]) -> P
 
 def check_state_shape(settled: Plan, name: str, shape: Shape) -> None:
     """Refuse a weight, bias, running_mean or running_var whose shape is not the layer's."""
-    expected, layout = settled.weight_shape, settled.layout
+    expected, layout = settled.parameter_shape(name), settled.layout
     if shape == expected:
         return
     if layout.is_per_sample:
         raise InputError(f"{name} has shape {shape}; {expected} is needed, if each sample has a weight and a bias")
     what = "normalized_shape" if settled.normalized_shape else "the number of channels"
-    other = None if settled.track_running_stats else layout.per_sample()
+    other = None if settled.track_running_stats or settled.is_free else layout.per_sample()
     or_rows = f", or {other.weight_shape}, a row for each sample" if other else ""
     raise InputError(f"{name} has shape {shape}; {expected} is needed, {what} of this tensor{or_rows}")
 
 
+def _dtype(name: Any) -> str:
+    if not isinstance(name, str) or name not in FLOAT_DTYPES:
+        raise InputError(f"dtype {repr_of(name)} is not known; use {either(FLOAT_DTYPES)}")
+    return name
+
+
 def _kind(name: str) -> Kind:
-    if not isinstance(name, str) or name not in KINDS:
-        raise InputError(f"kind {repr_of(name)} is not known; use {either(KINDS)}")
-    return KINDS[name]
+    if isinstance(name, str) and name in KINDS:
+        return KINDS[name]
+    every: Mapping[str, Kind] = planning.further.EVERY
+    if not isinstance(name, str) or name not in every:
+        raise InputError(f"kind {repr_of(name)} is not known; use {either(KINDS)}, or another of normcli --help")
+    return every[name]
 
 
 def _refuse_foreign_options(kind: Kind, given: Mapping[str, Any]) -> None:

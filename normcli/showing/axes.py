@@ -50,11 +50,30 @@ def grid(figure: Figure, width: int) -> list[Line]:
         if start:
             lines.append([])
         lines.append([(" " * margin + "  ".join(head.ljust(cell) for head in heads[start : start + together]), None)])
-        for number, (row, label) in enumerate(zip(rows, labels, strict=True)):
-            if number and len(_down(figure)) > 1:
-                lines.append([])
-            lines += _row(figure, row, label.ljust(margin), panel, cell)
+        lines += _rows(figure, rows, [label.ljust(margin) for label in labels], panel, cell + 2)
     return lines
+
+
+def tight(figure: Figure) -> list[Line]:
+    """The same with one blank between columns and places alone above them, to stand beside others.
+
+    >>> from normcli.planning.plan import plan
+    >>> figure = Figure(plan("group", (2, 4, 2), "float32", {"groups": 2}), flat=frozenset([2]))
+    >>> for line in tight(figure):
+    ...     print("".join(text for text, _ in line).rstrip())
+         0 1 2 3
+    N 0  A A B B
+    N 1  C C D D
+    """
+    rows: list[Index] = [0] if figure.samples is None else figure.shown(figure.samples)
+    labels = _labels(figure, rows)
+    margin = max(map(len, labels)) + 2
+    columns = figure.shown(figure.channels)
+    heads = [".." if column is None else str(column) for column in columns]
+    across = len(_across(figure))
+    cell = max(2 * across - 1, max(map(len, heads))) + (1 if across == 1 else 2)
+    head: Line = [(" " * margin + "".join(head.ljust(cell) for head in heads), None)]
+    return [head, *_rows(figure, rows, [label.ljust(margin) for label in labels], columns, cell)]
 
 
 def _labels(figure: Figure, rows: list[Index]) -> list[str]:
@@ -80,8 +99,16 @@ def _down(figure: Figure) -> list[tuple[Index, ...]]:
     return list(dict.fromkeys((None,) * len(outer) if None in outer[:-1] else outer for outer in every))
 
 
+def _rows(figure: Figure, rows: list[Index], labels: list[str], columns: list[Index], cell: int) -> Iterator[Line]:
+    """The lines of all samples, a blank one between them where each takes several."""
+    for number, (row, label) in enumerate(zip(rows, labels, strict=True)):
+        if number and len(_down(figure)) > 1:
+            yield []
+        yield from _row(figure, row, label, columns, cell)
+
+
 def _row(figure: Figure, row: Index, label: str, columns: list[Index], cell: int) -> Iterator[Line]:
-    """The lines of one sample."""
+    """The lines of one sample; ``cell`` is the width of one with the blanks after it."""
     if row is None:
         yield [(label, None)]
         return
@@ -89,7 +116,7 @@ def _row(figure: Figure, row: Index, label: str, columns: list[Index], cell: int
         line: Line = [(label if number == 0 else " " * len(label), None)]
         for column in columns:
             spans = list(_cell_line(figure, row, column, outer))
-            blank = cell + 2 - sum(len(text) for text, _ in spans)
+            blank = cell - sum(len(text) for text, _ in spans)
             line += [*spans, (" " * blank, None)]
         yield line
 
@@ -163,18 +190,22 @@ def section(figure: Figure) -> Section:
 
 def headline(figure: Figure) -> str:
     """What is drawn, and how to read it."""
-    settled = figure.plan
-    what = "one mean" if settled.kind.centers else "one mean square"
-    parts = [settled.kind.title, *(f"{flag(name)} {_written(value)}" for name, value in _shaping(settled).items())]
-    return f"{' '.join(parts)} of {settled.shape}: equal letters share {what}"
+    what = "one mean" if figure.plan.kind.centers else "one mean square"
+    return f"{titled(figure)} of {figure.plan.shape}: equal letters share {what}"
+
+
+def titled(figure: Figure) -> str:
+    """The layer's name with the options that shape its groups of statistics."""
+    shaping = (f"{flag(name)} {_written(value)}" for name, value in _shaping(figure.plan).items())
+    return " ".join([figure.plan.kind.title, *shaping])
 
 
 def words(figure: Figure, *, legend: bool = True) -> list[str]:
     """The picture in sentences: how many means, over what, whose weight, and what else would be the same."""
     settled = figure.plan
     return [
-        *([_legend(figure), *_left_out(figure)] if legend else []),
-        _means(figure),
+        *([_legend(figure), *left_out(figure)] if legend else []),
+        means(figure),
         _weights(figure),
         *_sames(same(settled), settled),
     ]
@@ -191,18 +222,21 @@ def _legend(figure: Figure) -> str:
     return f"{unnamed}Each block is {inside} = {sizes} elements, a letter for each."
 
 
-def _left_out(figure: Figure) -> Iterator[str]:
+def left_out(figure: Figure) -> Iterator[str]:
+    """What of the tensor is not drawn, and what repeats."""
     drawn = []
     for axis in figure.abbreviated:
         kept = sum(place is not None for place in figure.shown(axis))
-        drawn.append(f"{kept} of {figure.plan.shape[axis]} along {figure.names[axis]}")
+        where = " at the borders of groups" if axis == figure.channels and figure.has_borders else ""
+        drawn.append(f"{kept} of {figure.plan.shape[axis]} along {figure.names[axis]}{where}")
     if drawn:
         yield f"Only the edges are drawn: {', '.join(drawn)}."
     if len(figure.order) > len(LETTERS):
         yield f"{len(figure.order)} groups of statistics are drawn; the letters repeat after {len(LETTERS)}."
 
 
-def _means(figure: Figure) -> str:
+def means(figure: Figure) -> str:
+    """How many means there are, one for what, over how many elements."""
     settled = figure.plan
     noun = "mean" if settled.kind.centers else "mean square"
     number = math.prod(settled.layout.stats_shape)

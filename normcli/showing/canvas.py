@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-# Paper and ink: the colours of M. Okabe and K. Ito, which the colour-blind can tell apart as well.
+# Paper and ink: the colours of M. Okabe and K. Ito, which the colour-blind can tell apart as well. A letter's
+# contrast to its paper is at least 4.5 to 1, as WCAG 2 (1.4.3) asks of text.
 PALETTE = (
     ("#56b4e9", "#000000"),
     ("#e69f00", "#000000"),
-    ("#009e73", "#ffffff"),
+    ("#009e73", "#000000"),
     ("#f0e442", "#000000"),
     ("#cc79a7", "#000000"),
     ("#0072b2", "#ffffff"),
-    ("#d55e00", "#ffffff"),
+    ("#d55e00", "#000000"),
     ("#bbbbbb", "#000000"),
 )
 

@@ -1,22 +1,24 @@
 """The picture of the axes as a drawing: a block of N by C by H x W cells, seen from a corner (SVG).
 
 The cells of the first mean are dark, as in figure 2 of Wu and He (2018); those of the other means
-have pale colours, one for each. Names of generic fonts, an own background, nothing from a network.
+have pale colours, one for each, and a heavy line runs between two groups. Names of generic fonts, an own
+background, nothing from a network.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
-from itertools import product
+from itertools import pairwise, product
 from textwrap import wrap
 
+from normcli.planning.layout import Shape, number_of
 from normcli.showing.axes import headline, words
 from normcli.showing.canvas import PALETTE, Edges, Index
-from normcli.showing.figure import CHANNELS, Figure
+from normcli.showing.figure import Figure
 
 _WIDTH = 720
 _MARGIN = 36
@@ -52,7 +54,7 @@ class Block:
     @cached_property
     def channels(self) -> list[Index]:
         """Places along C, from the front to the back on the right."""
-        return CHANNELS.of(self.figure.plan.shape[self.figure.channels])
+        return self.figure.shown(self.figure.channels)
 
     @cached_property
     def places(self) -> list[Index]:
@@ -113,7 +115,27 @@ class Block:
         paper = _FIRST if number == 0 else _tinted(PALETTE[number % len(PALETTE)][0])
         return _mixed(paper, "#000000", 1 - _SHADES[side])
 
+    def borders(self) -> Iterator[str]:
+        """The edges between cells of two groups, as parts of a path."""
+        seen: dict[frozenset[str], int | None] = {}
+        for _, cell, corners in self.faces():
+            group = None if None in cell else self._group(cell)
+            points = [f"{x:.1f},{y:.1f}" for x, y in corners]
+            for start, end in pairwise([*points, points[0]]):
+                edge = frozenset((start, end))
+                if None not in (group, seen.get(edge)) and seen[edge] != group:
+                    yield f"M{start}L{end}"
+                seen[edge] = group
+
     def _group(self, cell: Cell) -> int:
+        at = self.element(cell)
+        assert at is not None
+        return self.figure.group(at)
+
+    def element(self, cell: Cell) -> Shape | None:
+        """The index of a cell's element; None where cells are left out."""
+        if None in cell:
+            return None
         figure, shape = self.figure, self.figure.plan.shape
         sample, channel, rest = (place or 0 for place in cell)
         at = {figure.channels: channel}
@@ -121,38 +143,82 @@ class Block:
             at[figure.samples] = sample
         for axis in reversed(figure.spatial):
             rest, at[axis] = divmod(rest, shape[axis])
-        return figure.group(tuple(at[axis] for axis in range(len(shape))))
+        return tuple(at[axis] for axis in range(len(shape)))
 
 
-def svg(figure: Figure) -> str:
-    """The drawing, with what is said about it below.
+def svg(*figures: Figure) -> str:
+    """The drawing, with what is said about it below; several beside each other, two in a row.
 
     >>> from normcli.planning.plan import plan
     >>> svg(Figure(plan("batch", (2, 3), "float32", {}))).count("<polygon")
     11
     """
+    drawings = [_drawing(figure) for figure in figures]
+    if len(drawings) == 1:
+        (height, parts), title = drawings[0], headline(figures[0])
+        return _page(_WIDTH, height, title, parts)
+    inside: list[str] = []
+    below = 0.0
+    for start in range(0, len(drawings), 2):
+        row = drawings[start : start + 2]
+        for number, (_, parts) in enumerate(row):
+            inside += [f'<g transform="translate({number * _WIDTH} {below:.0f})">', *parts, "</g>"]
+        below += max(height for height, _ in row)
+    titles = ", ".join(figure.plan.kind.title for figure in figures)
+    return _page(2 * _WIDTH, below, f"{titles} of {figures[0].plan.shape}", inside)
+
+
+def _page(width: int, height: float, title: str, parts: Iterable[str]) -> str:
+    return "\n".join([
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height:.0f}" width="{width}" '
+        f'height="{height:.0f}" role="img" font-family="Helvetica, Arial, sans-serif" fill="#1a1a1a">',
+        f"<title>{escape(title)}</title>",
+        f'<rect width="{width}" height="{height:.0f}" fill="#ffffff"/>',
+        *parts,
+        "</svg>\n",
+    ])  # fmt: skip
+
+
+def _drawing(figure: Figure) -> tuple[float, list[str]]:
+    """The height of a figure's part of the page, and what is on it."""
     block = Block(figure)
     lines = [line for sentence in _said(block) for line in _folded(sentence)]
     first = block.bottom + 64
     height = first + _LINE * len(lines) + 12
     title = headline(figure).split(":")[0]
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height:.0f}" width="{_WIDTH}" '
-        f'height="{height:.0f}" role="img" font-family="Helvetica, Arial, sans-serif" fill="#1a1a1a">',
-        f"<title>{escape(headline(figure))}</title>",
-        f'<rect width="{_WIDTH}" height="{height:.0f}" fill="#ffffff"/>',
+    return height, [
         _text(_WIDTH / 2, 44, title, 'text-anchor="middle" font-size="20" font-weight="bold"'),
         '<g stroke="#333333" stroke-width="0.8" stroke-linejoin="round">',
         *(_polygon(corners, block.colour(cell, side)) for side, cell, corners in block.faces()),
+        f'<path d="{"".join(block.borders())}" stroke-width="2.4" stroke-linecap="round"/>',
         "</g>",
         *_axes(block),
         *(_text(_MARGIN, first + _LINE * n, line, 'font-size="14"') for n, line in enumerate(lines)),
-        "</svg>",
     ]
-    return "\n".join(parts) + "\n"
 
 
-def _axes(block: Block) -> Iterator[str]:
+def drawing(figure: Figure, chosen: Shape) -> str:
+    """The block alone, for a page that gives it its colours: each face has the number of its element.
+
+    The faces of the elements that share their mean with the chosen one are lit.
+    """
+    block = Block(figure)
+    shape, group = figure.plan.shape, figure.group(chosen)
+    faces = []
+    for side, cell, corners in block.faces():
+        at = block.element(cell)
+        lit = " lit" if at is not None and figure.group(at) == group else ""
+        number = "" if at is None else f" data-i={number_of(at, shape)}"
+        points = " ".join(f"{x:.0f},{y:.0f}" for x, y in corners)
+        faces.append(f'<polygon class="{side}{lit}"{number} points="{points}"/>')
+    left = block.point(len(block.samples), 0, 0)[0] - _ROOM
+    top, wide = block.top - (len(block.samples) + len(block.channels)) * block.side * _UP - 4, _WIDTH - 2 * left
+    box = f"{left:.0f} {top:.0f} {wide:.0f} {block.bottom - top + 36:.0f}"
+    label = escape(headline(figure).split(":")[0])
+    return f'<svg viewBox="{box}" role="img" aria-label="{label}">{"".join([*faces, *_axes(block, 1.5 * _LINE)])}</svg>'
+
+
+def _axes(block: Block, line_height: float = _LINE) -> Iterator[str]:
     """The names of the three directions, each beside its edge."""
     figure = block.figure
     shape, names, below = figure.plan.shape, figure.names, len(block.places)
@@ -166,7 +232,7 @@ def _axes(block: Block) -> Iterator[str]:
     x, y = block.point(0, len(block.channels), below / 2)
     for line, axis in enumerate(figure.spatial):
         lift = (len(figure.spatial) - 1) / 2
-        yield _text(x + 12, y + 5 + _LINE * (line - lift), f"{names[axis]} = {shape[axis]}", style)
+        yield _text(x + 12, y + 5 + line_height * (line - lift), f"{names[axis]} = {shape[axis]}", style)
 
 
 def _said(block: Block) -> Iterator[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import product
+from itertools import pairwise, product
 from typing import Any
 
 from normcli.planning.layout import Shape
@@ -28,12 +28,15 @@ OUTER = Edges(most=2, head=1, tail=1)  # what is beyond height and width: depth,
 class Figure:
     """A plan with the roles that its axes play in the picture; ``samples`` may be missing.
 
+    Of the axes in ``flat``, along which nothing changes, one place stands for all.
+
     >>> figure = Figure(plan("group", (2, 6, 4, 4), "float32", {"groups": 3}))
     >>> figure.names, figure.group((1, 2, 0, 0))
     (('N', 'C', 'H', 'W'), 4)
     """
 
     plan: Plan
+    flat: frozenset[int] = frozenset()
 
     @property
     def channels(self) -> int:
@@ -79,11 +82,26 @@ class Figure:
     def shown(self, axis: int) -> list[Index]:
         """The places along an axis that the picture has room for."""
         size = self.plan.shape[axis]
+        if axis in self.flat:
+            return [0]
         if axis == self.samples:
             return SAMPLES.of(size)
         if axis == self.channels:
-            return CHANNELS.of(size)
+            return _at_borders(size, self.width) if self.has_borders else CHANNELS.of(size)
         return (PLACES if axis in self.spatial[-2:] else OUTER).of(size)
+
+    @property
+    def width(self) -> int:
+        """After how many channels the next group begins, or the first one comes again where they take turns."""
+        layout, size = self.plan.layout, self.plan.shape[self.channels]
+        groups = layout.groups or 1
+        return groups if layout.is_interleaved else size // groups
+
+    @property
+    def has_borders(self) -> bool:
+        """Whether channels are left out, and the borders of their groups would be among them."""
+        size = self.plan.shape[self.channels]
+        return size > CHANNELS.most and CHANNELS.head < self.width < size
 
     @property
     def abbreviated(self) -> list[int]:
@@ -95,6 +113,21 @@ class Figure:
         """The groups that are seen, numbered in order: their letters and colours."""
         axes = [[place for place in self.shown(axis) if place is not None] for axis in range(len(self.plan.shape))]
         return {group: number for number, group in enumerate(sorted({self.group(index) for index in product(*axes)}))}
+
+
+def _at_borders(size: int, width: int) -> list[Index]:
+    """The places on both sides of the first border, of the last one, and at the ends; None where some are left out.
+
+    >>> _at_borders(64, 16)
+    [0, 1, None, 15, 16, None, 47, 48, None, 62, 63]
+    >>> _at_borders(64, 32)
+    [0, 1, None, 31, 32, None, 62, 63]
+    """
+    kept = sorted({0, 1, width - 1, width, size - width - 1, size - width, size - 2, size - 1})
+    places: list[Index] = [kept[0]]
+    for before, place in pairwise(kept):
+        places += [place] if place == before + 1 else [before + 1, place] if place == before + 2 else [None, place]
+    return places
 
 
 def figure_of(kind: str, shape: Shape, options: Mapping[str, Any]) -> Figure:

@@ -53,7 +53,10 @@ def _of_result(result: Result, trace: Trace | None, only: str | None, more: Mapp
         if only is None and result.gradients():
             yield ', "gradients": {"input": '
             yield from json_chunks(result.grad_input)
-            yield f', "weight": {text(result.grad_weight)}, "bias": {text(result.grad_bias)}}}'
+            others = {"weight": result.grad_weight, "bias": result.grad_bias} | {
+                one.name: result.named[result.plan.gradient_name(one.name)] for one in result.plan.tensors
+            }
+            yield "".join(f", {json.dumps(name)}: {text(values)}" for name, values in others.items()) + "}"
         yield "".join(f", {json.dumps(name)}: {text(value)}" for name, value in after.items()) + "}"
     yield "\n"
 
@@ -81,11 +84,12 @@ def _parts(result: Result, trace: Trace | None) -> dict[str, Any]:
 
 
 def _given(result: Result) -> dict[str, Any]:
-    return {name: values for name in ("weight", "bias") if (values := getattr(result.before, name)) is not None}
+    names = ("weight", "bias", *(one.name for one in result.plan.tensors))
+    return {name: values for name in dict.fromkeys(names) if (values := result.before.tensor(name)) is not None}
 
 
 def _statistics(result: Result) -> dict[str, Any]:
-    return dict.fromkeys(result.plan.kind.statistics) | result.statistics()
+    return dict.fromkeys(result.plan.statistics) | result.statistics()
 
 
 def _running(result: Result) -> dict[str, Any] | None:

@@ -60,11 +60,25 @@ def _aligned(trace: Trace, precision: int, *, full: bool) -> Iterator[str]:
     names = [f"${tex.SYMBOLS[name]}$ {word}" for name, word in words.items() if re.search(rf"\b{name}\b", texts)]
     yield f"\\noindent Trace of {tex.escaped(trace.title)}" + (f"; {', '.join(names)}" if names else "") + ".\n"
     yield "\\begingroup\\allowdisplaybreaks\n\\begin{align*}\n"
+    yield from _steps(trace, precision, full=full)
+    yield "\n\\end{align*}\n\\endgroup\n"
+
+
+def displayed(trace: Trace, precision: int) -> str:
+    r"""The steps of a trace as one display, which a notebook sets.
+
+    >>> from normcli.teaching.python import trace
+    >>> print(displayed(trace([[1, 3]], "layer", eps=0), 4).splitlines()[3])
+      &= \frac{\sum x}{n} = \frac{1 + 3}{2} = 2.0000 \\[1ex]
+    """
+    return f"$$\n\\begin{{aligned}}\n{''.join(_steps(trace, precision, full=False))}\n\\end{{aligned}}\n$$"
+
+
+def _steps(trace: Trace, precision: int, *, full: bool) -> Iterator[str]:
     for index, step in enumerate(trace.steps):
         yield " \\\\[1ex]\n" if index else ""
         yield f"{tex.formula(Name(step.step))}\n"
         yield _stacked(_sides(step, precision, full=full))
-    yield "\n\\end{align*}\n\\endgroup\n"
 
 
 def _sides(step: Step, precision: int, *, full: bool) -> Iterator[tuple[str, list[str]]]:

@@ -1,7 +1,9 @@
 """Input and output as pictures: heat maps side by side, and what each channel's values look like before and after.
 
 On a terminal the values are colours; without colour they are shade characters, or letters of more
-and more ink where there is only ASCII. A large tensor is drawn by its edges, and that is said.
+and more ink where there is only ASCII. The input's scale goes from its least to its greatest value; the
+output's reaches as far below 0 as above it, so that a mean of 0 is seen to be one. A large tensor is drawn
+by its edges, and that is said.
 """
 
 from __future__ import annotations
@@ -25,16 +27,30 @@ _HEAT = (
     ("#472d7b", "#ffffff"),
     ("#3b528b", "#ffffff"),
     ("#2c728e", "#ffffff"),
-    ("#21918c", "#ffffff"),
+    ("#21918c", "#000000"),
     ("#28ae80", "#000000"),
     ("#5ec962", "#000000"),
     ("#addc30", "#000000"),
     ("#fde725", "#000000"),
 )
-_SHADES = "·░▒▓█"
-_ASCII = ".:~ox%#@"
+# From below 0 to above it: blue, white and red, of C. Brewer's ColorBrewer, pale where the numbers are small.
+_SIGNED = (
+    ("#2166ac", "#ffffff"),
+    ("#4393c3", "#000000"),
+    ("#92c5de", "#000000"),
+    ("#d1e5f0", "#000000"),
+    ("#f7f7f7", "#000000"),
+    ("#fddbc7", "#000000"),
+    ("#f4a582", "#000000"),
+    ("#d6604d", "#000000"),
+    ("#b2182b", "#ffffff"),
+)
+_SHADES = "·░▒▓█"  # of each an odd number: 0 lies in the middle of the one in the middle
+_ASCII = ".:~o%#@"
 _BARS = " ▁▂▃▄▅▆▇█"
 _ASCII_BARS = " .:-=+*#@"
+_TICKS = ("└", "┴", "┘", "─")  # of an axis: its start, 0, its end, and between them
+_ASCII_TICKS = ("+", "+", "+", "-")
 _MARKS = {"nan": "??", "inf": "++", "-inf": "--"}
 _LEFT_OUT = ".."
 
@@ -42,20 +58,20 @@ _ROWS = Edges(most=12, head=5, tail=5)
 _SLICES = Edges(most=4, head=2, tail=1)
 _LISTED = Edges(most=8, head=4, tail=4)
 _WIDEST = 24  # columns of a map
-_BINS = 12
+_BINS = 15
 _BETWEEN = "   "
 _BLOCK = 2**20  # elements looked at together
-_OWN_SCALE = 8  # how much narrower one of the two may be before it gets a scale of its own
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Scale:
-    """The range of numbers that the colours stand for."""
+    """The range of numbers that the colours stand for; a signed one has 0 in its middle, and colours on both sides."""
 
     low: float
     high: float
+    signed: bool = False
 
     def level(self, value: float, levels: int) -> int:
         """Which of the levels a finite value has; the middle one where all values are the same.
@@ -69,11 +85,6 @@ class Scale:
         return min(levels - 1, max(0, int(share * levels)))
 
     @property
-    def width(self) -> float:
-        """The distance of its ends (halved, so that it cannot overflow)."""
-        return self.high / 2 - self.low / 2
-
-    @property
     def words(self) -> str:
         """Its ends, in words."""
         return f"{short(self.low)} to {short(self.high)}"
@@ -83,7 +94,7 @@ def extent(array: NDArray[Any]) -> Scale | None:
     """The least and the greatest finite value; None if there is none.
 
     >>> extent(np.array([1.0, np.nan, -2, np.inf]))
-    Scale(low=-2.0, high=1.0)
+    Scale(low=-2.0, high=1.0, signed=False)
     """
     low, high = math.inf, -math.inf
     flat = array.reshape(-1)
@@ -97,7 +108,7 @@ def extent(array: NDArray[Any]) -> Scale | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """An input and its output with their scales: one for both, unless one of them would be a single colour in it."""
+    """An input and its output, each with its scale."""
 
     x: NDArray[Any]
     result: Result
@@ -109,21 +120,13 @@ class Pair:
         """The output as an array."""
         return np.asarray(self.result.output)
 
-    @property
-    def shared(self) -> bool:
-        """Whether both have one scale."""
-        return self.before == self.after
-
 
 def pair(x: NDArray[Any], result: Result) -> Pair:
     """The two tensors of a calculation, ready to be drawn."""
-    before, after = extent(x), extent(np.asarray(result.output))
-    before = before or after or Scale(0.0, 0.0)
-    after = after or before
-    both = Scale(min(before.low, after.low), max(before.high, after.high))
-    if min(before.width, after.width) * _OWN_SCALE >= both.width:
-        before = after = both
-    return Pair(x=x, result=result, before=before, after=after)
+    nothing = Scale(0.0, 0.0)
+    after = extent(np.asarray(result.output)) or nothing
+    reach = max(-after.low, after.high)
+    return Pair(x=x, result=result, before=extent(x) or nothing, after=Scale(-reach, reach, signed=True))
 
 
 def drawer(x: NDArray[Any], result: Result) -> Callable[[Canvas], list[Line]]:
@@ -137,15 +140,12 @@ def lines(drawn: Pair, canvas: Canvas) -> list[Line]:
 
 
 def _legend(drawn: Pair, canvas: Canvas) -> Iterator[Line]:
-    levels = len(_ramp(canvas))
-    ramp = [_tile(level, canvas) for level in range(levels)]
-    scales = {"input and output": drawn.before} if drawn.shared else {"input": drawn.before, "output": drawn.after}
+    scales = {"input": drawn.before, "output": drawn.after}
     wide = max(map(len, scales))
     least = max(len(short(scale.low)) for scale in scales.values())
     for name, scale in scales.items():
+        ramp = [_tile(level, scale, canvas) for level in range(len(_ramp(canvas)))]
         yield [(f"{name:{wide}}  {short(scale.low):>{least}} ", None), *ramp, (f" {short(scale.high)}", None)]
-    if not drawn.shared:
-        yield from _sentence("Each has its own scale: in one for both, a picture would have one colour.", canvas)
     marks = [f"{mark} {name}" for name, mark in _MARKS.items() if _holds(drawn, name)]
     if marks:
         yield [(", ".join(marks), None)]
@@ -169,8 +169,8 @@ def _ramp(canvas: Canvas) -> tuple[str, ...]:
     return tuple(shade * 2 for shade in (_SHADES if canvas.utf8 else _ASCII))
 
 
-def _tile(level: int, canvas: Canvas) -> tuple[str, str | None]:
-    paper, ink = _HEAT[level] if canvas.colour else ("", "")
+def _tile(level: int, scale: Scale, canvas: Canvas) -> tuple[str, str | None]:
+    paper, ink = (_SIGNED if scale.signed else _HEAT)[level] if canvas.colour else ("", "")
     return _ramp(canvas)[level], f"{ink} on {paper}" if canvas.colour else None
 
 
@@ -217,7 +217,7 @@ def _strip(
             continue
         value = float(matrix[row, column])
         if math.isfinite(value):
-            yield _tile(scale.level(value, len(_ramp(canvas))), canvas)
+            yield _tile(scale.level(value, len(_ramp(canvas))), scale, canvas)
         else:
             yield _MARKS[str(value)], "bold" if canvas.colour else None
 
@@ -266,6 +266,27 @@ def _histograms(drawn: Pair, canvas: Canvas) -> Iterator[Line]:
         else:
             yield [(f"{place:>{wide}}  {left}", None)]
             yield [(f"{'':{wide}}  {right}", None)]
+    axes = (_axis(drawn.before, canvas), _axis(drawn.after, canvas))
+    if beside:
+        for left, right in zip(*axes, strict=True):
+            yield [(f"{'':{wide}}  {left:{reach}}  {right}", None)]
+    else:
+        for (ticks, ends), name in zip(axes, ("input", "output"), strict=True):
+            yield [(f"{'':{wide}}  {ticks}  {name}", None)]
+            yield [(f"{'':{wide}}  {ends}", None)]
+
+
+def _axis(scale: Scale, canvas: Canvas) -> tuple[str, str]:
+    """The line below histograms, with a mark at each end and at 0, and the numbers below the marks."""
+    start, zero, end, line = _TICKS if canvas.utf8 else _ASCII_TICKS
+    low, high = (f"{value:.2g}" for value in (scale.low, scale.high))
+    ticks, ends = [start, *line * (_BINS - 2), end], low + " " * max(1, _BINS - len(low) - len(high)) + high
+    if scale.low < 0 < scale.high:
+        place = scale.level(0.0, _BINS)
+        ticks[place] = zero if 0 < place < _BINS - 1 else ticks[place]
+        if ends[place - 1 : place + 2] == "   ":
+            ends = f"{ends[:place]}0{ends[place + 1 :]}"
+    return "".join(ticks), ends
 
 
 def _told(values: NDArray[Any], scale: Scale, canvas: Canvas) -> str:

@@ -87,6 +87,8 @@ def headline(result: Result) -> str:
     plan, layout = result.plan, result.plan.layout
     axes = layout.reported_axes
     over = f"{'axis' if len(axes) == 1 else 'axes'} {', '.join(str(axis) for axis in axes)}" if axes else "nothing"
+    if plan.is_free:
+        return "  ".join(_free(result, over))
     what = "mean" if plan.kind.centers else "mean square"
     parts = [
         plan.kind.title + (f", {plan.mode}" if plan.kind.has_running_stats else ""),
@@ -110,6 +112,21 @@ def headline(result: Result) -> str:
     return "  ".join([*parts, f"{plan.convention.name} convention", f"{result.backend} on {result.device}"])
 
 
+def _free(result: Result, over: str) -> Iterator[str]:
+    """The headline of a formula over any axes."""
+    plan = result.plan
+    yield plan.kind.title
+    yield f"{plan.shape} {plan.dtype}"
+    if plan.layout.axes:
+        yield f"over {over}, n = {plan.layout.count}"
+    for name, value in plan.options().items():
+        if isinstance(value, float | int | str) and name not in ("lines", "channel_axis"):
+            yield f"{name} {value if isinstance(value, str) else short(value)}"
+    if plan.convention.source:
+        yield f"{plan.convention.name} convention"
+    yield f"{result.backend} on {result.device}"
+
+
 def _of_result(result: Result, trace: Trace | None, detail: Detail) -> Iterator[Section]:
     """The tables of a result in the order of the calculation; the trace, if any, first.
 
@@ -117,17 +134,23 @@ def _of_result(result: Result, trace: Trace | None, detail: Detail) -> Iterator[
     """
     most = sys.maxsize if detail.full else _THRESHOLD
     if trace is not None:
-        yield _trace(trace, detail.precision, full=detail.full)
-    yield _statistics(result, detail.precision, most)
+        yield traced(trace, detail.precision, full=detail.full)
+    yield from (
+        _free_statistics(result, detail, most) if result.plan.is_free else [_statistics(result, detail.precision, most)]
+    )
     if result.plan.track_running_stats:
         yield _running(result, detail.precision, most)
     yield from _matrices("output", result.output, detail.precision, most)
-    if result.gradients().keys() & set(PARAMETERS):
+    if result.plan.is_free:
+        for name in result.gradients().keys() - {"grad_input"}:
+            yield from _matrices(name, result.named[name], detail.precision, most)
+    elif result.gradients().keys() & set(PARAMETERS):
         yield _parameters(result, detail, most)
     yield from _matrices("grad_input", result.grad_input, detail.precision, most)
 
 
-def _trace(trace: Trace, precision: int, *, full: bool) -> Section:
+def traced(trace: Trace, precision: int, *, full: bool) -> Section:
+    """The table of a trace."""
     return Section(
         part="trace",
         title=f"trace of {trace.title}",
@@ -152,6 +175,16 @@ def _statistics(result: Result, precision: int, most: int) -> Section:
     plan = result.plan
     columns = {name: np.atleast_1d(np.asarray(values)) for name, values in result.statistics().items()}
     return _listed("statistics", _statistics_title(result), _group_words(plan), columns, precision, most)
+
+
+def _free_statistics(result: Result, detail: Detail, most: int) -> Iterator[Section]:
+    """A table for the names of each shape, by the axes that they vary over."""
+    tables: dict[tuple[int, ...], dict[str, Any]] = {}
+    for name, values in result.statistics().items():
+        tables.setdefault(result.plan.span(name), {})[name] = np.atleast_1d(np.asarray(values))
+    for span, columns in tables.items():
+        words = [f"axis {axis}" for axis in span] or [""]
+        yield _listed("statistics", "statistics", words, columns, detail.precision, most)
 
 
 def _statistics_title(result: Result) -> str:
@@ -187,7 +220,7 @@ def _listed(part: str, title: str, words: list[str], columns: dict[str, Any], pr
     flat = [np.asarray(values, np.float64).ravel() for values in columns.values()]
     size = len(flat[0])
     edges = size > most // 10
-    shown = np.array(_edge_indices(size)) if edges else np.arange(size)
+    shown = np.array(edge_indices(size)) if edges else np.arange(size)
     notations = [_notation(values[shown], precision) for values in flat]
 
     def write(start: int, stop: int) -> list[list[str]]:
@@ -223,7 +256,7 @@ def _matrices(name: str, output: Any, precision: int, most: int) -> Iterator[Sec
     output = output if isinstance(output, Stored) else np.asarray(output)
     shape = output.shape
     large = output.size > most
-    kept = [_edge_indices(size) if large else [*range(size)] for size in shape]
+    kept = [edge_indices(size) if large else [*range(size)] for size in shape]
     whole = output if isinstance(output, Stored) and large else np.asarray(output)
     note = _left_out(shape, kept)
     for leading in product(*kept[:-2]):
@@ -276,7 +309,12 @@ def _gapped(cells: list[str], size: int) -> list[str]:
     return cells if len(cells) == size else [*cells[:_EDGE], _GAP, *cells[_EDGE:]]
 
 
-def _edge_indices(size: int) -> list[int]:
+def edge_indices(size: int) -> list[int]:
+    """The places along an axis that are shown of a large tensor.
+
+    >>> edge_indices(9)
+    [0, 1, 2, 6, 7, 8]
+    """
     return [*range(size)] if size <= 2 * _EDGE else [*range(_EDGE), *range(size - _EDGE, size)]
 
 

@@ -121,14 +121,24 @@ def _lines(section: Section, rule: str) -> Iterator[str]:
 
 
 @contextmanager
-def progress_bar(what: str) -> Iterator[Callable[[float], None]]:
-    """A bar on standard error that goes when it is done; it is told how much is done, from 0 to 1."""
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn  # rarely needed
+def progress_bar(what: str, size: int | None = None) -> Iterator[Callable[[float], None]]:
+    """A bar on standard error that goes when it is done; it is told how much is done: from 0 to 1, or of bytes.
+
+    Of bytes it shows the rate too.
+    """
+    from rich import progress as bars  # rarely needed
 
     console = Console(file=sys.stderr, markup=False, highlight=False, emoji=False)
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task(what, total=1.0)
+    rate = () if size is None else (bars.TransferSpeedColumn(),)
+    columns = (
+        bars.TextColumn("{task.description}", markup=False),
+        bars.BarColumn(),
+        bars.TaskProgressColumn(),
+        *rate,
+        bars.TimeRemainingColumn(),
+    )
+    with bars.Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task(what, total=1.0 if size is None else size)
         yield lambda fraction: progress.update(task, completed=fraction)
 
 
@@ -172,9 +182,10 @@ class Screen(StringIO):
 def _console(stream: TextIO) -> Console:
     if isinstance(stream, Screen):
         return Console(file=stream, width=_UNLIMITED, markup=False, highlight=False, emoji=False, legacy_windows=False,
-                       color_system="truecolor", force_terminal=True, no_color=False)  # fmt: skip
+                       color_system="truecolor", force_terminal=True, force_jupyter=False, no_color=False)  # fmt: skip
     return Console(
         file=stream,
+        force_jupyter=False,  # in a notebook rich would show what it is to give back
         width=_UNLIMITED,  # widths are settled here, and rich must not think again
         markup=False,
         highlight=False,

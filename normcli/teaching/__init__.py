@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["check", "printed", "trace", "versus", "worked"]
+__all__ = ["check", "free_check", "free_traced", "printed", "trace", "versus", "worked"]
 
 if TYPE_CHECKING:
     from normcli.teaching import check, printed, trace, versus, worked

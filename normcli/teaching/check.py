@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from normcli import teaching
 from normcli.arithmetic.result import Result, State
 from normcli.calculate import run
 from normcli.dtypes import DTYPES
@@ -63,8 +65,13 @@ def check(
     exact = _exact(x, settled, state, flow)
     found = {name: np.asarray(getattr(exact, name)) for name in quantities() if getattr(exact, name, None) is not None}
     found |= exact.gradients()
-    question = Question(
-        work=right(Sheet(x.values), settled, state, expected, flow),
+    work: Any = right(Sheet(x.values), settled, state, expected, flow) if not settled.is_free else None
+    if settled.is_free:
+        found |= {name: np.asarray(values) for name, values in exact.named.items()}
+        work = teaching.free_check.FreeWork(plan=settled, state=state, x=x.values, grad_output=flow)
+    ask = teaching.free_check.FreeQuestion if settled.is_free else Question
+    question = ask(
+        work=work,
         exact=found,
         answers={name: _straight(name, answer.rounded_to(decimals), found) for name, answer in expected.items()},
         x=x.rounded_to(input_decimals),
@@ -72,7 +79,9 @@ def check(
         dtype=settled.dtype,
     )
     verdict = _of_another_shape(question) or _judged(question)
-    return replace(verdict, note=hidden(question) or cast_elsewhere(question)) if verdict.ok else verdict
+    if settled.is_free or not verdict.ok:
+        return verdict
+    return replace(verdict, note=hidden(question) or cast_elsewhere(question))
 
 
 def check_result(
@@ -173,7 +182,8 @@ def _judged(question: Question) -> Check:
     for manner in ("printed", *binary, *(rounded if question.was_rounded else ()), "cut", *rounded):
         if right.fits(manner) and not (manner == "cut" and right.fits("computed")):
             return _compared(question, manner)
-    search = Search(question, _compared(question, "rounded" if question.was_rounded else "printed"))
+    first = _compared(question, "rounded" if question.was_rounded else "printed")
+    search = teaching.free_check.FreeSearch(question, first) if question.work.plan.is_free else Search(question, first)
     if found := search.single(["printed"], late=False):
         return found
     if right.fits("computed"):

@@ -20,6 +20,7 @@ from normcli.formula.language import Call, Number
 from normcli.formula.spelled import ABOUT, GAP, PARENTHESES, Text, mapped
 
 EXACT = Context(prec=1500)  # holds any sum of float64 numbers and of their squares to the last digit
+_SERIES = Context(prec=60)  # for exp, log and powers
 _FLOAT_DIGITS = 17  # that say which float64 number it is
 _SURE_DIGITS = 15  # of a float64 number that is the rounding of another
 _FLOAT_UNIT = Decimal("1e-15")  # of a float64 number: a few of its units in the last place
@@ -54,6 +55,38 @@ class Decimals:
         near = float(value)
         rest = float(value - Decimal(near)) if math.isfinite(near) else 0.0
         return Decimal(float(PAIRS.rounded(Pair(np.array([near]), np.array([rest])), dtype).hi[0]))
+
+    def exp(self, value: Decimal) -> Decimal:
+        """e to that power."""
+        return value.exp(_SERIES)
+
+    def log(self, value: Decimal) -> Decimal:
+        """The natural logarithm."""
+        return value.ln(_SERIES)
+
+    def to_the(self, base: Decimal, power: Decimal) -> Decimal:
+        """A power."""
+        return _SERIES.power(base, power)
+
+    def larger(self, one: Decimal, other: Decimal) -> Decimal:
+        """The larger of two."""
+        return max(one, other)
+
+    def smaller(self, one: Decimal, other: Decimal) -> Decimal:
+        """The smaller of two."""
+        return min(one, other)
+
+    def greater(self, one: Decimal, other: Decimal) -> Decimal:
+        """1 where the one is greater, 0 elsewhere."""
+        return Decimal(int(one > other))
+
+    def equal(self, one: Decimal, other: Decimal) -> Decimal:
+        """1 where both are the same, 0 elsewhere."""
+        return Decimal(int(one == other))
+
+    def stop(self, value: Decimal) -> Decimal:
+        """The number itself."""
+        return value
 
     def settled(self, total: Any, size: Any) -> Any:
         """The sum itself: hardly anything is rounded."""

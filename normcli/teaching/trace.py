@@ -8,26 +8,43 @@ before it if there would be still more.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from decimal import localcontext
+from decimal import Decimal, localcontext
 from functools import partial
 from typing import Any
 
 from numpy.typing import NDArray
 
+from normcli import teaching
+from normcli.arithmetic.evaluate import worked_out
 from normcli.arithmetic.result import Result
 from normcli.calculate import run
-from normcli.digits import computed, decimal, notation, short, written
-from normcli.formula.language import REDUCTIONS, Call, Line, Name, Node, Number, names_in, substituted
-from normcli.formula.spelled import GAP, LIST, TERMS, inlined, spelled
+from normcli.digits import aligned, computed, decimal, notation, short, written
+from normcli.errors import InputError
+from normcli.formula.language import (
+    REDUCTIONS,
+    WINDOWS,
+    Call,
+    Line,
+    Name,
+    Node,
+    Number,
+    lines,
+    names_in,
+    parsed,
+    substituted,
+)  # fmt: skip
+from normcli.formula.spelled import GAP, LIST, TERMS, Text, inlined, mapped, spelled
 from normcli.planning.kinds import taught
-from normcli.teaching.filled import EXACT, LEFT_OUT, Expression, Figure
+from normcli.planning.layout import Shape, number_of, place_of
+from normcli.teaching.filled import EXACT, LEFT_OUT, Decimals, Expression, Figure
 from normcli.teaching.traced import Over, Traced, counted_from_start
+from normcli.words import Told
 
 _SHOWN = 8  # terms of a long sum that are written out when no element was asked for
 _MOST = 1000  # terms that are written out for an element
-_COUNTED = {"n", "N", "eps"}  # one for all groups
+_EXTREMES = {"max": "largest", "min": "smallest"}
 _MOST_DIGITS = 50  # of a number in a line, where it takes so many
 
 
@@ -54,12 +71,15 @@ class Step:
         return spelled(self.filled)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Trace:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Trace(Told):
     """The steps of one group of statistics, and which group (or element) they belong to."""
 
     title: str
     steps: list[Step]
+
+    def __repr__(self) -> str:
+        return f"<Trace of {self.title}: {', '.join(step.step for step in self.steps)}>"
 
 
 def trace(
@@ -79,10 +99,96 @@ def trace(
     """
     if element is not None:
         element = counted_from_start(element, result.plan)
-    group = Traced(result, x, element)
+    group = _traced(result, x, element)
     most = x.size if full else _SHOWN if element is None else _MOST
     writer = _Writer(group, precision, most)
     return Trace(title=group.title, steps=[*writer.steps()])
+
+
+def _traced(result: Result, x: NDArray[Any], element: Shape | None) -> Traced:
+    group: Traced = (teaching.free_traced.FreeTraced if result.plan.is_free else Traced)(result, x, element)
+    return group
+
+
+def traces(
+    result: Result, x: NDArray[Any], elements: Iterable[Shape], precision: int = 4
+) -> Iterator[tuple[str, Shape, Step]]:
+    """The steps of ``trace`` for many elements, each step once, after what it belongs to and where that is.
+
+    It belongs to an element, or to its group of statistics, or to the channel whose weight it has.
+
+    >>> from normcli.calculate import normalize
+    >>> import numpy as np
+    >>> x = np.array([[1.0, 2], [6, 3]])
+    >>> found = traces(normalize(x, "batch", steps=True), x, [(0, 0), (1, 0)])
+    >>> [step.substituted for _, _, step in found if step.step in ("mean", "centered")]
+    ['(1 + 6) / 2', '1 - 3.5000', '6 - 3.5000']
+    """
+    layout = result.plan.layout
+    every = range(len(layout.view))
+    own: dict[str, Sequence[int]] = {"element": every, "channel": layout.channels}
+    own["group"] = [axis for axis in every if axis not in layout.axes]
+    writers: dict[Shape, _Writer] = {}
+    known: set[tuple[str, Shape]] = set()
+    for element in elements:
+        place = place_of(number_of(element, result.plan.shape), layout.view)
+        keys = {scope: tuple(place[axis] for axis in axes) for scope, axes in own.items()}
+        if keys["group"] in writers:
+            writer = writers[keys["group"]]
+            writer.group = writer.group.at(element)
+        else:
+            writer = writers[keys["group"]] = _Writer(_traced(result, x, element), precision, _MOST)
+        for name, scope, write in writer.lines():
+            if (name, keys[scope]) not in known:
+                known.add((name, keys[scope]))
+                yield scope, keys[scope], write()
+
+
+def filled_in(
+    result: Result, x: NDArray[Any], element: Shape, formula: str, precision: int = 4
+) -> tuple[str, str] | None:
+    """A formula with an element's numbers, and its value; None where it has names, or words, without numbers.
+
+    What a name stands for may follow it: ``rstd * d with d = grad_output * weight``.
+
+    >>> from normcli.calculate import normalize
+    >>> import numpy as np
+    >>> x = np.array([[1.0, 2], [6, 3]])
+    >>> filled_in(normalize(x, "batch", steps=True), x, (0, 0), "sum(centered^2) / (n - 1)")
+    ('((-2.5000)^2 + 2.5000^2) / (2 - 1)', '12.5000')
+    """
+    text, _, more = formula.partition(" with ")
+    try:
+        others: dict[Node, Node] = {Name(line.name): line.value for line in lines(more)}
+        node = _with_sums(substituted(parsed(text), others))
+    except InputError:
+        return None
+    group = _traced(result, x, element)
+    known = {line.name for line in group.plan.lines + group.backward} & {*result.named, "output"}
+    if not names_in(node) <= known | {*group.given_names, "n", "eps"}:
+        return None
+    place = group.traced.start
+    writer = _Writer(group, precision, _MOST)
+    tree = writer.filled(node, place)
+    if not Expression(tree, "").whole:
+        return None
+    try:
+        value = float(worked_out(tree, Decimals(), lambda figure: Decimal(figure.value)))  # type: ignore[union-attr]
+    except ArithmeticError:
+        return None
+    return spelled(mapped(tree, lambda leaf: Text(leaf.text) if isinstance(leaf, Figure) else leaf)), aligned(
+        [value], precision
+    )[0]
+
+
+def _with_sums(node: Node) -> Node:
+    """The same with means as sums over n."""
+    if not isinstance(node, Call):
+        return node
+    parts = tuple(map(_with_sums, node.parts))
+    if node.function == "mean":
+        return Call("/", (Call("sum", parts, node.axes), Name("N" if node.axes else "n")))
+    return Call(node.function, parts, node.axes)
 
 
 def in_stages(result: Result, x: NDArray[Any], course: str) -> Result:
@@ -104,23 +210,33 @@ class _Writer:
 
     def __init__(self, group: Traced, precision: int, most: int) -> None:
         self.group, self.precision, self.most = group, precision, most
+        self._constants = {"n", "N", *group.constants}  # one for all groups
         self._notations: dict[tuple[str, range, Over | None], str] = {}
 
     def steps(self) -> Iterator[Step]:
         """The lines of the group, of its channel's running statistics, and of the backward pass."""
+        return (write() for _, _, write in self.lines())
+
+    def lines(self) -> Iterator[tuple[str, str, Callable[[], Step]]]:
+        """The same lines by their names, each with what its numbers belong to, and with what writes it."""
         plan = self.group.plan
         for line in plan.lines:
             if line.role == "shown":
-                yield self._each(line) if self.group.is_each(line.name) else self._statistic(line)
+                yield self._of_group_or_each(line)
         where = {line.name: line.value for line in plan.running_lines if line.role == "where"}
         for line in plan.running_lines:
             if line.role == "shown":
-                yield self._running(line, where)
+                yield line.name, "group", partial(self._running, line, where)
         for line in self.group.backward:
             if line.name in self.group.parameters:
-                yield self._parameter(line)
+                yield line.name, "channel", partial(self._parameter, line)
             else:
-                yield self._each(line) if self.group.is_each(line.name) else self._statistic(line)
+                yield self._of_group_or_each(line)
+
+    def _of_group_or_each(self, line: Line) -> tuple[str, str, Callable[[], Step]]:
+        if self.group.is_each(line.name):
+            return line.name, "element", partial(self._each, line)
+        return line.name, "group", partial(self._statistic, line)
 
     def _statistic(self, line: Line) -> Step:
         """A number of the group as a whole."""
@@ -132,7 +248,7 @@ class _Writer:
         group, traced = self.group, self.group.traced
         values = group.members(line.name)[traced.start : traced.stop]
         places = [traced[i] for i in self._shown(len(values))]
-        trees = [self._filled(line.value, self._of_element(place, traced)) for place in places]
+        trees = [self._filled(line.value, self._of_element(place, traced), place) for place in places]
         is_rounded = line.name in ("output", group.plan.gradient_name("x")) and group.plan.dtype != "float64"
         dtype = group.plan.dtype if is_rounded else None
         value = float(values[0]) if group.one else values.tolist()
@@ -182,6 +298,10 @@ class _Writer:
         program = self.group.plan.kind.program
         return node.name if isinstance(node, Name) else next(line.name for line in program if line.value == node)
 
+    def filled(self, node: Node, place: int) -> Any:
+        """An expression with the numbers of one element."""
+        return self._filled(node, self._of_element(place, self.group.traced), place)
+
     def _filled(self, node: Node, number_of: Callable[[str], Figure], place: int = 0) -> Any:
         """An expression with numbers in the place of names, and sums written out; those over other axes at a place."""
         if isinstance(node, Number):
@@ -189,12 +309,26 @@ class _Writer:
         if isinstance(node, Name):
             return number_of(node.name)
         if node.function == "^":
-            return Call("^", (self._filled(node.parts[0], number_of, place), node.parts[1]))
+            base, power = node.parts
+            above = power if isinstance(power, Number) else self._filled(power, number_of, place)
+            return Call("^", (self._filled(base, number_of, place), above))
         if node.function in REDUCTIONS:
             over = None if node.axes is None else (node.axes, place)
             among = range(len(self.group.members("x", over)))
             numbers = [self._of_element(i, among, over) for i in self._shown(len(among))]
-            return _terms([self._filled(node.parts[0], number) for number in numbers], len(among))
+            terms = [self._filled(node.parts[0], number) for number in numbers]
+            if node.function in _EXTREMES:
+                return Call(_EXTREMES[node.function], tuple(_gapped(terms, LEFT_OUT, len(among))))
+            total = _terms(terms, len(among))
+            divided: tuple[Any, ...] = total, Figure(len(among), str(len(among)))
+            return total if node.function == "sum" else Call("/", divided)
+        if node.function in WINDOWS:
+            over = str(node.axes), place
+            near = self.group.near(node, place)
+            numbers = [self._of_element(i, near, over) for i in near]
+            return _terms([self._filled(node.parts[0], number) for number in numbers], len(numbers))
+        if node.function == "stop":
+            return self._filled(node.parts[0], number_of, place)
         return Call(node.function, tuple(self._filled(part, number_of, place) for part in node.parts), node.axes)
 
     def _of_group(self, name: str) -> Figure:
@@ -203,8 +337,8 @@ class _Writer:
         if name in ("n", "N"):
             number = group.n if name == "n" else len(group.per_sample("mean"))
             return Figure(number, str(number))
-        if name == "eps":
-            return Figure(group.plan.eps, short(group.plan.eps))
+        if name in group.constants:
+            return Figure(group.constants[name], short(group.constants[name]))
         if name.startswith("running"):
             value = group.running(name)[0]
             return Figure(value, self._number(value), lambda: None)
@@ -215,7 +349,7 @@ class _Writer:
         """The numbers of one element; computed ones stand in one notation with those of the others."""
 
         def number(name: str) -> Figure:
-            if name in _COUNTED or (over is None and not self.group.is_each(name)):
+            if name in self._constants or (over is None and not self.group.is_each(name)):
                 return self._of_group(name)
             value = float(self.group.members(name, over)[place])
             if self.group.is_given(name):

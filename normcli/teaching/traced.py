@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from copy import copy
 from decimal import Context, Decimal, localcontext
 from functools import cached_property
 from typing import Any
@@ -14,7 +15,8 @@ from normcli.arithmetic.evaluate import Group
 from normcli.arithmetic.result import Result
 from normcli.errors import InputError
 from normcli.formula.extents import AXES, across, elementwise
-from normcli.planning.layout import number_of
+from normcli.formula.language import Call
+from normcli.planning.layout import number_of, place_of
 from normcli.planning.plan import Plan
 from normcli.teaching.filled import Decimals
 from normcli.words import count
@@ -40,11 +42,9 @@ class Traced:
         base = [0 if inside else int(i) for i, inside in zip(at, averaged, strict=True)]
         place = np.unravel_index(number_of(base, layout.stats_view), layout.stats_shape or (1,))
         self._place = tuple(map(int, place))
-        sizes = [layout.view[axis] for axis in layout.axes]
-        picked = number_of((int(at[axis]) for axis in layout.axes), sizes)
         self.one = element is not None
-        self.traced = range(picked, picked + 1) if self.one else range(self.n)
-        self.title = f"element {_index(element)}" if element is not None else self._name()
+        self.traced = range(self.n) if element is None else self._member(element)
+        self.title = self._name() if element is None else f"element {_index(element)}"
         self._given = {"x": x} | {
             name: np.full(self.plan.weight_shape, default) if value is None else value
             for name, default in self.plan.neutral.items()
@@ -55,6 +55,28 @@ class Traced:
         self._each = elementwise(self.plan.lines + self.backward)
         self._members: dict[tuple[str, Over | None], NDArray[np.float64]] = {}
 
+    @property
+    def constants(self) -> dict[str, float]:
+        """The numbers of the lines that are typed shortly."""
+        return {"eps": self.plan.eps}
+
+    def near(self, node: Call, place: int) -> range:
+        """The members that a window at one of them takes: the family has none."""
+        raise NotImplementedError(node.function)
+
+    def at(self, element: tuple[int, ...]) -> Traced:
+        """The same group, of which another element is traced."""
+        other = copy(self)
+        other.traced, other.title = self._member(element), f"element {_index(element)}"
+        return other
+
+    def _member(self, element: tuple[int, ...]) -> range:
+        """The place of an element in its group."""
+        layout = self.plan.layout
+        place = place_of(number_of(element, self.plan.shape), layout.view)
+        picked = number_of((place[axis] for axis in layout.axes), (layout.view[axis] for axis in layout.axes))
+        return range(picked, picked + 1)
+
     @cached_property
     def parameters(self) -> list[str]:
         """The names of what there is one number of for each weight."""
@@ -63,6 +85,11 @@ class Traced:
     def is_each(self, name: str) -> bool:
         """Whether a name has a number for each element."""
         return name in self._given or name in self._each
+
+    @property
+    def given_names(self) -> frozenset[str]:
+        """The names of what was typed and has a number for each element."""
+        return frozenset(self._given)
 
     def is_given(self, name: str) -> bool:
         """Whether a name of one number for each element was typed, not computed."""

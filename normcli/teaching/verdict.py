@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from normcli.digits import aligned
+from normcli.words import Told
 
 Floats = NDArray[np.float64]
 Index = tuple[int, ...]
@@ -78,8 +79,8 @@ class Diagnosis:
     first_cell: Cell | None  # the first in which the answer and the exact numbers part
 
 
-@dataclass(frozen=True, kw_only=True)
-class Check:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Check(Told):
     """The verdict on an answer; ``nearest`` is the closest explanation where none reproduces the numbers.
 
     An answer that is right only if something holds has its name in ``assumes`` (rounded_input,
@@ -95,6 +96,10 @@ class Check:
     turned: str = ""  # that the answer's axes are in another order, which leaves no cell to compare
     where: str = ""  # the part of the tensor in which the wrong cells lie, and what they have in common
     note: str = ""  # what was not tried, or what a right answer does not show
+
+    def __repr__(self) -> str:
+        keys = "".join(f" [{', '.join(key)}]" for key in self.keys)
+        return f"<Check: {'ok' if self.ok else f'{self.mismatches} of {self.cells} wrong'}{keys}>"
 
     @property
     def ok(self) -> bool:

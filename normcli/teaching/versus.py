@@ -26,7 +26,7 @@ from normcli.planning.conventions import CONVENTIONS
 from normcli.planning.kinds import STATE_ARRAYS
 from normcli.planning.layout import number_of
 from normcli.planning.plan import Plan, plan
-from normcli.words import either
+from normcli.words import Told, either
 
 Floats = NDArray[np.float64]
 
@@ -61,8 +61,8 @@ class Option:
     running: float  # largest change of a running statistic
 
 
-@dataclass(frozen=True, kw_only=True)
-class Comparison:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Comparison(Told):
     """One other way to calculate, and its differences; ``causes`` are pairs of a stable key and a sentence."""
 
     name: str
@@ -76,6 +76,10 @@ class Comparison:
     gradients: Mapping[str, Difference]
     options: tuple[Option, ...]
     causes: tuple[tuple[str, str], ...]
+
+    def __repr__(self) -> str:
+        causes = "".join(f" [{key}]" for key, _ in self.causes)
+        return f"<Comparison with {self.name}: the output differs by {self.output.max_abs:.3g} at most{causes}>"
 
     @property
     def quantities(self) -> dict[str, Difference]:

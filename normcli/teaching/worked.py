@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from normcli.arithmetic.result import State
-from normcli.calculate import gradient_of_output, initial_state
+from normcli.arithmetic.result import Result, State
+from normcli.calculate import gradient_of_output, initial_state, run
 from normcli.errors import InputError
 from normcli.files.numbers import EXACT, numbers_of, to_float64
 from normcli.files.read import read_document
@@ -86,6 +86,12 @@ def check_example(example: Example) -> Check:
         decimals=example.decimals,
         input_decimals=example.input_decimals,
     )
+
+
+def calculation(example: Example) -> Result:
+    """The exact result of a worked example, with its steps."""
+    flow = None if example.grad_output is None else example.grad_output.values
+    return run(example.x.values, replace(example.plan, dtype="float64"), example.state, steps=True, grad_output=flow)
 
 
 def load_example(path: str | Path) -> Example:

@@ -7,6 +7,7 @@ python tests/benchmarks speed float32    one dtype of the comparison with torch.
 python tests/benchmarks calls            what a call on a small tensor costs
 python tests/benchmarks limit            by size and by groups, and the picture examples/speed.svg
 python tests/benchmarks backward float32 one dtype of the comparison with torch's backward pass
+python tests/benchmarks datasets 10      many files, among them 10 GiB of NPY shards [1], against cat
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ import sys
 
 import backward
 import calls
+import datasets
 import files
 import limit
 import linear
 import speed
 import startup
 
-SECTIONS = ("startup", "calls", "speed", "limit", "backward", "files", "linear")
+SECTIONS = ("startup", "calls", "speed", "limit", "backward", "files", "linear", "datasets")
 
 if __name__ == "__main__":
     chosen = sys.argv[1:] or SECTIONS
@@ -44,5 +46,8 @@ if __name__ == "__main__":
     if "files" in chosen:
         files.main()
         print()
+    if "datasets" in chosen:
+        datasets.main(*(float(name) for name in chosen if name.isdecimal()))
+        print()
     if "linear" in chosen:
-        sys.exit(linear.main([name for name in chosen if name not in SECTIONS]))
+        sys.exit(linear.main([name for name in chosen if name not in SECTIONS and not name.isdecimal()]))

@@ -1,0 +1,346 @@
+"""Formulas over any axes: the kinds beyond the family, and one's own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import normcli
+from normcli.arithmetic.numbers import PAIRS, WIDES
+from normcli.errors import InputError, NormcliError
+from normcli.floats import ulp
+from normcli.formula.spelled import spelled
+from normcli.planning import further
+from normcli.planning.further import EVERY, FURTHER
+from normcli.planning.kinds import FORMULA, KINDS, Kind
+from normcli.planning.layout import by_channel
+from normcli.planning.plan import plan
+
+X = np.array([[1.0, 2, 4, 1], [6, 3, 2, 4], [2, 4, 6, 1]])
+Z = np.array([1.0, 2, 3, 4, 10, 12, 14, 16, -11, -10, -9, -8, 0, 1, 5, 2]).reshape(1, 4, 2, 2)
+ONES = np.ones(4)
+
+# Computed in float64 and checked against the sources that the kinds name: the first row, or the first place.
+FIXTURES: dict[str, tuple[str, dict[str, Any], list[float]]] = {
+    "l2": ("lp", {}, [0.213201, 0.426401, 0.852803, 0.213201]),
+    "l1": ("lp", {"p": 1}, [0.125, 0.25, 0.5, 0.125]),
+    "largest": ("lp", {"p": float("inf")}, [0.25, 0.5, 1, 0.25]),
+    "softmax": ("softmax", {}, [0.040316, 0.109591, 0.809776, 0.040316]),
+    "zscore": ("zscore", {}, [-0.92582, -1.224745, 0, -0.707107]),
+    "pandas": ("zscore", {"convention": "pandas"}, [-0.755929, -1, 0, -0.57735]),
+    "lrn": ("lrn", {"alpha": 1, "size": 3}, [0.069995, 0.392377, -0.43306, 0]),
+    "lrn even": ("lrn", {"alpha": 1, "size": 2}, [0.737788, 0.520169, -0.32058, 0]),
+    "lrn onnx": ("lrn", {"alpha": 1, "size": 2, "convention": "onnx"}, [0.052017, 0.291436, -0.500883, 0]),
+    "grn": ("grn", {"weight": ONES}, [1.387992, 28.688174, -25.907179, 0]),
+}
+
+
+@pytest.mark.parametrize("name", FIXTURES)
+def test_fixture(name: str) -> None:
+    kind, options, expected = FIXTURES[name]
+    x = Z if kind in ("lrn", "grn") else X
+    output = normcli.normalize(x, kind, **options).output
+    first = output[0, :, 0, 0] if output.ndim == 4 else output[0]
+    assert np.abs(first - expected).max() < 1e-6
+
+
+@pytest.mark.parametrize(("iterations", "sigma"), [(1, 10.899058), (2, 10.906386), (3, 10.906675)])
+def test_spectral_goes_round(iterations: int, sigma: float) -> None:
+    assert abs(normcli.normalize(X, "spectral", iterations=iterations).named["sigma"] - sigma) < 1e-6
+
+
+def test_grn_has_its_lengths() -> None:
+    gx = normcli.normalize(Z, "grn", weight=ONES).named["gx"]
+    assert np.abs(gx - [[5.477226, 26.381812, 19.131126, 5.477226]]).max() < 1e-6
+
+
+# --- against torch --------------------------------------------------------------------------------------
+
+F = torch.nn.functional
+
+
+def _grn(x: torch.Tensor) -> torch.Tensor:
+    gx = x.norm(p=2, dim=(2, 3), keepdim=True)
+    return x + x * gx / (gx.mean(1, keepdim=True) + 1e-6)
+
+
+TORCH: dict[str, tuple[str, dict[str, Any], Callable[[Any], Any]]] = {
+    "l2": ("lp", {}, F.normalize),
+    "l1": ("lp", {"p": 1}, lambda x: F.normalize(x, p=1.0)),
+    "l3": ("lp", {"p": 3}, lambda x: F.normalize(x, p=3.0)),
+    "largest": ("lp", {"p": float("inf")}, lambda x: F.normalize(x, p=float("inf"))),
+    "softmax": ("softmax", {"axes": (1,)}, lambda x: F.softmax(x, 1)),
+    "logsoftmax": ("logsoftmax", {"axes": (1,)}, lambda x: F.log_softmax(x, 1)),
+    "zscore": ("zscore", {}, lambda x: (x - x.mean(0)) / x.std(0, correction=0)),
+    "minmax": (
+        "minmax", {"axes": (2, 3)},
+        lambda x: (x - x.amin((2, 3), keepdim=True)) / (x.amax((2, 3), keepdim=True) - x.amin((2, 3), keepdim=True)),
+    ),
+    "pixel": ("pixel", {}, lambda x: x * torch.rsqrt(x.square().mean(1, keepdim=True) + 1e-8)),
+    "frn": ("frn", {}, lambda x: torch.relu(x * torch.rsqrt(x.square().mean((2, 3), keepdim=True) + 1e-6))),
+    "grn": ("grn", {"weight": ONES}, _grn),
+    "lrn": ("lrn", {"size": 3, "alpha": 1.0}, lambda x: F.local_response_norm(x, 3, 1.0)),
+    "lrn even": ("lrn", {"size": 2, "alpha": 1.0}, lambda x: F.local_response_norm(x, 2, 1.0)),
+    "weight": ("weight", {}, lambda x: x / x.square().sum((1, 2, 3), keepdim=True).sqrt()),
+    "weight-std": (
+        "weight-std", {},
+        lambda x: (x - x.mean((1, 2, 3), keepdim=True)) / (x.std((1, 2, 3), keepdim=True) + 1e-5),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TORCH)
+def test_output_and_gradient_are_those_of_torch(name: str) -> None:
+    kind, options, function = TORCH[name]
+    rng = np.random.default_rng(7)
+    x, flow = rng.standard_normal((2, 3, 4, 5, 4))[0], rng.standard_normal((3, 4, 5, 4))
+    tensor = torch.tensor(x, requires_grad=True)
+    output = function(tensor)
+    output.backward(torch.tensor(flow))
+    result = normcli.normalize(x, kind, grad_output=flow, **options)
+    assert np.abs(result.output - output.detach().numpy()).max() < 1e-14 * max(1.0, np.abs(result.output).max())
+    assert tensor.grad is not None
+    assert np.abs(result.grad_input - tensor.grad.numpy()).max() < 1e-12
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("kind", ["lp", "softmax", "logsoftmax", "zscore", "lrn", "pixel", "weight-std"])
+def test_output_is_rounded_once(kind: str, dtype: str) -> None:
+    x = (np.random.default_rng(3).standard_normal((4, 6)) * 3 + 1).astype(dtype)
+    exact = normcli.normalize(x.astype(np.float64), kind).output
+    off = np.abs(normcli.normalize(x, kind).output.astype(np.float64) - exact) / ulp(exact, dtype)
+    assert off.max() <= 0.5001
+
+
+# --- exponentials and logarithms ------------------------------------------------------------------------
+
+
+def test_exp_and_log_are_right_beyond_float64() -> None:
+    from decimal import Decimal, localcontext
+
+    values = np.concatenate([np.random.default_rng(1).uniform(-300, 300, 60), [0.0, 1.0, -1e-9]])
+    found = PAIRS.exp(PAIRS.array(values))
+    back = PAIRS.log(found)
+    with localcontext(prec=50):
+        for i, value in enumerate(values.tolist()):
+            exact = Decimal(value).exp()
+            assert abs(Decimal(float(found.hi[i])) + Decimal(float(found.lo[i])) - exact) <= exact * Decimal(2) ** -96
+            apart = Decimal(float(back.hi[i])) + Decimal(float(back.lo[i])) - Decimal(value)
+            assert abs(apart) <= max(1, abs(Decimal(value))) * Decimal(2) ** -88
+
+
+def test_what_is_not_a_number_is_told_of() -> None:
+    [said] = normcli.normalize([[1.0, 2], [1, 5]], "zscore").warnings
+    assert said == "2 output values NaN: 0 divided by 0, or the root or logarithm of a negative number"
+    [said] = normcli.normalize([[1.0, np.nan]], "softmax").warnings
+    assert said == "the input holds 1 NaN and 0 infinities"
+
+
+def test_far_numbers_stay_in_range() -> None:
+    x = np.array([[3e200, 4e200], [3e-200, 4e-200]])
+    assert normcli.normalize(x, "lp", eps=0).output.tolist() == [[0.6, 0.8], [0.6, 0.8]]
+    assert normcli.normalize(np.array([1000.0, 1001.0]), "softmax").output[1] == pytest.approx(
+        0.7310585786300049, abs=0
+    )
+    wide = WIDES.to_the(WIDES.array(np.array([2.0**600])), WIDES.number(2.5))
+    assert wide.exponent.tolist() == [1501]
+
+
+# --- one's own formula ----------------------------------------------------------------------------------
+
+FAMILY: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
+    "batch": ((0, 2), {}),
+    "instance": ((2,), {"affine": True}),
+    "layer": ((2,), {}),
+    "rms": ((2,), {"eps": 1e-6}),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("kind", FAMILY)
+def test_a_kinds_own_lines_give_its_own_bits(kind: str, dtype: str) -> None:
+    axes, options = FAMILY[kind]
+    rng = np.random.default_rng(5)
+    x = rng.standard_normal((3, 4, 5)).astype(dtype)
+    size, at = (5, "") if kind in ("layer", "rms") else (4, "@1")
+    weight, bias, flow = rng.standard_normal(size), rng.standard_normal(size), rng.standard_normal(x.shape)
+    given_ = {"weight": weight} if kind == "rms" else {"weight": weight, "bias": bias}
+    own = normcli.normalize(x, kind, grad_output=flow, **given_, **options)
+    let = {"eps": options.get("eps", 1e-5)} | {f"{name}{at}": value for name, value in given_.items()}
+    found = normcli.normalize(x, "formula", lines=kind, axes=axes, let=let, grad_output=flow)
+    assert (found.output == own.output).all()
+    assert (found.grad_input == own.grad_input).all()
+    assert (found.named["grad_weight"] == own.grad_weight).all()
+
+
+@pytest.mark.parametrize("kind", FURTHER)
+def test_a_further_kinds_own_lines_give_its_own_bits(kind: str) -> None:
+    x = np.random.default_rng(5).standard_normal((3, 4, 5))
+    settled = plan(kind, x.shape, "float64", {"weight": ONES} if kind == "grn" else {})
+    lines = "\n".join(f"{line.name} = {spelled(line.value)}" for line in settled.lines)
+    sets: dict[Any, Any] = {name: settled.dimensions(name) for name, _ in settled.named_axes}
+    numbers = {name: value for name, value in settled.constants.items() if name not in (*map(str, sets), "n")}
+    own = normcli.normalize(x, kind, **({"weight": ONES} if kind == "grn" else {}))
+    more = {f"{one.name}@{one.first}": own.before.tensor(one.name) for one in settled.tensors}
+    found = normcli.normalize(x, "formula", lines=lines, axes=sets, let=numbers | more)
+    assert (found.output == own.output).all()
+
+
+REFUSED = {
+    "nothing": ("", {}, "there is no formula"),
+    "unknown name": ("x * tau", {}, "tau is not defined by a line; give it with --let tau=TENSOR"),
+    "before its line": ("y = x * a; a = sum(x)", {}, "a is used before its line"),
+    "twice": ("y = x; y = x + 1", {}, "y is the name of a line before"),
+    "no axes of that name": ("x / sum(x, c)", {}, "no axes are called c; give them with --axes c=1"),
+    "no such axis": ("x / sum(x, axis_7)", {}, "there is no axis 7"),
+    "column": ("x / foo(x)", {}, "column 5: there is no foo"),
+    "attribute": ("x.real", {}, "column 1: a formula has numbers"),
+    "not of x": ("3 + eps", {"eps": 1}, "the last line does not depend on x"),
+    "another shape": ("x * w", {"w": [1.0, 2, 3]}, "w has shape (3,), which does not go with (3, 4)"),
+    "a function's name": ("exp = x; y = exp", {}, "exp is a function"),
+    "the input's name": ("x = 3; y = x + 1", {}, "x is the input"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED.values(), ids=list(REFUSED))
+def test_refusal(case: tuple[str, dict[str, Any], str]) -> None:
+    lines, let, message = case
+    with pytest.raises(InputError) as error:
+        normcli.normalize(X, "formula", lines=lines, axes=(1,), let=let)
+    assert message in str(error.value)
+
+
+def test_what_stands_inside_is_worked_out_and_shown_once() -> None:
+    result = normcli.normalize(X, "formula", lines="(x - mean(x)) / (std(x) + eps)", axes=(1,), let={"eps": 0})
+    assert list(result.statistics()) == ["mean", "var"]
+    assert np.allclose(result.output, (X - X.mean(1, keepdims=True)) / X.std(1, keepdims=True))
+
+
+def test_a_sum_of_what_does_not_vary_counts_each_place() -> None:
+    result = normcli.normalize(X, "formula", lines="total = sum(a); y = x / total", axes=(1,), let={"a": [2.0]})
+    assert (result.named["total"] == 8).all()
+    assert (
+        normcli.normalize(X, "formula", lines="x * mean(2 * a)", axes=(0, 1), let={"a": [3.0]}).output == X * 6
+    ).all()
+
+
+PARTS = ["x", "w", "eps", "2", "sum(x)", "mean(x)", "max(x)", "std(x)", "norm(x, axis_0)", "1e-3"]
+OPERATIONS = ["({} + {})", "({} - {})", "({} * {})", "({} / {})", "larger({}, {})", "greater({}, {})", "({} ^ {})"]
+FUNCTIONS = ["sqrt({})", "exp({})", "log({})", "abs({})", "-{}", "sum({})", "{}^2", "max({}, axis_0)", "stop({})"]
+
+
+def _expressions() -> st.SearchStrategy[str]:
+    return st.recursive(
+        st.sampled_from([*PARTS, "foo"]),
+        lambda inner: st.one_of(
+            st.builds(str.format, st.sampled_from(OPERATIONS), inner, inner),
+            st.builds(str.format, st.sampled_from(FUNCTIONS), inner),
+        ),
+        max_leaves=6,
+    )
+
+
+@settings(max_examples=300, deadline=None)
+@given(_expressions(), st.booleans())
+@np.errstate(all="ignore")
+def test_a_formula_ends_in_a_result_or_in_one_clear_line(text: str, with_gradient: bool) -> None:
+    flow = "ones" if with_gradient else None
+    try:
+        let = {"eps": 1e-5, "w": [1.0, -2, 0.5, 3]}
+        result = normcli.normalize(X, "formula", lines=text, axes=(1,), let=let, grad_output=flow)
+        assert result.output.shape == X.shape
+    except NormcliError as error:
+        assert str(error)
+        assert "\n" not in str(error)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(alphabet="x+-*/^()=;, .eps1_'\"[]{}:@\n\\", max_size=30))
+@np.errstate(all="ignore")
+def test_any_text_ends_in_a_result_or_in_one_clear_line(text: str) -> None:
+    try:
+        normcli.normalize(X, "formula", lines=text, axes=(1,), let={"eps": 1e-5})
+    except NormcliError as error:
+        assert str(error)
+
+
+@pytest.fixture(name="normcli_cli")
+def _command_line(normcli: Callable[..., Any]) -> Callable[..., Any]:
+    return normcli
+
+
+# --- everything else works on them ----------------------------------------------------------------------
+
+
+def test_a_toy_kind_has_everything(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from normcli.commands.cli import make_app
+
+    toy = Kind(
+        name="toy",
+        title="Toy",
+        summary="Toy: by the largest.",
+        options=("eps", "axes", "convention", "dtype"),
+        text="top = max(abs(x))\noutput = x / (top + eps)",
+        layout=by_channel,
+        numbers={"eps": 1.0},
+        sets={None: lambda rank, channel: (rank - 1,)},
+        profiles={"own": further.OWN},
+    )
+    monkeypatch.setitem(FURTHER, "toy", toy)
+    app = make_app(("toy",))
+    for more, sought in {
+        "--trace": "max(abs(1), abs(3))",
+        "--json": '"output": [[0.25, 0.75]]',
+        "--format markdown": "| 0 |",
+        "--format latex --trace": r"\max",
+        "--grad-output ones": "grad_input",
+        "--expect [[0.2500,0.7500]]": "checks: all 2 cells agree",
+    }.items():
+        with pytest.raises(SystemExit):
+            app(["toy", "[[1,3]]", *more.split(" ")])
+        assert sought in capsys.readouterr().out, more
+
+
+ANSWERS = {
+    "p": ("lp", {}, {"p": 1}, "p_other"),
+    "convention": ("zscore", {}, {"convention": "pandas"}, "ddof1"),
+    "axes": ("softmax", {}, {"axes": (0,)}, "axes_other"),
+    "kind": ("softmax", {}, "logsoftmax", "kind_logsoftmax"),
+    "eps": ("lp", {"eps": 0.5, "eps_at": "inside"}, {"eps": 0.5, "eps_at": "added"}, "eps_outside"),
+    "size": ("lrn", {"alpha": 1, "size": 3}, {"alpha": 3, "size": 3}, "alpha_whole"),
+}
+
+
+@pytest.mark.parametrize("case", ANSWERS.values(), ids=list(ANSWERS))
+def test_the_slip_is_named(case: Any, normcli_cli: Callable[..., Any]) -> None:
+    kind, options, other, key = case
+    slipped = (
+        normcli.normalize(X, other, **options)
+        if isinstance(other, str)
+        else normcli.normalize(X, kind, **(options | other))
+    )
+    text = json.dumps([[round(value, 6) for value in row] for row in slipped.output.tolist()])
+    given_ = [part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+    done = normcli_cli(kind, json.dumps(X.tolist()), *given_, "--expect", text, "--decimals", "6", "--json")
+    assert done.returncode == 1
+    assert [key] in [found["keys"] for found in json.loads(done.stdout)["check"]["diagnoses"]]
+
+
+@pytest.mark.parametrize("kind", FURTHER)
+def test_a_right_answer_checks(kind: str, normcli_cli: Callable[..., Any]) -> None:
+    x = Z + 0.5
+    right = normcli.normalize(x, kind).output
+    text = json.dumps(right.round(5).tolist())
+    done = normcli_cli(kind, json.dumps(x.tolist()), "--expect", text, "--decimals", "5")
+    assert (done.returncode, done.stdout.split(":")[0]) == (0, "checks")
+
+
+def test_every_kind_is_a_command() -> None:
+    assert set(EVERY) == {*KINDS, *FURTHER, FORMULA.name}
