@@ -1,7 +1,8 @@
 """The compiled loops under the address and undefined-behaviour sanitizers, on arrays that lie in every odd way.
 
-Run by hand, with gcc or clang on Linux: ``python tests/sanitize.py``. It compiles a copy of its own, runs
-itself with the sanitizer's library loaded first, and ends with what they found, or with nothing.
+Run by hand, with gcc or clang on Linux: ``python tests/sanitize.py``, or ``python tests/sanitize.py thread`` for the
+sanitizer of threads. It compiles a copy of its own, runs itself with the sanitizer's library loaded first, and
+ends with what they found, or with nothing.
 """
 
 from __future__ import annotations
@@ -18,28 +19,35 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 FLAGS = ["-O1", "-g", "-shared", "-fPIC", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi"]
-CHECKS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
+CHECKS = {
+    "address": ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"],
+    "thread": ["-fsanitize=thread", "-U__gnu_linux__"],  # which has no clones, whose choice it cannot follow
+}
+RUNTIMES = {"address": "libasan.so", "thread": "libtsan.so"}
 
 
-def main() -> int:
+def main(check: str) -> int:
     """Compile, and run the calculations in a process of their own."""
     compiler = os.environ.get("CC", "gcc")
     with tempfile.TemporaryDirectory() as folder:
         library = Path(folder) / "tiles.so"
-        sources = [
-            str(ROOT / "normcli" / "arithmetic" / name) for name in ("loops.c", "backward.c", "once.c", "running.c")
-        ]
+        sources = [str(path) for path in sorted((ROOT / "normcli" / "arithmetic").glob("*.c"))]
         include = f"-I{sysconfig.get_path('include')}"
-        subprocess.run([compiler, *FLAGS, *CHECKS, include, *sources, "-o", str(library), "-lm"], check=True)
-        runtime = subprocess.run([compiler, "-print-file-name=libasan.so"], capture_output=True, text=True, check=True)
+        subprocess.run([compiler, *FLAGS, *CHECKS[check], include, *sources, "-o", str(library), "-lm"], check=True)
+        runtime = subprocess.run(
+            [compiler, f"-print-file-name={RUNTIMES[check]}"], capture_output=True, text=True, check=True
+        )
         settings = {
             "LD_PRELOAD": runtime.stdout.strip(),
             "ASAN_OPTIONS": "detect_leaks=0",  # Python's own, which live as long as it does
+            "TSAN_OPTIONS": "halt_on_error=1",
             "UBSAN_OPTIONS": "print_stacktrace=1",
             "PYTHONMALLOC": "malloc",  # so that every array ends where its memory does
             "PYTHONPATH": str(ROOT),
         }
         command = [sys.executable, __file__, str(library)]
+        if check == "thread":
+            command = ["setarch", "--addr-no-randomize", *command]  # it wants its memory where it expects it
         return subprocess.run(command, env=os.environ | settings, check=False).returncode
 
 
@@ -70,7 +78,7 @@ def calculate(library: str) -> None:
     import numpy as np
 
     import normcli
-    from normcli.arithmetic import large_backward, loops, reference, slabs
+    from normcli.arithmetic import large_backward, loops, reference, slabs, whole
     from normcli.dtypes import FLOAT_DTYPES
     from normcli.floats import rounded
 
@@ -96,7 +104,8 @@ def calculate(library: str) -> None:
     ran = 0
     for tiny, (kind, shape, options), dtype in product((False, True), cases, FLOAT_DTYPES):
         if tiny:
-            slabs.SLAB = slabs.LEAST_SLAB = 501
+            slabs.SLAB = slabs.LEAST_SLAB = slabs.LEAST_RUN = 501
+            slabs._LEAST_CELL, whole._SHARE, whole._prepared = 97, 1, {}
             slabs._SLAB_SPAN, loops.TILE, large_backward._SHORT = 31, 97, 194
         x = rounded(rng.normal(0.3, 2.0, shape), dtype)
         x.ravel()[[3, 50, 60]] = np.nan, np.inf, 0
@@ -115,4 +124,8 @@ def calculate(library: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(calculate(sys.argv[1]) if len(sys.argv) > 1 and sys.argv[1].endswith(".so") else main())
+    sys.exit(
+        calculate(sys.argv[1])
+        if len(sys.argv) > 1 and sys.argv[1].endswith(".so")
+        else main(*sys.argv[1:] or ["address"])
+    )

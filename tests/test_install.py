@@ -60,14 +60,17 @@ def test_a_library_with_another_struct_is_left_alone(monkeypatch: pytest.MonkeyP
     assert version() == "normcli 0.1.0 (no compiled loops: they were compiled from another version of normcli)\n"
 
 
-@pytest.mark.parametrize(("dtype", "said"), [("f8", 1), ("f4", 0)])
+@pytest.mark.parametrize(
+    ("dtype", "columns", "said"),
+    [("float64", 40_000, 1), ("float32", 40_000, 0), ("float32", 400_000, 1), ("float16", 400_000, 1)],
+)
 def test_slow_tensors_are_hinted_at_once(
-    dtype: str, said: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    dtype: str, columns: int, said: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(loops, "_found", lambda: (None, "not compiled when normcli was installed"))
-    np.save(tmp_path / "x.npy", np.ones((2, 40_000), dtype))
+    np.save(tmp_path / "x.npy", np.ones((2, columns), dtype))
     done = CliRunner().invoke(app, ["batch", *[str(tmp_path / "x.npy")] * 2, "--only", "statistics"])
-    assert done.stderr.count("hint: float64 tensors of this size are slow without the compiled loops") == said
+    assert done.stderr.count(f"hint: {dtype} tensors of this size are slow without the compiled loops") == said
     assert (done.exit_code, done.stderr.count("\n")) == (0, said)
 
 

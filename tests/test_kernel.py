@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import normcli
-from normcli.arithmetic import large, loops, reference, slabs
+from normcli.arithmetic import large, loops, reference, slabs, whole
 from normcli.arithmetic.reference import by_lines
 from normcli.arithmetic.result import Result
 from normcli.calculate import initial_state
@@ -41,7 +41,7 @@ LAYOUTS: dict[str, tuple[str, tuple[int, ...], dict[str, Any]]] = {
     "rms": ("rms", (500, 100), {}),
     "rms long": ("rms", (3, 20000), {}),
 }
-TINY = {"SLAB": 3001, "LEAST_SLAB": 3001, "_SLAB_SPAN": 31}
+TINY = {"SLAB": 3001, "LEAST_SLAB": 3001, "LEAST_RUN": 3001, "_LEAST_CELL": 257, "_SLAB_SPAN": 31}
 COMPILED = pytest.param(
     "compiled", marks=pytest.mark.skipif(loops.compiled() is None, reason="installed without a C compiler")
 )
@@ -61,6 +61,7 @@ def cut(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None
     """Slabs, blocks and tiles of the usual size, or so small that every way to merge them is taken."""
     for name, size in (TINY if request.param == "tiny" else {}).items():
         monkeypatch.setattr(slabs, name, size)
+    monkeypatch.setattr(whole, "_prepared", {})
     if request.param == "tiny":
         monkeypatch.setattr(loops, "TILE", 257)
         monkeypatch.setattr(reference, "_SINGLE_BLOCK", 257)
@@ -132,9 +133,12 @@ def test_statistics_are_those_of_the_reference(layout: str, name: str) -> None:
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.usefixtures("arithmetic")
 def test_threads_do_not_change_a_bit(layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slabs, "SLAB", 5000)
+    for name, size in TINY.items():
+        monkeypatch.setattr(slabs, name, size)
+    monkeypatch.setattr(whole, "_SHARE", 1)
+    monkeypatch.setattr(whole, "_prepared", {})
     x, kind, given = seeded(layout, "float32", 0.3)
-    results = [both(x, kind, given, threads=threads)[0] for threads in (1, 2, 5)]
+    results = [both(x, kind, given, threads=threads)[0] for threads in (1, 2, 3, 8)]
     assert {result.output.tobytes() for result in results} == {results[0].output.tobytes()}
     assert {result.rstd.tobytes() for result in results} == {results[0].rstd.tobytes()}
 
@@ -268,14 +272,13 @@ def test_an_element_close_to_the_mean_keeps_its_digits() -> None:
 
 def test_large_tensors_take_this_path(monkeypatch: pytest.MonkeyPatch) -> None:
     called = []
-    monkeypatch.setattr(slabs, "work_through", lambda *a, **k: called.append(a) or (_ for _ in ()).throw(KeyError))
+    monkeypatch.setattr(whole, "prepared", lambda *a, **k: called.append(a) or (_ for _ in ()).throw(KeyError))
     with pytest.raises(KeyError):
         normcli.normalize(np.ones((600, 600), np.float32), "layer")
-    assert not normcli.normalize(np.ones((300, 300), np.float32), "layer").output.any()
     assert len(called) == 1
 
 
-# --- one call for a tensor that one thread works through --------------------------------------------
+# --- one call for a tensor --------------------------------------------
 
 ARRANGED = {
     "C order": lambda x: x,
@@ -345,6 +348,15 @@ def test_float64_beyond_what_its_squares_can_hold(scale: float) -> None:
     x = np.random.default_rng(13).normal(size=(700, 100))
     expected = normcli.normalize(x, "layer", eps=0.0).output
     np.testing.assert_allclose(normcli.normalize(x * scale, "layer", eps=0.0).output, expected, rtol=1e-11)
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (700, 100)], ids=["small", "large"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+@pytest.mark.usefixtures("arithmetic")
+def test_an_infinity_is_told_of_where_the_root_of_its_mean_square_divides(shape: tuple[int, int], dtype: str) -> None:
+    x = np.ones(shape)
+    x[1, 2] = np.inf
+    assert normcli.normalize(rounded(x, dtype), "rms").warnings == ("the input holds 0 NaN and 1 infinity",)
 
 
 @pytest.mark.usefixtures("arithmetic")

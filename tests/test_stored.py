@@ -84,8 +84,13 @@ def from_file(path: Path, kind: str, options: dict[str, Any], out: Path | None) 
 
 @pytest.fixture(params=["usual", "tiny"])
 def cut(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(whole, "_prepared", {})
     monkeypatch.setattr(whole, "_MOST_EXACT", 0)  # a file of so few elements is not read slab by slab
-    for name, size in {"SLAB": 3001, "LEAST_SLAB": 3001, "_SLAB_SPAN": 31}.items() if request.param == "tiny" else ():
+    for name, size in (
+        {"SLAB": 3001, "LEAST_SLAB": 3001, "LEAST_RUN": 3001, "_LEAST_CELL": 257, "_SLAB_SPAN": 31}.items()
+        if request.param == "tiny"
+        else ()
+    ):
         monkeypatch.setattr(slabs, name, size)
 
 

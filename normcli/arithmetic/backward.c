@@ -394,9 +394,10 @@ void normcli_emit_backward(const Slab *slab) {
 }
 
 /* Sums and gradients of a slab that holds whole groups, tile by tile. */
-void normcli_whole_backward(const Slab *slab) {
-    for (int64_t start = 0; start < slab->shape[slab->cut]; start += slab->step) {
-        Slab tile = tile_of(slab, start), copy;
+void normcli_whole_backward(const Slab *whole) {
+    Slab slab = in_tiles(whole, 0);
+    for (int64_t start = 0; start < slab.shape[slab.cut]; start += slab.step) {
+        Slab tile = tile_of(&slab, start), copy;
         float *single = normcli_in_single(&tile, &copy);
         if (single) tile = copy;
         Wide wide = normcli_widened(&tile);
@@ -416,9 +417,10 @@ EVERY_PROCESSOR static void join_products(const Slab *tile) {
 }
 
 /* The sums of a slab that is a part of longer groups. */
-void normcli_part_backward(const Slab *slab) {
-    for (int64_t start = 0; start < slab->shape[slab->cut]; start += slab->step) {
-        Slab tile = tile_of(slab, start), copy;
+void normcli_part_backward(const Slab *part) {
+    Slab slab = in_tiles(part, 1);
+    for (int64_t start = 0; start < slab.shape[slab.cut]; start += slab.step) {
+        Slab tile = tile_of(&slab, start), copy;
         float *single = normcli_in_single(&tile, &copy);
         if (single) tile = copy;
         Wide wide = normcli_widened(&tile);

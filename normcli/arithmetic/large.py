@@ -18,6 +18,7 @@ from normcli.arithmetic.order import Axes, Elements, axes_of, in_order, placed
 from normcli.arithmetic.outcome import as_floats, constants, outcome
 from normcli.arithmetic.pair import Pair
 from normcli.arithmetic.result import Named, Result, State
+from normcli.arithmetic.threads import cores
 from normcli.arithmetic.warned import blocks, surely_finite, warnings
 from normcli.files.stored import Stored
 from normcli.planning.plan import Plan
@@ -50,19 +51,14 @@ def normalize(
         else:
             result = None if grad_output is not None else _with_cast(x, plan, added, out, threads)
         return None if result is None else replace(result, plan=plan, before=state, after=state)
-    if isinstance(x, np.ndarray) and x.size <= slabs.LEAST_SLAB and plan.source == "batch" and grad_output is None:
-        found = _at_once(x, plan, state, out)
-        if found is not None:
-            return found
+    if isinstance(x, np.ndarray) and plan.source == "batch" and grad_output is None:
+        return _at_once(x, plan, state, out, threads)
     if loops.centers(plan.lines) is None:
         return None
     if isinstance(x, Stored):
         return _normalized(x, plan, state, out, threads, grad_output, grad_input)
     assert out is None or isinstance(out, np.ndarray)
-    read = (x, grad_output, state.weight, state.bias, state.running_mean, state.running_var)
-    arrays = [values for values in read if isinstance(values, np.ndarray)]
-    apart = out is not None and not any(np.may_share_memory(out, values) for values in arrays)
-    output = out if out is not None and apart else np.empty_like(x)
+    output = np.empty_like(x) if out is None or not _is_apart(out, x, grad_output, state) else out
     if isinstance(grad_output, np.ndarray):
         grad_input = np.empty_like(x)
         if not loops.takes(plan.layout, x, output, grad_output, grad_input):
@@ -75,6 +71,12 @@ def normalize(
         return result
     out[...] = output
     return replace(result, output=out)
+
+
+def _is_apart(out: NDArray[Any], x: Elements, grad_output: Elements | None, state: State) -> bool:
+    """Whether an array shares no memory with any that is read."""
+    read = (x, grad_output, state.weight, state.bias, state.running_mean, state.running_var)
+    return not any(isinstance(values, np.ndarray) and np.may_share_memory(out, values) for values in read)
 
 
 def _with_offset(plan: Plan, state: State) -> State | None:
@@ -102,7 +104,7 @@ def _with_cast(x: Elements, plan: Plan, state: State, out: Elements | None, thre
     axes = axes_of(layout, y.strides)
     given = {name: np.full(axes.stats, float(name in ("var", "rstd"))) for name in loops.STATISTICS}
     values, results = (in_order(array, layout, axes) for array in (y, output))
-    slabs.work_through(loops.Work(library, plan.plain, state, axes, values, results, given), threads)
+    loops.Work(library, plan.plain, state, axes, values, results, given).through(threads or cores())
     if isinstance(out, np.ndarray):
         out[...] = output
         output = out
@@ -111,21 +113,22 @@ def _with_cast(x: Elements, plan: Plan, state: State, out: Elements | None, thre
     return replace(first, output=output, warnings=tuple(said))
 
 
-def _at_once(x: NDArray[Any], plan: Plan, state: State, out: Any) -> Result | None:
-    """The Result of a tensor that takes one call of the loops; None where they do not take it as it lies."""
-    x = whole.packed(x, plan)
-    call = whole.prepared(x, plan, state) if x.flags.aligned else None
-    if call is None:
+def _at_once(x: NDArray[Any], plan: Plan, state: State, out: Any, threads: int | None) -> Result | None:
+    """The Result of a tensor by its one call; None where the loops are not for its lines or numbers."""
+    found = whole.prepared(x, plan, state)
+    if found is None:
         return None
-    y, rows, is_plain = call(x, state)
+    call, x = found
+    y, rows, is_plain = call(x, state, out if out is not None and _is_apart(out, x, None, state) else None, threads)
     output = y
-    if out is not None:
+    if out is not None and y is not out:
         out[...] = y
         output = out
     if is_plain and plan.layout.count > 1:
         return _plain(output, plan, state, call, rows)
-    found = whole.named(rows, call.axes, plan.layout.stats_view)
-    statistics = found if loops.centers(plan.lines) else {"mean_square": found["var"], "rstd": found["rstd"]}
+    statistics = whole.named(rows, call.axes, plan.layout.stats_view)
+    if not loops.centers(plan.lines):
+        statistics = {"mean_square": statistics["var"], "rstd": statistics["rstd"]}
     is_near_the_end = call.exactly and (plan.dtype == "float64" or 0 < plan.eps < _LEAST_VAR)
     if is_near_the_end and _out_of_range(x, y, statistics, state, plan):
         return None
@@ -174,7 +177,10 @@ def _normalized(
             with np.errstate(all="ignore"):
                 given[name], given[f"{name}_low"] = group[name].hi, np.broadcast_to(group[name].lo, axes.stats)
     work = loops.Work(library, plan, state, axes, values, results, given)
-    slabs.work_through(work, threads, later=0 if grad_output is None else room.large_backward.PASSES[plan.source])
+    if isinstance(x, Stored):
+        slabs.work_through(work, threads, later=0 if grad_output is None else room.large_backward.PASSES[plan.source])
+    else:
+        work.through(threads or cores())
     found = work.statistics.reshaped(axes.stats)
     spread = "var" if loops.centers(plan.lines) else "mean_square"
     parts: dict[str, tuple[Any, Any]] = {"mean": (found.mean, found.mean_low)} if spread == "var" else {}

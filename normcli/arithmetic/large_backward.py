@@ -167,7 +167,7 @@ class _Work(loops.Work):
 
     def _done(self, step: str, slab: Region, sums: Mapping[str, Floats]) -> None:
         y = self._room(slab)
-        described = self._described(slab, cut_averaged=False, x=self._taken(slab), g=self._taken(slab, "g"), y=y)
+        described = self._described(slab, x=self._taken(slab), g=self._taken(slab, "g"), y=y)
         if step == "whole" and "size" not in self.shared:  # nobody asks for these later
             last = [size - 1 for size in shape_of(slab)]
             span = 1 + sum(map(operator.mul, last, described.stat_stride))
@@ -186,7 +186,7 @@ class _Work(loops.Work):
 
     def _sums(self, slab: Region) -> dict[str, Floats]:
         """The sums of a slab that is a part of longer groups."""
-        described = self._described(slab, cut_averaged=True, x=self._taken(slab), g=self._taken(slab, "g"))
+        described = self._described(slab, x=self._taken(slab), g=self._taken(slab, "g"))
         at = stats_region(self.axes, slab)
         means = {name: np.ascontiguousarray(getattr(self.statistics, name)[at]) for name in ("mean", "mean_low")}
         sums = {name: np.zeros(means["mean"].shape) for name in (*self.shared, *loops.PART_SUMS)}
@@ -203,7 +203,7 @@ class _Work(loops.Work):
             self.shared[name][at], self.shared[f"{name}_low"][at] = total.hi[0], total.lo[0]
         if "size" in self.shared:
             self.shared["size"][at] = sum(part["size"] for part in parts)
-        self._library.normcli_finish_backward(self._described(slab, cut_averaged=False))
+        self._library.normcli_finish_backward(self._described(slab))
 
 
 class _Received:

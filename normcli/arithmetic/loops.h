@@ -1,9 +1,9 @@
 /* What the compiled loops share: slabs, runs along their last dimension, pairs, and elements read and written.
  *
- * normcli.arithmetic.slabs decides what a slab is and merges slabs; here a slab is cut into tiles that stay in a
- * second-level cache. Elements are widened to double when they are read and rounded once when they are
+ * normcli.arithmetic.slabs decides what a slab is; here one is cut into cells, which threads take (tensors.c), and these into
+ * tiles that stay in a second-level cache. Elements are widened to double when they are read and rounded once when they are
  * written (half precision also in single, where a bound on its error shows that no digit changes). For half and
- * single precision that is all; for double, every sum is a pair high + low
+ * single precision that is all, with sums about a pilot, near the mean; for double, every sum is a pair high + low
  * (Knuth's two-sum, TAOCP 2, 4.2.2) and so is every intermediate of an output (products with fma), so
  * that only the last addition rounds.
  *
@@ -38,17 +38,19 @@ enum Dtype { FLOAT16, BFLOAT16, FLOAT32, FLOAT64 };
  * stride of statistics and parameters is 0 or 1. In a backward pass y is the gradient of x, which is
  * g * weight * rstd - slope * (x - mean) - shift. */
 typedef struct {
-    int64_t rank, dtype, x_dtype, g_dtype, centers, given; /* given: the statistics are none of the tensor's own */
+    int64_t rank, dtype, x_dtype, g_dtype, centers, given; /* given: the statistics are not to be worked out */
     int64_t shape[MOST_DIMENSIONS], x_stride[MOST_DIMENSIONS], y_stride[MOST_DIMENSIONS], g_stride[MOST_DIMENSIONS];
     int64_t stat_stride[MOST_DIMENSIONS], param_stride[MOST_DIMENSIONS];
-    int64_t cut, step;        /* the dimension that is cut into tiles, and how many of it make one */
+    int64_t steps[MOST_DIMENSIONS]; /* how much of each dimension a cell takes: see tensors.c */
+    int64_t tile, threads;    /* how many elements make a tile, and how many threads may work at the cells */
+    int64_t cut, step;        /* the dimension that is cut into tiles, and how many of it make one: see in_tiles */
     int64_t whole_row;        /* the size of the tensor's last dimension, of which a slab may hold a part */
     double n, divisor, eps;   /* n of a whole group; what the sum of squares is divided by */
     const char *x;
     char *y;
     const char *g;
     double *mean, *mean_low, *var, *rstd, *var_low, *rstd_low; /* the last two for double only, else null */
-    double *sum, *sum_low, *squares, *squares_low; /* of a part of a longer group */
+    double *sum, *sum_low, *squares, *squares_low; /* of a part of a longer group, one after the other */
     double *shift, *shift_low, *slope, *slope_low, *size; /* size: the sum of |g * weight|, for double only */
     double *shifts, *shifts_low, *slopes, *slopes_low; /* of a part of a longer group: the sums of its tiles */
     const double *weight, *bias;
@@ -189,6 +191,7 @@ INLINE void store(int64_t dtype, const double *restrict from, int64_t n, char *y
 /* Four sums of eight lanes each, so that no addition waits for the one before it. */
 enum { LANES = 8, SUMS = 4 };
 typedef double Lanes __attribute__((vector_size(64), aligned(8)));
+typedef float Eight __attribute__((vector_size(32)));
 
 /* Up to eight elements, widened; the rest are 0. */
 INLINE Lanes eight_of(const char *b, int64_t at, int64_t n, int single) {
@@ -293,26 +296,75 @@ INLINE void clear(double *high, double *low, const Slab *t) {
     END_EACH(t);
 }
 
-INLINE Slab tile_of(const Slab *slab, int64_t start) {
-    Slab tile = *slab;
-    int64_t d = slab->cut, stat = start * slab->stat_stride[d], param = start * slab->param_stride[d];
-    tile.shape[d] = slab->shape[d] - start < slab->step ? slab->shape[d] - start : slab->step;
-    tile.x += start * slab->x_stride[d];
-    if (tile.y) tile.y += start * slab->y_stride[d];
-    if (tile.g) tile.g += start * slab->g_stride[d];
-    double **own[] = {&tile.mean, &tile.mean_low, &tile.var, &tile.rstd, &tile.var_low, &tile.rstd_low,
-                      &tile.shift, &tile.shift_low, &tile.slope, &tile.slope_low, &tile.size};
+/* Of a slab, `most` at most of one dimension from some place on. */
+INLINE void take(Slab *t, int64_t d, int64_t start, int64_t most) {
+    int64_t stat = start * t->stat_stride[d], param = start * t->param_stride[d];
+    t->shape[d] = t->shape[d] - start < most ? t->shape[d] - start : most;
+    t->x += start * t->x_stride[d];
+    if (t->y) t->y += start * t->y_stride[d];
+    if (t->g) t->g += start * t->g_stride[d];
+    double **own[] = {&t->mean, &t->mean_low, &t->var, &t->rstd, &t->var_low, &t->rstd_low,
+                      &t->shift, &t->shift_low, &t->slope, &t->slope_low, &t->size};
     for (size_t k = 0; k < sizeof own / sizeof *own; k++)
         if (*own[k]) *own[k] += stat;
-    double **params[] = {&tile.grad_weight, &tile.grad_weight_low, &tile.grad_bias, &tile.grad_bias_low};
+    double **params[] = {&t->grad_weight, &t->grad_weight_low, &t->grad_bias, &t->grad_bias_low};
     for (size_t k = 0; k < sizeof params / sizeof *params; k++)
         if (*params[k]) *params[k] += param;
-    if (tile.weight) tile.weight += param;
-    if (tile.bias) tile.bias += param;
+    if (t->weight) t->weight += param;
+    if (t->bias) t->bias += param;
+}
+
+INLINE int is_averaged(const Slab *t, int64_t d) { return t->stat_stride[d] == 0; }
+
+/* A slab that is to be cut into tiles, along the longest of the dimensions that are averaged over, or are not. Tiles
+ * whose statistics lie side by side are wide, and no last one is narrow. */
+enum { LEAST_WIDTH = 256 };
+INLINE Slab in_tiles(const Slab *slab, int averaged) {
+    Slab t = *slab;
+    int64_t size = 1, longest = 0;
+    t.cut = 0, t.step = t.shape[0];
+    for (int64_t d = 0; d < t.rank; d++) {
+        size *= t.shape[d];
+        if (is_averaged(&t, d) == averaged && t.shape[d] > longest) longest = t.shape[t.cut = d];
+    }
+    if (longest) t.step = t.tile * longest / size > 1 ? t.tile * longest / size : 1;
+    if (!averaged && longest && t.cut == t.rank - 1) {
+        int64_t tiles = longest / (t.step > LEAST_WIDTH ? t.step : LEAST_WIDTH);
+        int64_t each = (longest + (tiles > 1 ? tiles : 1) - 1) / (tiles > 1 ? tiles : 1);
+        t.step = (each + 15) / 16 * 16;
+    }
+    return t;
+}
+
+INLINE Slab tile_of(const Slab *slab, int64_t start) {
+    Slab tile = *slab;
+    take(&tile, slab->cut, start, slab->step);
     return tile;
 }
 
-/* ---- of loops.c, for the backward pass ---------------------------------------------------------------- */
+/* ---- of one file, for the others ---------------------------------------------------------------------- */
+
+#define HIDDEN __attribute__((visibility("hidden")))
+
+/* What is added up: the deviations from a pilot in rstd, to mean, and their squares, to var; or squares alone, of the
+ * deviations from mean. */
+enum { TOTALS = 1, SQUARES = 2 };
+
+INLINE int in_rows(const Slab *t) {
+    int64_t last = t->rank - 1;
+    return t->dtype != FLOAT64 && t->x_dtype <= FLOAT32 && t->x_stride[last] == (t->x_dtype == FLOAT32 ? 4 : 2) &&
+           !t->stat_stride[last] && t->shape[last] >= LANES;
+}
+
+HIDDEN void normcli_add_rows(const Slab *t, int how);
+HIDDEN void normcli_emit_rows(const Slab *t);
+HIDDEN void normcli_add_columns(const Slab *t, int how);
+HIDDEN int normcli_emit_columns(const Slab *t);
+HIDDEN void normcli_widen(int64_t dtype, const char *x, int64_t stride, int64_t n, float *to);
+HIDDEN int normcli_narrow(int64_t dtype, const float *from, int64_t n, uint16_t *to);
+HIDDEN int normcli_takes_singles(const Slab *t);
+HIDDEN void normcli_emit_singles(const Slab *t);
+HIDDEN void normcli_emit_tile(const Slab *t);
 
 /* A tile of short runs as one of longer ones whose every element has statistics of its own. */
 typedef struct {
@@ -322,11 +374,25 @@ typedef struct {
     double *held; /* null where there is nothing to widen, or no memory is free */
 } Wide;
 
-#define HIDDEN __attribute__((visibility("hidden")))
 HIDDEN Wide normcli_widened(const Slab *t);
+HIDDEN int64_t normcli_packed(Slab *t);
+HIDDEN double *normcli_hold(Slab *wide, int64_t parameters, double **after);
+HIDDEN void normcli_means_and_squares(const Slab *t, const Wide *wide, double n);
 HIDDEN void normcli_fold(const Slab *t, const Wide *wide, double *high, double *low, const double *more,
                          const double *more_low);
 HIDDEN void normcli_spread(const Slab *t, const Wide *wide, const double *values, double *to);
 HIDDEN float *normcli_in_single(const Slab *t, Slab *copy);
+HIDDEN void normcli_whole(const Slab *slab);
+HIDDEN void normcli_emit(const Slab *slab);
+int normcli_moments(const Slab *slab);
+void normcli_finish(const Slab *t);
+int normcli_tensor(const Slab *t);
+
+/* ---- of threads.c ------------------------------------------------------------------------------------- */
+
+/* Do a step for each number from 0 to count - 1, in this thread and up to threads - 1 others. */
+typedef void Step(void *of, int64_t number);
+HIDDEN void normcli_each(int64_t count, int64_t threads, Step *step, void *of);
+HIDDEN void normcli_pause(int64_t times); /* while waiting for another thread, for the so many-th time */
 
 #endif

@@ -4,7 +4,8 @@
 ``compiled()`` is None (``why_not()`` says why), and the lines are interpreted, more slowly. What keeps each
 output within 0.5001 units in the last place for tensors of 24 bits or fewer, in float64:
 
-- sums of a tile's values lose nothing that matters, and the sums of tiles are added as pairs;
+- sums of a tile's values, and of their squares, about a number near the mean lose nothing that matters (``sums.c``
+  says why), and the sums of tiles are added as pairs;
 - the mean is a pair, high + low, and an element's deviation is (x - high) - low.
 
 Nothing overflows on the way: the square of the largest float32 is far inside float64's range. float64
@@ -17,7 +18,7 @@ import ctypes
 import importlib.util
 import math
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -33,11 +34,10 @@ from normcli.arithmetic.order import (
     in_order,
     placed,
     shape_of,
-    stats_region,
     stats_shape,
 )
 from normcli.arithmetic.result import State
-from normcli.arithmetic.slabs import Partial, Statistics, mean_of
+from normcli.arithmetic.slabs import Statistics, cells_of
 from normcli.dtypes import FLOAT_DTYPES
 from normcli.files.stored import Stored
 from normcli.formula.extents import needed
@@ -53,7 +53,8 @@ _DOUBLE = np.dtype(np.float64)
 STATISTICS = ("mean", "mean_low", "var", "rstd", "var_low", "rstd_low")
 _SUMS = ("sum", "sum_low", "squares", "squares_low")
 _WITH_THE_LOCK = ("once", "updated")  # functions that take arrays themselves
-_FUNCTIONS = ("whole", "moments", "finish", "emit", *(f"{n}_backward" for n in ("whole", "part", "finish", "emit")))
+_FUNCTIONS = ("tensor", "moments", "join", *(f"{n}_backward" for n in ("whole", "part", "finish", "emit")))
+_CLAIMING = ("tensor", "moments")  # memory, of which they say whether there was enough
 SHARED = ("shift", "shift_low", "slope", "slope_low", "size")
 PART_SUMS = ("shifts", "shifts_low", "slopes", "slopes_low")
 PARAMETERS = ("grad_weight", "grad_weight_low", "grad_bias", "grad_bias_low")
@@ -68,7 +69,8 @@ class Slab(ctypes.Structure):
             (name, ctypes.c_int64 * MOST_DIMENSIONS)
             for name in ("shape", "x_stride", "y_stride", "g_stride", "stat_stride", "param_stride")
         ),
-        *((name, ctypes.c_int64) for name in ("cut", "step", "whole_row")),
+        ("steps", ctypes.c_int64 * MOST_DIMENSIONS),
+        *((name, ctypes.c_int64) for name in ("tile", "threads", "cut", "step", "whole_row")),
         *((name, ctypes.c_double) for name in ("n", "divisor", "eps")),
         *((name, ctypes.c_void_p) for name in ("x", "y", "g", *STATISTICS, *_SUMS, *SHARED, *PART_SUMS)),
         *((name, ctypes.c_void_p) for name in ("weight", "bias", *PARAMETERS)),
@@ -93,6 +95,11 @@ def why_not() -> str | None:
     return _found()[1]
 
 
+def _done(found: int) -> None:
+    if not found:
+        raise MemoryError
+
+
 @cache
 def _found() -> tuple[ctypes.CDLL | None, str | None]:
     found = importlib.util.find_spec("normcli.arithmetic._loops")
@@ -103,7 +110,7 @@ def _found() -> tuple[ctypes.CDLL | None, str | None]:
         told = (ctypes.c_int64 * len(_SLAB)).in_dll(library, "normcli_slab")
         for name in _FUNCTIONS:
             function = getattr(library, f"normcli_{name}")
-            function.argtypes, function.restype = [ctypes.POINTER(Slab)], None
+            function.argtypes, function.restype = [ctypes.POINTER(Slab)], _done if name in _CLAIMING else None
         for name in _WITH_THE_LOCK:
             getattr(library, f"normcli_{name}")
     except (OSError, AttributeError, ValueError) as error:  # not to be loaded; without what is sought in it
@@ -177,8 +184,11 @@ class Work:
             n=n,
             divisor=n - plan.ddof,
             eps=plan.eps,
+            tile=TILE,
             whole_row=axes.shape[-1],
         )
+        self.cells = cells_of(axes, TILE)
+        self._base.steps[: self._base.rank] = self.cells
         params = (
             strides_of(axes.channels) if self.weight is not None or self.bias is not None else [0] * len(axes.shape)
         )
@@ -195,43 +205,39 @@ class Work:
         strides = strides_of(shape, shrunk)
         self._starts |= {name: (address_of(values), strides) for name, values in arrays.items() if values is not None}
 
+    def through(self, threads: int) -> None:
+        """Do all the work of a tensor in memory, on so many threads."""
+        described = self.described_whole()
+        described.threads, described.given = threads, not self.needs_statistics
+        self._library.normcli_tensor(described)
+
     def whole(self, slab: Region) -> None:
         """Work through a slab that holds whole groups (or needs no statistics of its own)."""
-        if not self.needs_statistics:
-            self.emit(slab)
-            return
-        x, y = self._taken(slab), self._room(slab)
-        self._library.normcli_whole(self._described(slab, cut_averaged=False, x=x, y=y))
+        y = self._room(slab)
+        self._library.normcli_tensor(self._described(slab, x=self._taken(slab), y=y))
         self._put(slab, y)
 
-    def partial(self, slab: Region) -> Partial:
-        """Sums, and squares about their mean, of a slab that is a part of longer groups."""
-        x = self._taken(slab)
-        described = self._described(slab, cut_averaged=True, x=x)
-        shape = stats_shape(self.axes, shape_of(slab))
-        arrays = {name: np.zeros(shape) for name in ("mean", "mean_low", "var", "var_low", *_SUMS)}
-        self._point(described, arrays, self.axes.averaged)
+    def moments(self, slab: Region) -> Floats:
+        """What a slab that is a run of longer groups adds up to."""
+        described = self._described(slab, x=self._taken(slab))
+        sums = np.empty((len(_SUMS), *stats_shape(self.axes, shape_of(slab))))
+        described.sum = address_of(sums)
         self._library.normcli_moments(described)
-        n = math.prod(shape_of(slab)) // math.prod(shape)
-        high, low, squares, squares_low = (arrays[name] for name in _SUMS)
-        return Partial(n=n, high=high, low=low, squares=squares, squares_low=squares_low)
+        return sums
 
-    def keep(self, group: Region, partial: Partial) -> None:
-        """The statistics of whole groups, from their sums."""
-        at = stats_region(self.axes, group)
-        kept = self.statistics
-        kept.mean[at], kept.mean_low[at] = mean_of(partial.high, partial.low, self.plan.layout.count)
-        kept.var[at] = partial.squares
-        if kept.var_low is not None:
-            kept.var_low[at] = partial.squares_low
-        self._library.normcli_finish(self._described(group, cut_averaged=False))
+    def join(self, groups: Region, runs: Sequence[Floats]) -> None:
+        """The statistics of whole groups, from what all their runs add up to."""
+        described, sums = self._described(groups), np.stack(runs)
+        described.sum = address_of(sums)
+        self._library.normcli_join(described)
 
     def emit(self, slab: Region) -> None:
         """The outputs of a slab whose statistics are known."""
-        x, y = self._taken(slab), self._room(slab)
-        if y is not None:
-            self._library.normcli_emit(self._described(slab, cut_averaged=False, x=x, y=y))
-            self._put(slab, y)
+        y = self._room(slab)
+        described = self._described(slab, x=self._taken(slab), y=y)
+        described.given = True
+        self._library.normcli_tensor(described)
+        self._put(slab, y)
 
     def _taken(self, slab: Region, name: str = "x") -> NDArray[Any]:
         """The elements of a slab; those of a file are read into this thread's buffer."""
@@ -273,10 +279,10 @@ class Work:
     def described_whole(self) -> Slab:
         """The tensor as one slab."""
         region = tuple(slice(0, size) for size in self.axes.shape)
-        return self._described(region, cut_averaged=False, x=np.asarray(self.x), y=self.output)
+        return self._described(region, x=np.asarray(self.x), y=self.output)
 
-    def _described(self, slab: Region, *, cut_averaged: bool, **elements: NDArray[Any] | None) -> Slab:
-        """A slab as loops.c is told of it, cut along the longest dimension that is averaged over, or is not."""
+    def _described(self, slab: Region, **elements: NDArray[Any] | None) -> Slab:
+        """A slab as loops.c is told of it."""
         described = Slab.from_buffer_copy(self._base)
         shape = shape_of(slab)
         described.shape[: len(shape)] = shape
@@ -290,11 +296,6 @@ class Work:
             if array is not None:
                 setattr(described, name, address_of(array))
                 getattr(described, f"{name}_stride")[: len(shape)] = array.strides
-        candidates = [d for d, averaged in enumerate(self.axes.averaged) if averaged == cut_averaged]
-        described.cut = max(candidates, key=lambda d: shape[d], default=0)
-        described.step = max(1, TILE * shape[described.cut] // math.prod(shape))
-        if not candidates:
-            described.step = shape[0]
         return described
 
 

@@ -6,6 +6,7 @@
 #include "loops.h"
 
 #define FEW 4096            /* elements that are widened and narrowed here; as normcli.arithmetic.whole has it */
+#define MANY 65536          /* elements from which on other threads of Python are not to wait */
 #define LEAST_VAR 0x1p-900  /* as normcli.arithmetic.large has it */
 #define SURELY 6e4          /* as normcli.arithmetic.warned has it */
 
@@ -16,7 +17,6 @@ typedef struct {
 } Once;
 
 HIDDEN int normcli_addresses(PyObject *arrays, double **addresses); /* of running.c */
-void normcli_whole(const Slab *slab);
 
 /* Whether a parameter has no number so large, or NaN; the largest, if it is one at all. */
 static int bounded(const double *values, int64_t count, double *most) {
@@ -44,8 +44,9 @@ static int is_plain(const Slab *t, int64_t groups, int64_t parameters) {
 /* Fill the arrays x, y, the statistics (rows of mean, mean_low, var and rstd; of double also var_low and rstd_low), and
  * read weight and bias. What is of a narrower `dtype` than prepared lies without gaps. 1 where the statistics are plain;
  * otherwise they are to be looked at, and what is narrower has no outputs yet. -1 is an error of Python's. */
-int64_t normcli_once(const Once *once, int64_t dtype, PyObject *arrays) {
+int64_t normcli_once(const Once *once, int64_t dtype, int64_t threads, PyObject *arrays) {
     Slab t = once->slab;
+    t.threads = threads;
     double *at[5], wide_x[FEW], wide_y[FEW];
     if (normcli_addresses(arrays, at)) return -1;
     double *rows = at[2];
@@ -58,16 +59,17 @@ int64_t normcli_once(const Once *once, int64_t dtype, PyObject *arrays) {
         load(dtype, t.x, bytes, once->size, wide_x);
         t.x = (const char *)wide_x, t.y = (char *)wide_y;
     }
-    PyThreadState *saved = once->size > FEW ? PyEval_SaveThread() : NULL;
-    normcli_whole(&t);
-    if (pairs)
+    PyThreadState *saved = once->size >= MANY ? PyEval_SaveThread() : NULL;
+    int done = normcli_tensor(&t);
+    if (pairs && done)
         for (int64_t k = 0; k < groups; k++) {
             double sure = t.rstd[k] + t.rstd_low[k];
             t.rstd_low[k] -= sure - t.rstd[k];
             t.rstd[k] = sure;
         }
-    int plain = is_plain(&t, groups, once->parameters);
+    int plain = done && is_plain(&t, groups, once->parameters);
     if (narrow && plain) store(dtype, wide_y, once->size, (char *)at[1], bytes);
     if (saved) PyEval_RestoreThread(saved);
+    if (!done) return PyErr_NoMemory(), -1;
     return plain;
 }

@@ -127,18 +127,39 @@ def stats_region(axes: Axes, region: Region) -> Region:
 
 def regions_of(shape: Shape, most: int) -> Iterator[Region]:
     """Regions of at most ``most`` elements that cover ``shape``, in C order."""
+    return _regions(shape, _steps(shape, most))
+
+
+def _steps(shape: Shape, most: int) -> Shape:
+    """How much of each dimension a region of at most so many elements takes."""
     inner = 1
     steps: list[int] = []
     for size in reversed(shape):
         steps.insert(0, max(1, min(size, most // inner)))
         inner *= size
+    return tuple(steps)
+
+
+def _regions(shape: Shape, steps: Shape) -> Iterator[Region]:
     starts = product(*(range(0, size, step) for size, step in zip(shape, steps, strict=True)))
     for start in starts:
         yield tuple(slice(at, min(at + step, size)) for at, step, size in zip(start, steps, shape, strict=True))
 
 
 def cut(axes: Axes, shape: Shape, most: int, span: int) -> tuple[list[Region], list[Region]]:
-    """Regions of at most about ``most`` elements: those of the kept dimensions, and the runs inside a group.
+    """Regions of at most about ``most`` elements: those of the kept dimensions, and the runs inside a group."""
+    return cut_at(axes, shape, steps_of(axes, shape, most, span))
+
+
+def cut_at(axes: Axes, shape: Shape, steps: Shape) -> tuple[list[Region], list[Region]]:
+    """Regions of these steps: those of the kept dimensions, and the runs inside a group."""
+    averaged = tuple(size if mean else 1 for size, mean in zip(shape, axes.averaged, strict=True))
+    kept = tuple(1 if mean else size for size, mean in zip(shape, axes.averaged, strict=True))
+    return list(_regions(kept, steps)), list(_regions(averaged, steps))
+
+
+def steps_of(axes: Axes, shape: Shape, most: int, span: int) -> Shape:
+    """How much of each dimension a region of at most about ``most`` elements takes.
 
     A region is made of pieces of at least ``span`` elements that lie side by side, where the shape
     allows: a column of a wide matrix is not read alone.
@@ -154,7 +175,8 @@ def cut(axes: Axes, shape: Shape, most: int, span: int) -> tuple[list[Region], l
     beside = min(math.prod(kept), max(1, span // inner))
     groups = max(1, most // n, beside)
     runs = max(1, most // min(groups, math.prod(kept)))
-    return list(regions_of(kept, groups)), list(regions_of(averaged, runs))
+    inside = zip(axes.averaged, _steps(averaged, runs), _steps(kept, groups), strict=True)
+    return tuple(run if mean else group for mean, run, group in inside)
 
 
 def joined(axes: Axes, group: Region, run: Region) -> Region:

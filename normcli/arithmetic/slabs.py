@@ -1,9 +1,7 @@
-"""Large tensors, slab by slab: what each thread takes of a tensor, and how its parts come together.
+"""Large tensors, slab by slab: where a tensor is cut, and in what order slabs of a file are worked on.
 
-A tensor is cut into slabs in the order in which it lies in memory, and groups longer than a slab are merged
-from theirs. Where the cuts are depends on the shape alone, so the number of threads does not change a bit.
-Squares are summed about a slab's own mean, and slabs are merged about the common one (Chan, Golub and
-LeVeque 1983, Am. Stat. 37:242).
+A tensor is cut in the order in which it lies in memory, and groups longer than a slab are merged from theirs.
+Where the cuts are depends on the shape alone, so neither the number of threads nor a file changes a bit.
 """
 
 from __future__ import annotations
@@ -16,8 +14,7 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
-from normcli.arithmetic.order import Axes, Elements, Floats, Region, cut, joined, shape_of
-from normcli.arithmetic.pair import Pair
+from normcli.arithmetic.order import Axes, Elements, Floats, Region, cut, cut_at, joined, shape_of, steps_of
 from normcli.arithmetic.threads import cores, parallel
 from normcli.files.stored import Stored
 from normcli.planning.layout import Shape
@@ -26,10 +23,11 @@ T = TypeVar("T")
 
 SLAB = 2**20  # elements of a slab at most: what one thread works on
 LEAST_SLAB = 2**18  # to start a thread for less takes longer than it saves
+LEAST_RUN = 2**16  # of groups longer than a slab
+_LEAST_CELL = 2**13  # of shorter ones, which threads that wait take
 _READERS = 8  # threads at most that hold slabs of a file in memory
 _SLABS = 8  # of a tensor too small for the largest
 _SLAB_SPAN = 2**11  # elements that lie side by side in memory, at least, wherever the shape allows
-_SPLITTER = 2.0**27 + 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,24 +59,24 @@ class Statistics:
 
 
 class Work(Protocol):
-    """A calculation whose steps are done for one slab at a time."""
+    """A calculation on a tensor in a file, whose steps are done for one slab at a time."""
 
     axes: Axes
     x: Elements
     output: Elements | None
-    statistics: Statistics
+    cells: Shape  # how much of each dimension a cell takes
     needs_statistics: bool  # of the tensor; otherwise they are given
 
     def whole(self, slab: Region) -> None:
         """Work through a slab that holds whole groups (or needs no statistics of its own)."""
         ...
 
-    def partial(self, slab: Region) -> Partial:
-        """Sums, and squares about their mean, of a slab that is a part of longer groups."""
+    def moments(self, slab: Region) -> Floats:
+        """What a slab that is a run of longer groups adds up to."""
         ...
 
-    def keep(self, group: Region, partial: Partial) -> None:
-        """The statistics of whole groups, from their sums."""
+    def join(self, groups: Region, runs: Sequence[Floats]) -> None:
+        """The statistics of whole groups, from what all their runs add up to."""
         ...
 
     def emit(self, slab: Region) -> None:
@@ -89,23 +87,45 @@ class Work(Protocol):
 def work_through(work: Work, threads: int | None, *, later: int = 0) -> None:
     """Do all the work, on so many threads, by default on all cores; ``later`` passes over the tensor are to follow."""
     x, threads = work.x, workers(work.x, threads)
-    with np.errstate(all="ignore"):
-        groups, runs = slabs_of(work.axes)
-        if len(runs) == 1 or not work.needs_statistics:
-            slabs = [joined(work.axes, group, run) for group in groups for run in runs]
-            parallel(counted(work.whole, x, passes=1 + later), slabs, threads)
-            return
-        inside = 1 if len(groups) >= 2 * threads else threads  # threads that share a group
-        passes = (1 if work.output is None else 2) + later
-        partial, emit = counted(work.partial, x, passes=passes), counted(work.emit, x, passes=passes)
+    groups, runs = cut_at(work.axes, work.axes.shape, _grown(work.axes, work.cells))
+    if len(runs) == 1 or not work.needs_statistics:
+        slabs = [joined(work.axes, group, run) for group in groups for run in runs]
+        parallel(counted(work.whole, x, passes=1 + later), slabs, threads)
+        return
+    inside = 1 if len(groups) >= 2 * threads else threads  # threads that share a group
+    passes = (1 if work.output is None else 2) + later
+    moments, emit = counted(work.moments, x, passes=passes), counted(work.emit, x, passes=passes)
+    everything = tuple(slice(0, size) for size in work.axes.shape)
 
-        def long(group: Region) -> None:
-            slabs = [joined(work.axes, group, run) for run in runs]
-            work.keep(slabs[0], merged(parallel(partial, slabs, inside)))
-            if work.output is not None:
-                parallel(emit, slabs, inside)
+    def long(group: Region) -> None:
+        slabs = [joined(work.axes, group, run) for run in runs]
+        work.join(joined(work.axes, group, everything), parallel(moments, slabs, inside))
+        if work.output is not None:
+            parallel(emit, slabs, inside)
 
-        parallel(long, groups, threads if inside == 1 else 1)
+    parallel(long, groups, threads if inside == 1 else 1)
+
+
+def cells_of(axes: Axes, tile: int) -> Shape:
+    """How much of each dimension a cell takes: a run of groups longer than a slab, and of others about a tile."""
+    size = math.prod(axes.shape)
+    steps = steps_of(axes, axes.shape, _most(size, LEAST_RUN), _SLAB_SPAN)
+    if _cuts_groups(axes, steps):
+        return steps
+    few = steps_of(axes, axes.shape, max(_LEAST_CELL, min(tile, size // _SLABS)), _SLAB_SPAN)
+    return tuple(n if mean else step for mean, step, n in zip(axes.averaged, few, axes.shape, strict=True))
+
+
+def _cuts_groups(axes: Axes, steps: Shape) -> bool:
+    return any(mean and step < n for mean, step, n in zip(axes.averaged, steps, axes.shape, strict=True))
+
+
+def _grown(axes: Axes, cells: Shape) -> Shape:
+    """How much of each dimension a slab takes: as many cells of whole groups as it can hold."""
+    most, steps = _most(math.prod(axes.shape), LEAST_RUN), list(cells)
+    for d in reversed(range(len(cells)) if not _cuts_groups(axes, cells) else ()):
+        steps[d] = min(axes.shape[d], steps[d] * max(1, most // math.prod(steps)))
+    return tuple(steps)
 
 
 def workers(x: Elements, threads: int | None) -> int:
@@ -114,9 +134,12 @@ def workers(x: Elements, threads: int | None) -> int:
 
 
 def slabs_of(axes: Axes) -> tuple[list[Region], list[Region]]:
-    """The slabs of a tensor: the regions of its kept dimensions, and the runs inside a group."""
-    slab = min(SLAB, max(LEAST_SLAB, math.prod(axes.shape) // _SLABS))
-    return cut(axes, axes.shape, slab, _SLAB_SPAN)
+    """The slabs of a backward pass: the regions of a tensor's kept dimensions, and the runs inside a group."""
+    return cut(axes, axes.shape, _most(math.prod(axes.shape), LEAST_SLAB), _SLAB_SPAN)
+
+
+def _most(size: int, least: int) -> int:
+    return min(SLAB, max(least, size // _SLABS))
 
 
 def counted(step: Callable[[Region], T], x: Elements, *, passes: int, as_many: int = 1) -> Callable[[Region], T]:
@@ -133,47 +156,3 @@ def counted(step: Callable[[Region], T], x: Elements, *, passes: int, as_many: i
         return result
 
     return counted
-
-
-@dataclass(frozen=True, kw_only=True)
-class Partial:
-    """What n elements of each group add up to, as pairs: their sum, and their squares about their own mean."""
-
-    n: int
-    high: Floats
-    low: Floats
-    squares: Floats
-    squares_low: Floats
-
-
-def merged(partials: Sequence[Partial]) -> Partial:
-    """The partials of runs as that of the whole.
-
-    Squares about the mean m of a run become those about the common mean c, to which each run adds
-    n * (m - c)^2 (Chan, Golub and LeVeque 1983).
-    """
-    if len(partials) == 1:
-        return partials[0]
-    n = sum(partial.n for partial in partials)
-    sums, squares = (
-        Pair(*(np.stack([getattr(partial, name) for partial in partials]) for name in names))
-        for names in (("high", "low"), ("squares", "squares_low"))
-    )
-    counts = Pair(np.array([float(partial.n) for partial in partials]).reshape(-1, *[1] * partials[0].high.ndim))
-    total = sums.sum((0,))
-    distance = sums / counts - total / Pair(np.float64(n))
-    squares = (squares + distance * distance * counts).sum((0,))
-    return Partial(n=n, high=total.hi[0], low=total.lo[0], squares=squares.hi[0], squares_low=squares.lo[0])
-
-
-def mean_of(high: Floats, low: Floats, n: int) -> tuple[Floats, Floats]:
-    """(high + low) / n as a pair; where it is not finite, the low part is 0.
-
-    >>> [float(part) for part in mean_of(np.array(1.0), np.array(0.0), 4)]
-    [0.25, 0.0]
-    """
-    mean = high / n
-    scaled = _SPLITTER * mean  # Veltkamp: 26 bits at a time, so that the products with n are exact
-    upper = scaled - (scaled - mean)
-    rest = (((high - upper * n) - (mean - upper) * n) + low) / n
-    return mean, np.where(np.isfinite(rest), rest, 0.0)

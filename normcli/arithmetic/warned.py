@@ -68,8 +68,11 @@ def gradient_warnings(gradients: Mapping[str, Any], plan: Plan, undefined: int) 
 
 
 def surely_finite(state: State, plan: Plan, rstd: Floats | None) -> bool:
-    """Whether no output can be infinite or NaN: |normalized| is at most the root of n where there is an rstd."""
-    if rstd is None or plan.source == "running" or not np.isfinite(rstd).all():
+    """Whether no output can be infinite or NaN: |normalized| is at most the root of n where there is an rstd.
+
+    An rstd of 0 comes of an infinite mean square.
+    """
+    if rstd is None or plan.source == "running" or not (np.isfinite(rstd) & (rstd != 0)).all():
         return False
     weight, bias = (
         abs(plan.neutral[name]) if values is None else float(np.abs(values).max())

@@ -1,4 +1,4 @@
-"""Tensors that the loops work through in one call, by one thread: what does not depend on the numbers is kept.
+"""Tensors in memory, which the loops work through in one call: what does not depend on the numbers is kept.
 
 It is kept for each plan, and each arrangement in memory that it has met. Small tensors have pairs throughout, whatever
 their dtype, as the interpreted lines have: so their statistics are right to the last digit too.
@@ -17,16 +17,18 @@ from normcli.arithmetic import loops
 from normcli.arithmetic.order import Axes, Floats, axes_of, in_order, placed
 from normcli.arithmetic.pair import Pair
 from normcli.arithmetic.result import State
+from normcli.arithmetic.threads import cores
 from normcli.dtypes import FLOAT_DTYPES
 from normcli.floats import rounded
 from normcli.planning.plan import Plan
 
 _MOST_EXACT = 2**12  # elements whose pairs cost no more than the call
 _MOST_KEPT = 128
+_SHARE = 2**15  # elements at least that are worth a thread which waits for them
 _FLOAT64 = FLOAT_DTYPES.index("float64")
 _ROWS = 4  # mean, mean_low, var and rstd; of pairs also var_low and rstd_low
 ROWS = {"mean": 0, "mean_square": 2, "var": 2, "rstd": 3}  # of the statistics, as once.c has them
-_ARGUMENTS = (ctypes.c_void_p, ctypes.c_int64, ctypes.py_object)
+_ARGUMENTS = (ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.py_object)
 
 
 class _Once(ctypes.Structure):
@@ -48,10 +50,12 @@ class Whole:
         x = x.astype(np.float64, copy=False) if self.exactly else x
         self._axes = axes = axes_of(plan.layout, x.strides)
         self.axes = None if axes.order == tuple(sorted(axes.order)) else axes
-        values, results = (in_order(array, plan.layout, axes) for array in (x, np.empty_like(x)))
+        y = np.empty_like(x)
+        values, results = (in_order(array, plan.layout, axes) for array in (x, y))
         slab = loops.Work(library, plan, state, axes, values, results, {}).described_whole()
         if self.exactly:
             slab.dtype = slab.x_dtype = _FLOAT64
+        self._strides, self._most_threads = y.strides, max(1, x.size // _SHARE)
         groups = x.size // plan.layout.count
         self._once = ctypes.byref(_Once(slab, x.size, groups, math.prod(plan.weight_shape)))
         self._function = loops.with_the_lock("once", library, _ARGUMENTS)
@@ -59,23 +63,33 @@ class Whole:
         has = {*ROWS, "var_unbiased"} - {"mean_square" if loops.centers(plan.lines) else "mean"}
         self.names = tuple(line.name for line in plan.lines if line.name in has)
 
-    def __call__(self, x: NDArray[Any], state: State) -> tuple[NDArray[Any], NDArray[np.float64], bool]:
+    def __call__(
+        self, x: NDArray[Any], state: State, out: NDArray[Any] | None, threads: int | None
+    ) -> tuple[NDArray[Any], NDArray[np.float64], bool]:
         """The output, the statistics row by row, and whether there is nothing more to be looked at.
 
-        That is so where every number is finite and none comes close to the end of a range.
+        That is so where every number is finite and none comes close to the end of a range. The output is ``out``,
+        which lies apart from all that is read, where it is aligned and lies as the tensor does.
         """
-        y, statistics, is_plain = self._called(self._dtype, x, state)
+        takes = out is not None and out.strides == self._strides and out.dtype == x.dtype and out.flags.aligned
+        y = out if out is not None and takes else np.empty_like(x)
+        wanted = 1 if self._most_threads == 1 else min(threads or cores(), self._most_threads)
+        statistics, is_plain = self._called(self._dtype, x, y, state, wanted)
         if self.exactly and not is_plain and self._dtype != _FLOAT64:  # what is not finite is NumPy's to convert
-            y, *_ = self._called(_FLOAT64, x.astype(np.float64), state)
+            x = x.astype(np.float64)
+            y = np.empty_like(x)
+            self._called(_FLOAT64, x, y, state, wanted)
             with np.errstate(invalid="ignore", over="ignore"):
                 y = rounded(y, self._plan.dtype)
         return y, statistics, is_plain
 
-    def _called(self, dtype: int, x: NDArray[Any], state: State) -> tuple[NDArray[Any], NDArray[np.float64], bool]:
-        y, statistics = np.empty_like(x), np.empty(self._shape)
+    def _called(
+        self, dtype: int, x: NDArray[Any], y: NDArray[Any], state: State, threads: int
+    ) -> tuple[NDArray[np.float64], bool]:
+        statistics = np.empty(self._shape)
         weight, bias = state.weight, state.bias
         parameters = None if weight is None else self._placed(weight), None if bias is None else self._placed(bias)
-        return y, statistics, self._function(self._once, dtype, (x, y, statistics, *parameters)) == 1
+        return statistics, self._function(self._once, dtype, threads, (x, y, statistics, *parameters)) == 1
 
     def _placed(self, values: NDArray[Any]) -> Floats:
         return np.asarray(values, np.float64, order="C") if self.axes is None else placed(values, self._axes)
@@ -104,33 +118,25 @@ def planned(values: NDArray[np.float64], axes: Axes | None, shape: tuple[int, ..
 _prepared: dict[tuple[Any, ...], Whole] = {}
 
 
-def prepared(x: NDArray[Any], plan: Plan, state: State) -> Whole | None:
-    """The call that a tensor takes; None where the loops do not take it as it lies, or not these lines."""
+def prepared(x: NDArray[Any], plan: Plan, state: State) -> tuple[Whole, NDArray[Any]] | None:
+    """The call that a tensor takes, and the tensor as it takes it; None where the loops do not have these lines."""
+    x = _packed(x, plan)
     key = id(plan), x.strides, state.weight is None, state.bias is None
     found = _prepared.get(key)
     if found is None:
         library = loops.compiled()
-        if library is None or loops.centers(plan.lines) is None or not loops.takes(plan.layout, x, np.empty_like(x)):
+        if library is None or loops.centers(plan.lines) is None:
             return None
+        if not loops.takes(plan.layout, x, np.empty_like(x)):
+            return prepared(x.copy("C"), plan, state)
         if len(_prepared) == _MOST_KEPT:
             _prepared.clear()
         found = _prepared[key] = Whole(library, plan, x, state)
-    return found
+    return found, x
 
 
-def packed(x: NDArray[Any], plan: Plan) -> NDArray[Any]:
-    """The tensor as the call takes it: one that is widened first lies without gaps."""
-    if x.size > _MOST_EXACT or plan.dtype == "float64":
-        return x
+def _packed(x: NDArray[Any], plan: Plan) -> NDArray[Any]:
+    """The tensor aligned; one that is widened first lies without gaps too."""
     flags = x.flags
-    return x if flags.aligned and (flags.c_contiguous or flags.f_contiguous) else x.copy("K")
-
-
-def normalized(x: NDArray[Any], plan: Plan, state: State) -> tuple[NDArray[Any], dict[str, Any]] | None:
-    """The output and the statistics; None where the loops do not take the tensor as it lies."""
-    x = packed(x, plan)
-    call = prepared(x, plan, state) if x.flags.aligned else None
-    if call is None:
-        return None
-    y, statistics, _ = call(x, state)
-    return y, named(statistics, call.axes, plan.layout.stats_view)
+    is_wide = plan.dtype == "float64" or x.size > _MOST_EXACT
+    return x if flags.aligned and (is_wide or flags.c_contiguous or flags.f_contiguous) else x.copy("K")

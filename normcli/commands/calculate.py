@@ -151,8 +151,9 @@ def _explain_momentum(settled: Plan, given: Mapping[str, Any]) -> None:
         )
 
 
+_MANY = 2**19  # elements from which on narrower dtypes than float64 take a twentieth of a second without the loops
 _SLOW = (
-    "float64 tensors of this size are slow without the compiled loops (normcli --version says why there are none); "
+    "{} tensors of this size are slow without the compiled loops (normcli --version says why there are none); "
     "to install normcli anew where there is a C compiler brings them"
 )
 
@@ -160,11 +161,11 @@ _SLOW = (
 def _hint_if_slow(x: NDArray[Any] | Stored, show: Show, files: Files) -> None:
     """Say once that a tensor takes long only because nothing was compiled."""
     here = show.backend == REFERENCE and not show.traced
-    if files.slow or not here or x.dtype.newbyteorder("=") != np.float64 or x.size <= SMALL:
+    if files.slow or not here or x.size <= (SMALL if x.dtype.itemsize == 8 else _MANY):
         return
     if arithmetic.loops.compiled() is None:
         files.slow = True
-        hint(_SLOW)
+        hint(_SLOW.format(x.dtype.name))
 
 
 def _streamed(

@@ -18,7 +18,7 @@ import torch
 from speed import PAUSE, timed
 from torch.nn import functional
 
-from normcli.arithmetic import large_backward, loops, slabs
+from normcli.arithmetic import large_backward, loops
 from normcli.arithmetic.order import axes_of, in_order
 from normcli.arithmetic.threads import cores
 from normcli.calculate import initial_state
@@ -82,7 +82,7 @@ def ratio(kind: str, shape: tuple[int, ...], options: dict[str, Any], dtype: str
     library, axes = loops.compiled(), axes_of(settled.layout, arrays[0].strides)
     assert library is not None
     forward = loops.Work(library, settled, state, axes, in_order(arrays[0], settled.layout, axes), None, {})
-    slabs.work_through(forward, None)
+    forward.through(cores())
 
     def ours() -> object:
         return large_backward.gradients(forward, state, *arrays, np.empty_like(arrays[0]), None)
