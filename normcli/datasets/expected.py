@@ -8,8 +8,10 @@ import numpy as np
 
 from normcli.arithmetic.pool import Floats
 from normcli.datasets.pooling import Pooled
+from normcli.dtypes import DTYPES
 from normcli.errors import InputError
 from normcli.files.read import read_tensor
+from normcli.floats import dtype_name
 from normcli.words import count, either
 
 QUANTITIES = ("mean", "var", "var_unbiased", "std", "std_unbiased", "min", "max")
@@ -35,8 +37,7 @@ def read(text: str, what: str) -> tuple[Floats, Floats]:
     tensor = read_tensor(text, what=what, keep=True)
     values = np.asarray(tensor.array, np.float64)
     if tensor.written is None:
-        eps = np.finfo(tensor.array.dtype).eps if tensor.array.dtype.kind == "f" else 2.0**-8
-        return values, np.abs(values) * float(eps) / 2
+        return values, np.abs(values) * DTYPES[dtype_name(tensor.array)].eps / 2
     return values, 0.5 * 10.0 ** -np.asarray(tensor.written.decimals(), np.float64)
 
 

@@ -17,7 +17,7 @@ from normcli.arithmetic.pair import Pair
 from normcli.digits import significant, written
 from normcli.floats import rounded
 from normcli.formula.language import Call, Number
-from normcli.formula.spelled import ABOUT, GAP, PARENTHESES, Text, mapped
+from normcli.formula.spelled import ABOUT, GAP, LIST, PARENTHESES, TERMS, Text, mapped
 
 EXACT = Context(prec=1500)  # holds any sum of float64 numbers and of their squares to the last digit
 _SERIES = Context(prec=60)  # for exp, log and powers
@@ -199,3 +199,18 @@ def _leaves(tree: Any) -> Iterator[Figure]:
             yield from _leaves(part)
     elif isinstance(tree, Figure):
         yield tree
+
+
+def listed(trees: list[Any], size: int) -> Any:
+    """So many values between commas, those in the middle left out where the trees are fewer; one stands alone."""
+    return trees[0] if size == 1 else Call(LIST, tuple(gapped(trees, GAP, size)))
+
+
+def summed(trees: list[Any], size: int) -> Call:
+    """The sum of so many terms, those in the middle left out where the trees are fewer."""
+    return Call(TERMS, tuple(gapped(trees, LEFT_OUT, size)))
+
+
+def gapped(trees: list[Any], gap: Any, size: int) -> list[Any]:
+    """The trees, with a gap in the middle where they are fewer than there should be."""
+    return trees if len(trees) == size else [*trees[:3], gap, *trees[3:]]

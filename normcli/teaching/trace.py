@@ -35,10 +35,10 @@ from normcli.formula.language import (
     parsed,
     substituted,
 )  # fmt: skip
-from normcli.formula.spelled import GAP, LIST, TERMS, Text, inlined, mapped, spelled
+from normcli.formula.spelled import LIST, Text, inlined, mapped, spelled
 from normcli.planning.kinds import taught
 from normcli.planning.layout import Shape, number_of, place_of
-from normcli.teaching.filled import EXACT, LEFT_OUT, Decimals, Expression, Figure
+from normcli.teaching.filled import EXACT, LEFT_OUT, Decimals, Expression, Figure, gapped, listed, summed
 from normcli.teaching.traced import Over, Traced, counted_from_start
 from normcli.words import Told
 
@@ -289,7 +289,7 @@ class _Writer:
             values = self.group.per_sample(self._named(reduced.parts[0]))
             one = notation(values, self.precision)
             terms = [Figure(values[i], computed(values[i], one), lambda: None) for i in self._shown(len(values))]
-            parts: tuple[Any, ...] = (_terms(terms, len(values)), self._of_group("N"))
+            parts: tuple[Any, ...] = (summed(terms, len(values)), self._of_group("N"))
             return Call(node.function, parts)
         name = self._named(node)
         value = self.group.per_sample(name)[0]
@@ -320,15 +320,15 @@ class _Writer:
             numbers = [self._of_element(i, among, over) for i in self._shown(len(among))]
             terms = [self._filled(node.parts[0], number) for number in numbers]
             if node.function in _EXTREMES:
-                return Call(_EXTREMES[node.function], tuple(_gapped(terms, LEFT_OUT, len(among))))
-            total = _terms(terms, len(among))
+                return Call(_EXTREMES[node.function], tuple(gapped(terms, LEFT_OUT, len(among))))
+            total = summed(terms, len(among))
             divided: tuple[Any, ...] = total, Figure(len(among), str(len(among)))
             return total if node.function == "sum" else Call("/", divided)
         if node.function in WINDOWS:
             over = str(node.axes), place
             near = self.group.near(node, place)
             numbers = [self._of_element(i, near, over) for i in near]
-            return _terms([self._filled(node.parts[0], number) for number in numbers], len(numbers))
+            return summed([self._filled(node.parts[0], number) for number in numbers], len(numbers))
         if node.function == "stop":
             return self._filled(node.parts[0], number_of, place)
         return Call(node.function, tuple(self._filled(part, number_of, place) for part in node.parts), node.axes)
@@ -390,20 +390,8 @@ class _Writer:
             for digits in (0, *range(self.precision + 1, _MOST_DIGITS)):
                 for to in (None, dtype) if dtype else (None,):
                     if all(line.holds(digits, to) for line in lines):
-                        return _list([line.text(digits, to) for line in lines], size)
-            return _list([line.text(0) if line.holds(0) else line.marked() for line in lines], size)
-
-
-def _list(trees: list[Any], size: int) -> Any:
-    return trees[0] if size == 1 else Call(LIST, tuple(_gapped(trees, GAP, size)))
-
-
-def _terms(trees: list[Any], size: int) -> Call:
-    return Call(TERMS, tuple(_gapped(trees, LEFT_OUT, size)))
-
-
-def _gapped(trees: list[Any], gap: Any, size: int) -> list[Any]:
-    return trees if len(trees) == size else [*trees[:3], gap, *trees[3:]]
+                        return listed([line.text(digits, to) for line in lines], size)
+            return listed([line.text(0) if line.holds(0) else line.marked() for line in lines], size)
 
 
 def _printed(value: float, notation: str) -> str:
