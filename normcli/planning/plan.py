@@ -22,7 +22,7 @@ from normcli.formula.rewrite import replaced, rewritten
 from normcli.planning import values
 from normcli.planning.conventions import CONVENTIONS, Convention
 from normcli.planning.kinds import KINDS, STATE_ARRAYS, Kind, layout_of
-from normcli.planning.layout import Layout, Shape
+from normcli.planning.layout import Layout, Shape, by_virtual_batch
 from normcli.words import either, near, printable, repr_of
 
 _MOST_AXES = 64  # NumPy's own limit
@@ -48,6 +48,7 @@ class Plan:
     normalized_shape: Shape | None
     layout: Layout
     weight_offset: int = 0  # added to the weight
+    virtual_batch: int | None = None  # samples of each part of the batch that has statistics of its own
     cast: str | None = None  # the dtype that normalized values are rounded to before the weight multiplies
 
     @cached_property
@@ -64,6 +65,11 @@ class Plan:
     def weight_shape(self) -> Shape:
         """The shape of weight and bias: (C), or normalized_shape; with the number of samples before it."""
         return self.layout.weight_shape
+
+    @cached_property
+    def group_words(self) -> tuple[str, ...]:
+        """What the indices of a group of statistics count; nothing where these are rows."""
+        return ("virtual batch", *self.kind.group_words) if self.virtual_batch else self.kind.group_words
 
     @cached_property
     def neutral(self) -> Mapping[str, float]:
@@ -171,6 +177,7 @@ class Plan:
             "weight_offset": self.weight_offset,
             "cast": "before" if self.cast else "after",
         }
+        resolved |= {"virtual_batch": self.virtual_batch} if self.virtual_batch else {}
         return {name: value for name, value in resolved.items() if name in self.kind.options}
 
 
@@ -242,6 +249,11 @@ def _settled(kind: str, shape: Shape, dtype: str, given: Mapping[str, Any]) -> P
         normalized_shape=normalized_shape,
         interleaved=convention.interleaved_groups,
     )
+    virtual_batch = values.virtual_batch(given, shape, channel_axis)
+    if virtual_batch is not None and channel_axis is not None:
+        if len(shape) == _MOST_AXES:
+            raise InputError(f"--virtual-batch splits an axis in two, and {_MOST_AXES} axes are the most of an array")
+        layout = by_virtual_batch(shape, channel_axis=channel_axis, samples=virtual_batch)
     per_sample = None if track_running_stats else layout.per_sample()
     if per_sample and per_sample.weight_shape in (given.get("weight"), given.get("bias")):
         layout = per_sample
@@ -261,6 +273,7 @@ def _settled(kind: str, shape: Shape, dtype: str, given: Mapping[str, Any]) -> P
         normalized_shape=normalized_shape,
         layout=layout,
         weight_offset=values.choice(given, "weight_offset", (0, 1)),
+        virtual_batch=virtual_batch,
         cast=dtype if values.choice(given, "cast", ("after", "before")) == "before" else None,
     )
     _check_enough_values(settled)
@@ -326,12 +339,15 @@ def _check_shape(kind: Kind, shape: Shape) -> None:
 
 def _check_enough_values(settled: Plan) -> None:
     if settled.source == "running":
+        if settled.virtual_batch:
+            raise InputError("--virtual-batch is of training: --mode eval takes the running statistics for all samples")
         return
     n = settled.layout.count
     title, shape = settled.kind.title, settled.shape
     refused = not settled.convention.one_value_per_channel
     if refused and settled.kind.has_running_stats and n == 1:
-        product = "batch size x spatial size" if settled.kind.name == "batch" else "spatial size"
+        size = "virtual batch" if settled.virtual_batch else "batch"
+        product = f"{size} size x spatial size" if settled.kind.name == "batch" else "spatial size"
         raise InputError(
             f"{title} needs more than 1 value per channel to compute a variance; "
             f"{product} is 1 in shape {shape} (channel axis {settled.layout.channel_axis})",

@@ -85,6 +85,7 @@ _OFFSET = "normalized * (1 + weight) + bias"
 _CAST = frozenset({"output", "grad_weight"})
 _UPDATE = "(1 - m) * old + m * batch"
 _AXES = "takes one mean over its own axes"
+_VIRTUAL = "mean over {virtual}"
 _VARIANCE = "a smaller variance, or more decimals"
 _WEIGHT = "a weight that is not 1 and a bias that is not 0"
 
@@ -165,6 +166,15 @@ FORWARD: tuple[Slip, ...] = (
     Slip(key="groups_swapped", gives="taking the number of groups for that of channels per group", slipped="{note}",
          instead="splits the channels as it is told", right="{groups}", axes="swapped_groups", family="axes",
          affects=EVERYTHING, tells=SIZES),
+    Slip(key="virtual_omitted", gives="taking the statistics of all samples together", slipped="mean over all samples",
+         instead="takes those of each virtual batch", right=_VIRTUAL, axes="whole_batch", family="axes",
+         affects=EVERYTHING, tells="virtual batches that differ more"),
+    Slip(key="virtual_dealt", gives="dealing the samples to the virtual batches in turn, as TensorFlow does,",
+         slipped="sample i in virtual batch i mod V", instead="takes samples that follow one another", right=_VIRTUAL,
+         axes="virtual_dealt", family="axes", affects=EVERYTHING, tells="more samples"),
+    Slip(key="virtual_other", gives="virtual batches of {note}", slipped="mean over {note}",
+         instead="was given another size", right=_VIRTUAL, axes="virtual_other", family="axes", affects=EVERYTHING,
+         tells="more samples", rare=True),
     Slip(key="weight_omitted", gives="leaving the weight out", slipped="normalized + bias", instead="multiplies by it",
          right=_OUTPUT, changes="A * weight -> A", family="affine", affects=frozenset({"output"}), tells=_WEIGHT),
     Slip(key="bias_omitted", gives="leaving the bias out", slipped="normalized * weight", instead="adds it",
@@ -322,6 +332,7 @@ def formatted(text: str, note: str, settled: Plan) -> str:
         eps=short(settled.eps),
         axes=axes_words(settled.layout.reported_axes) if settled.layout.reported_axes else "nothing",
         channel="no axis" if channel is None else f"axis {channel}",
+        virtual=count(settled.virtual_batch or 0, "sample"),
         groups=count(settled.layout.groups or 1, "group"),
         grouping="c mod G" if settled.layout.is_interleaved else "consecutive",
         gradient=_gradient(settled),

@@ -166,7 +166,7 @@ class Traced:
         return Decimal(found)
 
     def _name(self) -> str:
-        words = self.plan.kind.group_words
+        words = self.plan.group_words
         if words:
             return ", ".join(f"{word} {i}" for word, i in zip(words, self._place, strict=True))
         return f"row {_index(self._place)}" if self.plan.layout.stats_shape else "the whole tensor"
