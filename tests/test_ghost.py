@@ -12,7 +12,7 @@ from oracle import MOST_ULPS, exact, exact_gradients, ulps
 
 import normcli
 from normcli.arithmetic import loops, reference
-from normcli.calculate import initial_state
+from normcli.calculate import initial_state, normalize
 from normcli.errors import InputError
 from normcli.planning.plan import plan
 
@@ -26,6 +26,10 @@ def numbers(*shape: int, dtype: Any = np.float64, seed: int = 3) -> np.ndarray:
 
 def parameters(channels: int) -> dict[str, Any]:
     return {"eps": 1e-3, "weight": numbers(channels, seed=4), "bias": numbers(channels, seed=5)}
+
+
+def of_x(**options: Any) -> Any:
+    return normalize(X, "batch", **options)
 
 
 # --- virtual batches ------------------------------------------------------------------------------
@@ -177,10 +181,172 @@ def test_the_script_gives_the_same(normcli: Run) -> None:
     done = normcli("batch", ROWS, "--virtual-batch", "3", "--format", "python")
     names: dict[str, Any] = {}
     exec(done.stdout.replace("print(output)", ""), names)
-    found = normcli_normalize(virtual_batch=3)
+    found = of_x(virtual_batch=3)
     np.testing.assert_allclose(names["output"], found.output, 1e-13, 1e-13)
     np.testing.assert_allclose(names["new_running_var"], found.running_var, 1e-13)
 
 
-def normcli_normalize(**options: Any) -> Any:
-    return normcli.normalize(X, "batch", **options)
+# --- batch renormalization ------------------------------------------------------------------------
+
+BEFORE = {"running_mean": [1, 2], "running_var": [4, 2]}
+RENORM = ("batch", ROWS, "--renorm", "--running-mean", "[1,2]", "--running-var", "[4,2]")
+
+
+def renormalized(
+    x: Any, flow: Any, options: dict[str, Any], rmax: float, dmax: float, *, stopped: bool = True, eps: float = 0.0
+) -> dict[str, np.ndarray]:
+    """Algorithm 1 of Ioffe 2017 in torch, differentiated by autograd; ``eps`` is in the running deviation too."""
+    torch = pytest.importorskip("torch")
+    given = {name: torch.tensor(np.asarray(value, float)) for name, value in options.items() if name != "eps"}
+    leaves = [torch.tensor(np.asarray(x, float)), given["weight"], given["bias"]]
+    x, weight, bias = (leaf.requires_grad_() for leaf in leaves)
+    axes = tuple(axis for axis in range(x.ndim) if axis != 1)
+    spread = (1, -1) + (1,) * (x.ndim - 2)
+    mean, std = x.mean(axes), (x.var(axes, correction=0) + options["eps"]).sqrt()
+    old = (given["running_var"] + eps).sqrt()
+    r, d = (std / old).clip(1 / rmax, rmax), ((mean - given["running_mean"]) / old).clip(-dmax, dmax)
+    r, d = (r.detach(), d.detach()) if stopped else (r, d)
+    normalized = (x - mean.reshape(spread)) / std.reshape(spread)
+    y = (normalized * r.reshape(spread) + d.reshape(spread)) * weight.reshape(spread) + bias.reshape(spread)
+    gradients = torch.autograd.grad(y, leaves, torch.tensor(np.asarray(flow, float)))
+    found = dict(zip(("grad_input", "grad_weight", "grad_bias"), gradients, strict=True)) | {
+        "output": y,
+        "r": r,
+        "d": d,
+    }
+    return {name: value.detach().numpy() for name, value in found.items()}
+
+
+@pytest.mark.parametrize(("rmax", "dmax"), [(3, 5), (1.1, 0.3), (1, 0)])
+@pytest.mark.parametrize("shape", [(6, 3), (6, 3, 4)])
+def test_renormalized_as_autograd_has_it(shape: tuple[int, ...], rmax: float, dmax: float) -> None:
+    x, flow = numbers(*shape) * 2 + 1, numbers(*shape, seed=6)
+    options = parameters(3) | {"running_mean": numbers(3, seed=8), "running_var": numbers(3, seed=9) ** 2 + 0.1}
+    found = normalize(x, "batch", renorm=True, rmax=rmax, dmax=dmax, grad_output=flow, **options)
+    for name, right in renormalized(x, flow, options, rmax, dmax).items():
+        np.testing.assert_allclose(found.output if name == "output" else found.named[name], right, 1e-12, 1e-12)
+
+
+def test_without_bounds_the_running_statistics_normalize() -> None:
+    found = of_x(renorm=True, rmax=100, dmax=100, eps=0, **BEFORE)
+    np.testing.assert_allclose(found.output, (np.array(X) - [1, 2]) / np.sqrt([4, 2]), 1e-14, 1e-14)
+
+
+def test_r_1_and_d_0_are_batch_norm() -> None:
+    plain, bound = of_x(**BEFORE), of_x(renorm=True, rmax=1, dmax=0, **BEFORE)
+    np.testing.assert_allclose(bound.output, plain.output, 1e-15)
+    assert (bound.running_mean == plain.running_mean).all()
+    assert (bound.running_var == plain.running_var).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_large_tensors_are_renormalized(dtype: str) -> None:
+    x = numbers(60, 6, 300, dtype=dtype)
+    state = {"running_mean": numbers(6, seed=8), "running_var": numbers(6, seed=9) ** 2 + 0.1}
+    found = normalize(x, "batch", renorm=True, rmax=2, dmax=1, **state)
+    wide = x.astype(float)
+    std = np.sqrt(wide.var((0, 2)) + 1e-5)
+    r = np.clip(std / np.sqrt(state["running_var"]), 0.5, 2)
+    d = np.clip((wide.mean((0, 2)) - state["running_mean"]) / np.sqrt(state["running_var"]), -1, 1)
+    spread = [values[:, None] for values in (wide.mean((0, 2)), std, r, d)]
+    right = (wide - spread[0]) / spread[1] * spread[2] + spread[3]
+    near = 1e-6 if dtype == "float32" else 1e-12
+    np.testing.assert_allclose(found.output, right, near, near)
+
+
+RENORM_REFUSED = {
+    "eval": ({"renorm": True, "mode": "eval"}, "--renorm is of training: --mode eval takes the running statistics"),
+    "untracked": ({"renorm": True, "track_running_stats": False}, "--renorm needs the running statistics"),
+    "virtual": ({"renorm": True, "virtual_batch": 2}, "--renorm and --virtual-batch cannot be combined here"),
+    "alone": ({"dmax": 2.0}, "--dmax bounds what --renorm does; give --renorm too"),
+    "rmax": ({"renorm": True, "rmax": 0.5}, "rmax is 0.5; it must be a finite number, 1 or more"),
+    "dmax": ({"renorm": True, "dmax": -1.0}, "dmax is -1; it must be a finite number, 0 or more"),
+    "word": ({"renorm": "yes"}, "renorm is 'yes'; use True or False"),
+    "torch": ({"renorm": True, "backend": "torch"}, "torch has no batch renormalization"),
+}
+
+
+@pytest.mark.parametrize(("options", "message"), RENORM_REFUSED.values(), ids=RENORM_REFUSED)
+def test_what_cannot_be_renormalized_is_refused(options: dict[str, Any], message: str) -> None:
+    if "backend" in options:
+        pytest.importorskip("torch")
+    with pytest.raises(InputError) as error:
+        of_x(**options)
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--format", "torch"), "error: PyTorch's layer has no --renorm; use --format python\n"),
+        (("--steps", "kratzert"), "error: the steps of kratzert have no batch renormalization; leave out --renorm or"),
+    ],
+)
+def test_what_has_no_renormalization_says_so(arguments: tuple[str, ...], message: str, normcli: Run) -> None:
+    assert normcli(*RENORM, *arguments).stderr.startswith(message)
+
+
+def test_what_is_taken_for_the_running_statistics_is_said() -> None:
+    assert of_x(renorm=True).warnings == (
+        "no running statistics were given: --renorm takes 0 for the mean and 1 for the variance",
+    )
+
+
+FLOW = [[1, 0], [0, 2], [1, 1], [0, 0], [3, 1], [1, 1]]
+PLAIN = {"weight": [2, 3], "bias": [1, -1], "eps": 0.1} | BEFORE
+WORKED = (*RENORM, "--weight", "[2,3]", "--bias", "[1,-1]", "--eps", "0.1", "--dy", json.dumps(FLOW))
+BOUNDED = ("--rmax", "1.05", "--dmax", "0.6")
+# The answer, in what it differs, and the key.
+RENORM_SLIPS = {
+    "left out": ("output", {"rmax": 1, "dmax": 0}, "renorm_omitted"),
+    "no bounds": ("output", {"rmax": 99, "dmax": 99}, "renorm_unclipped"),
+    "no bound of d": ("output", {"rmax": 1.05, "dmax": 99}, "renorm_unclipped"),
+    "d": ("d", {"rmax": 1.05, "dmax": 99}, "renorm_unclipped"),
+    "gradient of the weight": ("grad_weight", {"rmax": 99, "dmax": 0.6}, "renorm_unclipped"),
+    "flowing": ("grad_input", {"rmax": 1.05, "dmax": 0.6, "stopped": False}, "renorm_flowing"),
+    "eps": ("output", {"rmax": 1.05, "dmax": 0.6, "eps": 0.1}, "renorm_eps"),
+}
+
+
+@pytest.mark.parametrize(("name", "other", "key"), RENORM_SLIPS.values(), ids=RENORM_SLIPS)
+def test_the_slip_of_renormalization_is_named(name: str, other: dict[str, Any], key: str, normcli: Run) -> None:
+    answer = renormalized(X, FLOW, PLAIN, **other)[name].round(5).tolist()
+    done = normcli(*WORKED, *BOUNDED, "--expect", f"{name}={json.dumps(answer)}", "--json")
+    assert [one["keys"] for one in json.loads(done.stdout)["check"]["diagnoses"]] == [[key]]
+
+
+@pytest.mark.parametrize("decimals", ["exact", "2"])
+@pytest.mark.parametrize("bounds", [(), BOUNDED])
+@pytest.mark.parametrize("name", ["output", "grad_input", "grad_weight", "r", "d"])
+def test_a_right_answer_checks(name: str, bounds: tuple[str, ...], decimals: str, normcli: Run) -> None:
+    numbers = {"rmax": 1.05, "dmax": 0.6} if bounds else {"rmax": 3, "dmax": 5}
+    answer = renormalized(X, FLOW, PLAIN, **numbers)[name].round(5).tolist()
+    done = normcli(*WORKED, *bounds, "--expect", f"{name}={json.dumps(answer)}", "--input-decimals", decimals)
+    assert done.stdout.startswith("checks: all ")
+
+
+def test_a_rounded_input_is_followed_through_r_and_d(normcli: Run) -> None:
+    rounded = (np.array(X) + numbers(6, 2) * 0.002).round(2)
+    answer = renormalized(np.array(X) + numbers(6, 2) * 0.002, FLOW, PLAIN, 3, 5)["output"].round(5).tolist()
+    arguments = (RENORM[0], json.dumps(rounded.tolist()), *WORKED[2:])
+    done = normcli(*arguments, "--expect", json.dumps(answer), "--input-decimals", "2")
+    assert done.stdout.startswith("checks, if the input was rounded to 2 decimals")
+
+
+def test_the_lines_of_renormalization_in_the_trace(normcli: Run) -> None:
+    done = normcli(*RENORM, "--trace", "--json")
+    steps = {step["step"]: step for step in json.loads(done.stdout)["trace"]}
+    assert steps["d"]["formula"] == "stop(clip((mean - running_mean) / sqrt(running_var), -5, 5))"
+    assert steps["d"]["substituted"] == "clip((3.5000 - 1) / sqrt(4), -5, 5)"
+    assert steps["output"]["formula"] == "(normalized * r + d) * weight + bias"
+    assert json.loads(done.stdout)["options"]["rmax"] == 3
+
+
+def test_the_script_renormalizes_too(normcli: Run) -> None:
+    done = normcli(*RENORM, "--format", "python", "--dy", json.dumps(FLOW))
+    names: dict[str, Any] = {}
+    exec(done.stdout, names)
+    found = of_x(renorm=True, grad_output=FLOW, **BEFORE)
+    for name in ("output", "grad_input", "grad_weight"):
+        right = found.output if name == "output" else found.named[name]
+        np.testing.assert_allclose(names[name], right, 1e-12, 1e-12)

@@ -99,6 +99,8 @@ def headline(result: Result) -> str:
     ]
     if plan.groups is not None:
         parts.append(f"{plan.groups} groups")
+    if plan.renorm:
+        parts.append(f"renorm, r up to {short(plan.rmax)}, d up to {short(plan.dmax)}")
     if plan.virtual_batch:
         parts.append(f"virtual batches of {count(plan.virtual_batch, 'sample')}")
     if plan.ddof:
