@@ -89,7 +89,7 @@ def put_together(node: Any) -> str:
     if node.function == TERMS:
         return " + ".join(parts)
     if node.function == "smaller" and isinstance(node.parts[0], Call) and node.parts[0].function == "larger":
-        return f"clip({', '.join(map(_written, (*node.parts[0].parts, node.parts[1])))})"
+        return f"clip({', '.join(map(put_together, (*node.parts[0].parts, node.parts[1])))})"
     if node.function not in _BINDS:
         name = _AS_FUNCTION.get(node.function, node.function)
         return f"{name}({', '.join([*parts, *([node.axes] if node.axes else [])])})"
