@@ -116,9 +116,10 @@ def assumed(settled: Plan, given: Mapping[str, Any]) -> tuple[str, ...]:
     >>> assumed(plan("batch", (2, 3), "float64", {"mode": "eval"}), {})
     ('no running statistics were given: eval mode takes 0 for the mean and 1 for the variance',)
     """
-    if settled.source == "batch" or not {"running_mean", "running_var"}.isdisjoint(given):
+    takes = "eval mode" if settled.source == "running" else "--renorm" if settled.renorm else None
+    if takes is None or not {"running_mean", "running_var"}.isdisjoint(given):
         return ()
-    return ("no running statistics were given: eval mode takes 0 for the mean and 1 for the variance",)
+    return (f"no running statistics were given: {takes} takes 0 for the mean and 1 for the variance",)
 
 
 def _with_state(kind: str, given: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:

@@ -88,8 +88,8 @@ class Axes:
 
 def axes_of(layout: Layout, strides: Sequence[int]) -> Axes:
     """The axes of a layout for a tensor of these strides, the outermost in memory first."""
-    shape, at = layout.view, layout.channel_axis
-    if at is not None and len(shape) > len(strides):  # the channel axis is split in two
+    shape, at = layout.view, layout.split_axis
+    if at is not None:
         strides = (*strides[:at], strides[at] * shape[at + 1], *strides[at:])
     order = tuple(sorted(range(len(shape)), key=lambda axis: -abs(strides[axis]) if shape[axis] > 1 else -math.inf))
     return Axes(

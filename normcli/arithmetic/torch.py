@@ -105,6 +105,10 @@ def _refuse(plan: Plan) -> None:
         return
     if plan.kind.name not in _KINDS:
         raise InputError(f"torch has no {plan.kind.title}; that needs the numpy backend")
+    if plan.renorm:
+        raise InputError("torch has no batch renormalization; --renorm needs the numpy backend")
+    if plan.virtual_batch:
+        raise InputError("torch has no virtual batches; --virtual-batch needs the numpy backend")
     if plan.ddof:
         raise InputError("torch normalizes with the biased variance only; --ddof 1 needs the numpy backend")
     if plan.updates_running and not plan.running_ddof:

@@ -20,6 +20,8 @@ def warnings(
 ) -> Iterator[str]:
     """The sentences; ``undefined`` groups of statistics were divided by 0."""
     zero = 0
+    if plan.renorm and (negative := int(np.count_nonzero(np.asarray(state.running_var) < 0))):
+        yield f"running_var is negative in {count(negative, 'channel')}: the output there is NaN"
     if plan.source == "running":
         assert state.running_var is not None
         spread = np.asarray(state.running_var, np.float64) + plan.eps
@@ -72,7 +74,7 @@ def surely_finite(state: State, plan: Plan, rstd: Floats | None) -> bool:
 
     An rstd of 0 comes of an infinite mean square.
     """
-    if rstd is None or plan.source == "running" or not (np.isfinite(rstd) & (rstd != 0)).all():
+    if rstd is None or plan.source == "running" or plan.renorm or not (np.isfinite(rstd) & (rstd != 0)).all():
         return False
     weight, bias = (
         abs(plan.neutral[name]) if values is None else float(np.abs(values).max())

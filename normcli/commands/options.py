@@ -132,6 +132,10 @@ CALCULATION = (
     ),
     Row("affine", switch, "", "Use weight and bias [{affine}]."),
     Row("groups", integer, "N", "Number of groups that the channels are split into (required)."),
+    Row("virtual_batch", integer, "N", "Give every N samples statistics of their own: ghost batch norm [all samples]."),
+    Row("renorm", mark, "", "Batch renorm: take the batch's statistics to the running ones, by r and d."),
+    Row("rmax", number, "FLOAT", "With --renorm: r is at most this, and at least 1 / rmax [3]."),
+    Row("dmax", number, "FLOAT", "With --renorm: d is at most this, and at least -dmax [5]."),
     Row("normalized_shape", integers, "N,N,...", "Trailing sizes that share one mean [the last axis]."),
     Row("channel_axis", integer, "N", "The axis of the channels; -1: channels last [1]."),
     Row(

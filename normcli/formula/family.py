@@ -48,6 +48,17 @@ OPTIONS = {"eval": EVAL, "ddof": DDOF_1, "no_affine": NO_AFFINE}
 WEIGHT_OFFSET = "A * weight -> A * (1 + weight)"
 CAST_BEFORE = "A * weight -> {dtype}(A) * weight"
 
+# Batch renormalization (Ioffe 2017, arXiv:1702.03275, algorithm 1): r and d take the batch's statistics to the running
+# ones, and are constants in the backward pass. eps is in the batch's deviation alone, as in TensorFlow
+# (tensorflow/tensorflow:tensorflow/python/keras/layers/normalization.py, _renorm_correction_and_moments).
+RENORM = (
+    """rstd = 1 / R -> rstd = 1 / R;
+    r = stop(clip(R / sqrt(running_var), 1 / {rmax}, {rmax}));
+    d = stop(clip((mean - running_mean) / sqrt(running_var), -{dmax}, {dmax}))""",
+    "normalized * weight -> (normalized * r + d) * weight",
+    "output = normalized -> output = normalized * r + d",
+)
+
 # The same forward pass in the stages of a course, and what the options make of these.
 COURSES = {
     # Frederik Kratzert, Understanding the backward pass through Batch Normalization Layer (2016), for cs231n.

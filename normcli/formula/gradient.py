@@ -126,7 +126,7 @@ class _Reverse:
         self._extents = extents(self._program, roles)
         self._active = set(leaves)
         for line in self._program:
-            if names_in(line.value) & self._active:
+            if names_in(_without_stops(line.value)) & self._active:
                 self._active.add(line.name)
         self._roots = dict(_roots(self._program))
         self._flows: dict[str, list[tuple[_Monomial, Extent]]] = {name: [] for name in self._active}
@@ -341,6 +341,13 @@ def _chained(factors: list[Node]) -> Node:
     for factor in more:
         total = Call("*", (total, factor))
     return total
+
+
+def _without_stops(node: Node) -> Node:
+    """An expression with 0 in the place of what no gradient flows through."""
+    if not isinstance(node, Call):
+        return node
+    return Number(0) if node.function == "stop" else node._replace(parts=tuple(map(_without_stops, node.parts)))
 
 
 def _power(base: Node, power: Fraction) -> Node:

@@ -63,6 +63,8 @@ def spelled(node: Any) -> str:
     >>> from normcli.formula.language import parsed
     >>> spelled(parsed("(1-m)*old + m*mean")), spelled(parsed("x-(a-b)")), spelled(parsed("-(x^2)"))
     ('(1 - m) * old + m * mean', 'x - (a - b)', '-x^2')
+    >>> spelled(parsed("clip(a, -b, b)"))
+    'clip(a, -b, b)'
     >>> spelled(Call("-", (Text("-6"), Text("-3")))), spelled(Call("^", (Text("-2"), Number(2))))
     ('-6 - (-3)', '(-2)^2')
     """
@@ -86,6 +88,8 @@ def put_together(node: Any) -> str:
         return ", ".join(parts)
     if node.function == TERMS:
         return " + ".join(parts)
+    if node.function == "smaller" and isinstance(node.parts[0], Call) and node.parts[0].function == "larger":
+        return f"clip({', '.join(map(put_together, (*node.parts[0].parts, node.parts[1])))})"
     if node.function not in _BINDS:
         name = _AS_FUNCTION.get(node.function, node.function)
         return f"{name}({', '.join([*parts, *([node.axes] if node.axes else [])])})"

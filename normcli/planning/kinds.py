@@ -78,7 +78,7 @@ KINDS: dict[str, Kind] = {
             name="batch",
             title="BatchNorm",
             summary="BatchNorm: one mean for each channel.",
-            options=_RUNNING,
+            options=(*_RUNNING, "virtual_batch", "renorm", "rmax", "dmax"),
             text=CENTERED,
             layout=by_channel,
             needs="(N, C) or more",
@@ -210,9 +210,12 @@ def layout_of(
     return row.layout(shape, **own)
 
 
+CORRECTIONS = ("r", "d")  # of batch renormalization
+
 # What an answer can be given for in the family, in the order in which a person computes it.
 QUANTITIES = (
-    "mean", "mean_square", "var", "var_unbiased", "rstd", "normalized", "output", "running_mean", "running_var",
+    "mean", "mean_square", "var", "var_unbiased", "rstd", *CORRECTIONS, "normalized", "output",
+    "running_mean", "running_var",
 )  # fmt: skip
 
 STATE_ARRAYS = ("weight", "bias", "running_mean", "running_var")  # of a layer

@@ -13,7 +13,7 @@ from normcli.words import count, either
 Shape = tuple[int, ...]
 
 
-_MOST_LISTED = 4096  # channels whose divisors are listed in an error: more take long, to find and to read
+MOST_LISTED = 4096  # channels whose divisors are listed in an error: more take long, to find and to read
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +21,7 @@ class Layout:
     """How to look at the tensor, and what each dimension is for; the arithmetic reads nothing else of the kind.
 
     ``view`` is the tensor's shape, the channel axis split in two for group norm: (groups, channels of one),
-    or the other way round where groups are interleaved.
+    or the other way round where groups are interleaved; for virtual batches the axis of the samples.
 
     >>> layout = by_sample_and_group((2, 6, 4), channel_axis=1, groups=3)
     >>> layout.view, layout.axes, layout.channels, layout.count, layout.stats_shape
@@ -34,6 +34,7 @@ class Layout:
     stats_shape: Shape  # one value for each group of statistics
     reported_axes: Shape  # the axes averaged over, in the input's own numbering
     channel_axis: int | None = None  # in the input's own numbering; None where weights belong to trailing axes
+    split_axis: int | None = None  # that is two dimensions of the view, in the input's own numbering
     groups: int | None = None  # of channels, where these are split
     is_interleaved: bool = False  # whether a group takes every so-manyth channel
     is_batched: bool = True  # whether the tensor holds samples, not one alone
@@ -82,7 +83,7 @@ class Layout:
         >>> trailing((2, 3, 4), normalized_shape=(4,)).per_sample().weight_shape
         (2, 4)
         """
-        if not self.is_batched or 0 in self.channels:
+        if not self.is_batched or 0 in self.channels or self.split_axis == 0:
             return None
         return replace(self, channels=(0, *self.channels), is_per_sample=True)
 
@@ -115,6 +116,30 @@ def by_channel(shape: Shape, *, channel_axis: int) -> Layout:
     )
 
 
+def by_virtual_batch(shape: Shape, *, channel_axis: int, samples: int, dealt: bool = False) -> Layout:
+    """Each channel has a mean in each virtual batch, of so many samples that follow one another.
+
+    ``dealt`` samples go to the virtual batches in turn instead, as in TensorFlow
+    (tensorflow/tensorflow:tensorflow/python/keras/layers/normalization.py, ``expanded_shape``).
+
+    >>> layout = by_virtual_batch((6, 3, 4), channel_axis=1, samples=2)
+    >>> layout.view, layout.axes, layout.stats_shape, layout.count
+    ((3, 2, 3, 4), (1, 3), (3, 3), 8)
+    """
+    batches = shape[0] // samples
+    pair = (samples, batches) if dealt else (batches, samples)
+    kept = int(dealt), channel_axis + 1
+    return Layout(
+        view=(*pair, *shape[1:]),
+        axes=tuple(axis for axis in range(len(shape) + 1) if axis not in kept),
+        channels=(channel_axis + 1,),
+        stats_shape=(batches, shape[channel_axis]),
+        reported_axes=tuple(axis for axis in range(len(shape)) if axis != channel_axis),
+        channel_axis=channel_axis,
+        split_axis=0,
+    )
+
+
 def by_sample_and_channel(shape: Shape, *, channel_axis: int) -> Layout:
     """Each channel of each sample has a mean of its own; two dimensions are one sample, as in torch's InstanceNorm1d.
 
@@ -138,7 +163,7 @@ def by_sample_and_group(shape: Shape, *, channel_axis: int, groups: int, interle
     """
     rank, channels = len(shape), shape[channel_axis]
     if channels % groups:
-        few = channels <= _MOST_LISTED
+        few = channels <= MOST_LISTED
         use = (
             either(size for size in range(1, channels + 1) if channels % size == 0) if few else "a number that divides"
         )
@@ -153,6 +178,7 @@ def by_sample_and_group(shape: Shape, *, channel_axis: int, groups: int, interle
         stats_shape=(shape[0], groups),
         reported_axes=tuple(range(1, rank)),
         channel_axis=channel_axis,
+        split_axis=channel_axis,
         groups=groups,
         is_interleaved=interleaved,
     )

@@ -14,18 +14,20 @@ from functools import cache, cached_property, lru_cache
 from typing import Any
 
 from normcli import formula, planning
+from normcli.digits import written
 from normcli.dtypes import FLOAT_DTYPES
 from normcli.errors import InputError
-from normcli.formula.family import CAST_BEFORE, WEIGHT_OFFSET, running
+from normcli.formula.family import CAST_BEFORE, RENORM, WEIGHT_OFFSET, running
 from normcli.formula.language import Lines, lines
 from normcli.formula.rewrite import replaced, rewritten
 from normcli.planning import values
 from normcli.planning.conventions import CONVENTIONS, Convention
-from normcli.planning.kinds import KINDS, STATE_ARRAYS, Kind, layout_of
-from normcli.planning.layout import Layout, Shape
-from normcli.words import either, near, printable, repr_of
+from normcli.planning.kinds import CORRECTIONS, KINDS, STATE_ARRAYS, Kind, layout_of
+from normcli.planning.layout import Layout, Shape, by_virtual_batch
+from normcli.words import either, flag, near, printable, repr_of
 
 _MOST_AXES = 64  # NumPy's own limit
+RMAX, DMAX = 3.0, 5.0  # at the end of training in Ioffe 2017 (arXiv:1702.03275), section 4.1
 _PLAIN = frozenset({bool, int, float, str, type(None)})
 
 
@@ -48,6 +50,10 @@ class Plan:
     normalized_shape: Shape | None
     layout: Layout
     weight_offset: int = 0  # added to the weight
+    virtual_batch: int | None = None  # samples of each part of the batch that has statistics of its own
+    renorm: bool = False  # whether r and d take the batch's statistics to the running ones
+    rmax: float = RMAX  # bounds of r and d
+    dmax: float = DMAX
     cast: str | None = None  # the dtype that normalized values are rounded to before the weight multiplies
 
     @cached_property
@@ -64,6 +70,11 @@ class Plan:
     def weight_shape(self) -> Shape:
         """The shape of weight and bias: (C), or normalized_shape; with the number of samples before it."""
         return self.layout.weight_shape
+
+    @cached_property
+    def group_words(self) -> tuple[str, ...]:
+        """What the indices of a group of statistics count; nothing where these are rows."""
+        return ("virtual batch", *self.kind.group_words) if self.virtual_batch else self.kind.group_words
 
     @cached_property
     def neutral(self) -> Mapping[str, float]:
@@ -92,6 +103,8 @@ class Plan:
             changes |= self.kind.changes["no_affine"]
         rules = [CAST_BEFORE.format(dtype=self.cast)] if self.cast else []
         rules += [WEIGHT_OFFSET] if self.weight_offset else []
+        if self.renorm and self.source == "batch":
+            rules += [rule.format(rmax=written(self.rmax), dmax=written(self.dmax)) for rule in RENORM]
         without_unbiased = self.source == "running" or self.layout.count == 1
         return _lines(self.kind.text, tuple(changes.items()), tuple(rules), without_unbiased)
 
@@ -105,7 +118,7 @@ class Plan:
     @cached_property
     def statistics(self) -> tuple[str, ...]:
         """The names of what there is one value of for each group of statistics."""
-        return self.kind.statistics
+        return self.kind.statistics + (CORRECTIONS if self.renorm else ())
 
     def span(self, name: str) -> Shape:
         """The dimensions that a statistic varies over."""
@@ -171,6 +184,8 @@ class Plan:
             "weight_offset": self.weight_offset,
             "cast": "before" if self.cast else "after",
         }
+        resolved |= {"virtual_batch": self.virtual_batch} if self.virtual_batch else {}
+        resolved |= {"renorm": True, "rmax": self.rmax, "dmax": self.dmax} if self.renorm else {}
         return {name: value for name, value in resolved.items() if name in self.kind.options}
 
 
@@ -242,6 +257,11 @@ def _settled(kind: str, shape: Shape, dtype: str, given: Mapping[str, Any]) -> P
         normalized_shape=normalized_shape,
         interleaved=convention.interleaved_groups,
     )
+    virtual_batch = values.virtual_batch(given, shape, channel_axis)
+    if virtual_batch is not None and channel_axis is not None:
+        if len(shape) == _MOST_AXES:
+            raise InputError(f"--virtual-batch splits an axis in two, and {_MOST_AXES} axes are the most of an array")
+        layout = by_virtual_batch(shape, channel_axis=channel_axis, samples=virtual_batch)
     per_sample = None if track_running_stats else layout.per_sample()
     if per_sample and per_sample.weight_shape in (given.get("weight"), given.get("bias")):
         layout = per_sample
@@ -261,10 +281,27 @@ def _settled(kind: str, shape: Shape, dtype: str, given: Mapping[str, Any]) -> P
         normalized_shape=normalized_shape,
         layout=layout,
         weight_offset=values.choice(given, "weight_offset", (0, 1)),
+        virtual_batch=virtual_batch,
+        renorm=values.switch(given.get("renorm", False), "renorm"),
+        rmax=values.number(given, "rmax", least=1.0) if "rmax" in given else RMAX,
+        dmax=values.number(given, "dmax") if "dmax" in given else DMAX,
         cast=dtype if values.choice(given, "cast", ("after", "before")) == "before" else None,
     )
     _check_enough_values(settled)
+    _check_renorm(settled, given)
     return settled
+
+
+def _check_renorm(settled: Plan, given: Mapping[str, Any]) -> None:
+    if settled.renorm and not settled.track_running_stats:
+        raise InputError("--renorm needs the running statistics; leave out --no-track-running-stats")
+    if settled.renorm and settled.source == "running":
+        raise InputError("--renorm is of training: --mode eval takes the running statistics as they are")
+    if settled.renorm and settled.virtual_batch:
+        raise InputError("--renorm and --virtual-batch cannot be combined here; give one of them")
+    bounds = [name for name in ("rmax", "dmax") if name in given]
+    if bounds and not settled.renorm:
+        raise InputError(f"{flag(bounds[0])} bounds what --renorm does; give --renorm too")
 
 
 def check_state_shape(settled: Plan, name: str, shape: Shape) -> None:
@@ -326,12 +363,15 @@ def _check_shape(kind: Kind, shape: Shape) -> None:
 
 def _check_enough_values(settled: Plan) -> None:
     if settled.source == "running":
+        if settled.virtual_batch:
+            raise InputError("--virtual-batch is of training: --mode eval takes the running statistics for all samples")
         return
     n = settled.layout.count
     title, shape = settled.kind.title, settled.shape
     refused = not settled.convention.one_value_per_channel
     if refused and settled.kind.has_running_stats and n == 1:
-        product = "batch size x spatial size" if settled.kind.name == "batch" else "spatial size"
+        size = "virtual batch" if settled.virtual_batch else "batch"
+        product = f"{size} size x spatial size" if settled.kind.name == "batch" else "spatial size"
         raise InputError(
             f"{title} needs more than 1 value per channel to compute a variance; "
             f"{product} is 1 in shape {shape} (channel axis {settled.layout.channel_axis})",

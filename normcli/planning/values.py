@@ -14,7 +14,7 @@ from normcli.dtypes import DTYPES
 from normcli.errors import InputError
 from normcli.planning.conventions import Convention
 from normcli.planning.kinds import Kind
-from normcli.planning.layout import Shape
+from normcli.planning.layout import MOST_LISTED, Shape
 from normcli.words import count, either, flag, repr_of
 
 
@@ -117,6 +117,22 @@ def groups(given: Mapping[str, Any]) -> int:
     if groups < 1:
         raise InputError(f"groups is {groups}; it must be 1 or more")
     return groups
+
+
+def virtual_batch(given: Mapping[str, Any], shape: Shape, channel_axis: int | None) -> int | None:
+    """The number of samples in a virtual batch; None where the batch is not split."""
+    if "virtual_batch" not in given:
+        return None
+    size = integer(given, "virtual_batch")
+    if size < 1:
+        raise InputError(f"virtual_batch is {size}; it must be 1 or more")
+    if channel_axis == 0:
+        raise InputError("--virtual-batch splits axis 0, the samples', and channel axis 0 holds the channels")
+    if shape[0] % size:
+        use = either(divisor for divisor in range(1, shape[0] + 1) if shape[0] % divisor == 0)
+        use = use if shape[0] <= MOST_LISTED else "a number that divides"
+        raise InputError(f"{count(shape[0], 'sample')} cannot be split into virtual batches of {size}; use {use}")
+    return size
 
 
 def normalized_shape(given: Mapping[str, Any], shape: Shape) -> Shape:

@@ -57,6 +57,9 @@ def refuse(plan: Plan, name: str, layers: Collection[str]) -> None:
     if plan.cast or plan.weight_offset or plan.layout.is_per_sample:
         what = "--cast" if plan.cast else "--weight-offset" if plan.weight_offset else "weights of each sample"
         raise InputError(f"{library.title}'s layer has no {what}; use --format python")
+    if plan.virtual_batch or plan.renorm:
+        what = "--renorm" if plan.renorm else "--virtual-batch"
+        raise InputError(f"{library.title}'s layer has no {what}; use --format python")
     if plan.layout.is_interleaved and not library.interleaved_groups:
         raise InputError(f"{library.title} has no interleaved groups; use --format python")
     refused = plan.kind.has_running_stats or (plan.groups is not None and plan.shape[0] == 1)

@@ -17,6 +17,7 @@ from normcli.files.stored import Stored
 from normcli.planning.kinds import GRADIENTS, PARAMETERS
 from normcli.showing import check, versus
 from normcli.showing.report import BLOCK, Detail, Report, Rows, Section
+from normcli.words import count
 
 if TYPE_CHECKING:
     from normcli.arithmetic.result import Result
@@ -98,6 +99,10 @@ def headline(result: Result) -> str:
     ]
     if plan.groups is not None:
         parts.append(f"{plan.groups} groups")
+    if plan.renorm:
+        parts.append(f"renorm, r up to {short(plan.rmax)}, d up to {short(plan.dmax)}")
+    if plan.virtual_batch:
+        parts.append(f"virtual batches of {count(plan.virtual_batch, 'sample')}")
     if plan.ddof:
         parts.append("variance divided by n - 1")
     if plan.updates_running:
@@ -211,7 +216,7 @@ def _running(result: Result, precision: int, most: int) -> Section:
 def _group_words(plan: Plan) -> list[str]:
     """What the axes of the statistics' shape are called."""
     rank = max(1, len(plan.layout.stats_shape))
-    return list(plan.kind.group_words) or (["row"] if rank == 1 else [f"axis {axis}" for axis in range(rank)])
+    return list(plan.group_words) or (["row"] if rank == 1 else [f"axis {axis}" for axis in range(rank)])
 
 
 def _listed(part: str, title: str, words: list[str], columns: dict[str, Any], precision: int, most: int) -> Section:

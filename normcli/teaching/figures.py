@@ -250,7 +250,7 @@ class Figures:
     @property
     def weight(self) -> Array:
         """By what the output multiplies the normalized values."""
-        return self._output({"normalized": _ONE, "bias": _ZERO})
+        return self._output({"normalized": _ONE, "bias": _ZERO, "d": _ZERO})
 
     @property
     def flow(self) -> Array:

@@ -11,6 +11,7 @@ from normcli.planning.layout import (
     by_channel,
     by_sample_and_channel,
     by_sample_and_group,
+    by_virtual_batch,
     trailing,
 )
 from normcli.planning.plan import Plan
@@ -37,7 +38,10 @@ def _layer(settled: Plan) -> Layouts:
 
 
 def _batch(settled: Plan) -> Layouts:
+    own = settled.layout.channel_axis if settled.virtual_batch else None
     for axis in _channel_axes(settled) if len(settled.shape) > 1 else ():
+        if axis == own:
+            continue  # a slip with words of its own
         layout = by_channel(settled.shape, channel_axis=axis)
         yield layout, axes_words(layout.reported_axes)
 
@@ -98,6 +102,27 @@ def _swapped_groups(settled: Plan) -> Layouts:
         yield _grouped(settled, swapped), count(swapped, "group")
 
 
+def _whole_batch(settled: Plan) -> Layouts:
+    if settled.virtual_batch:
+        yield by_channel(settled.shape, channel_axis=settled.layout.channel_axis or 0), ""
+
+
+def _virtual_dealt(settled: Plan) -> Layouts:
+    if settled.virtual_batch:
+        yield _virtual(settled, settled.virtual_batch, dealt=True), ""
+
+
+def _virtual_other(settled: Plan) -> Layouts:
+    for samples in range(1, settled.shape[0]) if settled.virtual_batch else ():
+        if settled.shape[0] % samples == 0 and samples != settled.virtual_batch:
+            yield _virtual(settled, samples), count(samples, "sample")
+
+
+def _virtual(settled: Plan, samples: int, *, dealt: bool = False) -> Layout:
+    axis = settled.layout.channel_axis or 0
+    return by_virtual_batch(settled.shape, channel_axis=axis, samples=samples, dealt=dealt)
+
+
 def _channels(settled: Plan) -> int:
     axis = settled.layout.channel_axis
     return 0 if axis is None else settled.shape[axis]
@@ -125,4 +150,7 @@ LAYOUTS: Mapping[str, Callable[[Plan], Layouts]] = {
     "interleaved": _interleaved,
     "other_groups": _other_groups,
     "swapped_groups": _swapped_groups,
+    "whole_batch": _whole_batch,
+    "virtual_dealt": _virtual_dealt,
+    "virtual_other": _virtual_other,
 }

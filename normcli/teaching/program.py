@@ -7,7 +7,7 @@ from itertools import product
 from typing import NamedTuple
 
 from normcli.errors import InputError
-from normcli.formula.extents import elementwise, needed
+from normcli.formula.extents import Extent, elementwise, needed
 from normcli.formula.family import used
 from normcli.formula.gradient import PLAIN, gradient
 from normcli.formula.language import (
@@ -27,7 +27,7 @@ from normcli.formula.rewrite import fit, rewritten
 
 UPDATES = frozenset({"batch_mean", "batch_var", "running_mean", "running_var"})  # one number for each channel
 REPORTED = "reported "  # before a name: what is written down for it, where that is something else
-_ANY_AXES = frozenset(product((False, True), repeat=2))  # a slip may take its statistics over others than the plan's
+ANY_AXES = frozenset(product((False, True), repeat=2))  # a slip may take its statistics over others than the plan's
 
 
 class Step(NamedTuple):
@@ -134,22 +134,28 @@ _keys: dict[Node, int] = {}
 def program_of(
     lines: Lines, running: Lines, again: Lines, given: frozenset[str], is_cumulative: bool, known: frozenset[str],
     updates: int, rules: str, backward: str | None, report: tuple[tuple[str, str], ...],
+    roles: Extent = ANY_AXES,
 ) -> Program | None:  # fmt: skip
     """The lines of a calculation, then of the running update, then of a second calculation, after rules and reports.
 
     ``backward`` are rules for the lines of the backward pass, which follow from the others as they were changed;
     without these lines where it is None. ``m`` is 1 / (k + 1) where momentum is none, with k earlier batches.
-    None where a rule does not fit, or a line takes what is neither ``known`` nor a line before it.
+    None where a rule does not fit, or a line takes what is neither ``known`` nor a line before it. ``roles`` are what
+    the dimensions are for.
     """
     if is_cumulative:
         running = rewritten(running, "m -> 1 / (k + 1)") or running
     if again:
         lines = needed(lines, {name for line in running for name in names_in(line.value)})
     changed = _after(used(lines + running + again, given), rules)
-    flows = _backward(_after(used(again, given), rules) if again else changed, backward)
+    flows = _backward(_after(used(again, given), rules) if again else changed, backward, roles)
     if changed is None or flows is None:
         return None
-    found = _updated(changed, updates) + flows
+    found = _updated(changed, updates)
+    after = (
+        () if again else tuple(line for line in found if line.name in UPDATES)
+    )  # the backward pass takes the old ones
+    found = found[: len(found) - len(after)] + flows + after
     for name, text in report:
         if name not in known | {line.name for line in found}:
             return None
@@ -169,12 +175,13 @@ def _after(lines: Lines, rules: str) -> Lines | None:
     return rewritten(lines, rules) if rules else lines
 
 
-def _backward(forward: Lines | None, rules: str | None) -> Lines | None:
+def _backward(forward: Lines | None, rules: str | None, roles: Extent) -> Lines | None:
     """The lines of the backward pass, after rules; None where there are none, or a rule does not fit."""
     if forward is None or rules is None:
         return None if forward is None else ()
+    forward = tuple(line for line in forward if line.name not in UPDATES)  # which nothing flows through
     try:
-        return _after(gradient(forward, _ANY_AXES), rules)
+        return _after(gradient(forward, roles), rules)
     except InputError:  # a slip has made lines of it that have no derivative
         return None
 

@@ -85,6 +85,11 @@ _OFFSET = "normalized * (1 + weight) + bias"
 _CAST = frozenset({"output", "grad_weight"})
 _UPDATE = "(1 - m) * old + m * batch"
 _AXES = "takes one mean over its own axes"
+_RENORM = "normalized * r + d"
+_CLIPPED = "{0} = stop(clip(A, B, C)) -> {0} = stop(A)"
+_CORRECTED = GRADIENT | {"output"}
+_OLD = "running statistics far from the batch's"
+_VIRTUAL = "mean over {virtual}"
 _VARIANCE = "a smaller variance, or more decimals"
 _WEIGHT = "a weight that is not 1 and a bias that is not 0"
 
@@ -165,6 +170,38 @@ FORWARD: tuple[Slip, ...] = (
     Slip(key="groups_swapped", gives="taking the number of groups for that of channels per group", slipped="{note}",
          instead="splits the channels as it is told", right="{groups}", axes="swapped_groups", family="axes",
          affects=EVERYTHING, tells=SIZES),
+    Slip(key="virtual_omitted", gives="taking the statistics of all samples together", slipped="mean over all samples",
+         instead="takes those of each virtual batch", right=_VIRTUAL, axes="whole_batch", family="axes",
+         affects=EVERYTHING, tells="virtual batches that differ more"),
+    Slip(key="virtual_dealt", gives="dealing the samples to the virtual batches in turn, as TensorFlow does,",
+         slipped="sample i in virtual batch i mod V", instead="takes samples that follow one another", right=_VIRTUAL,
+         axes="virtual_dealt", family="axes", affects=EVERYTHING, tells="more samples"),
+    Slip(key="virtual_other", gives="virtual batches of {note}", slipped="mean over {note}",
+         instead="was given another size", right=_VIRTUAL, axes="virtual_other", family="axes", affects=EVERYTHING,
+         tells="more samples", rare=True),
+    Slip(key="renorm_omitted", gives="leaving out r and d", slipped="normalized",
+         instead="corrects with them, for --renorm", right=_RENORM, changes=Change(options={"renorm": False}),
+         family="renorm", affects=_CORRECTED, tells=_OLD),
+    Slip(key="renorm_unclipped", gives="not clipping {note}", slipped="no bounds",
+         instead="keeps r and d within their bounds", right="clip(r, 1 / rmax, rmax), clip(d, -dmax, dmax)",
+         changes=(
+             Change(f"{_CLIPPED.format('r')}; {_CLIPPED.format('d')}", note="r and d"),
+             Change(_CLIPPED.format("r"), note="r"),
+             Change(_CLIPPED.format("d"), note="d"),
+         ), family="renorm", affects=_CORRECTED | {"r", "d"}, tells=_OLD),
+    Slip(key="renorm_eps", gives="eps in the running deviation too", slipped="sqrt(running_var + eps)",
+         instead="has it in the batch's alone", right="sqrt(running_var)",
+         changes="sqrt(running_var) -> sqrt(running_var + eps)", family="renorm", affects=_CORRECTED | {"r", "d"},
+         tells="a smaller running variance, or more decimals"),
+    Slip(key="renorm_var", gives="taking the running variance for a deviation", slipped="sqrt(var + eps) / running_var",
+         instead="takes its root", right="sqrt(running_var)", changes="sqrt(running_var) -> running_var",
+         family="renorm", affects=_CORRECTED | {"r", "d"}, tells="a running variance far from 1"),
+    Slip(key="renorm_d_reversed", gives="d with its sign turned round", slipped="(running_mean - mean) / running std",
+         instead="takes the old mean from the new", right="(mean - running_mean) / running std",
+         changes="mean - running_mean -> running_mean - mean", family="renorm", affects=_CORRECTED | {"d"}, tells=_OLD),
+    Slip(key="renorm_flowing", gives="letting gradients flow through r and d", slipped="r and d of the input",
+         instead="takes them for constants", right="stop(r), stop(d)", changes="stop(A) -> A", family="renorm",
+         affects=GRADIENT, tells=_OLD),
     Slip(key="weight_omitted", gives="leaving the weight out", slipped="normalized + bias", instead="multiplies by it",
          right=_OUTPUT, changes="A * weight -> A", family="affine", affects=frozenset({"output"}), tells=_WEIGHT),
     Slip(key="bias_omitted", gives="leaving the bias out", slipped="normalized * weight", instead="adds it",
@@ -322,6 +359,7 @@ def formatted(text: str, note: str, settled: Plan) -> str:
         eps=short(settled.eps),
         axes=axes_words(settled.layout.reported_axes) if settled.layout.reported_axes else "nothing",
         channel="no axis" if channel is None else f"axis {channel}",
+        virtual=count(settled.virtual_batch or 0, "sample"),
         groups=count(settled.layout.groups or 1, "group"),
         grouping="c mod G" if settled.layout.is_interleaved else "consecutive",
         gradient=_gradient(settled),

@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from normcli.planning.kinds import GRADIENTS
+from normcli.planning.kinds import CORRECTIONS, GRADIENTS
 from normcli.teaching.figures import Figures
 
 Floats = NDArray[np.float64]
@@ -110,7 +110,10 @@ class Moved:
             return self._running[name == "running_var"]
         if name == "output":
             weight, bias = (worked.by_channel(values) for values in (rounding.weight, rounding.bias))
-            return np.abs(worked.weight) * self._normalized + np.abs(worked.normalized) * weight + bias
+            own = np.abs(worked.weight) * self._normalized + np.abs(worked.normalized) * weight + bias
+            return own + self._in_corrected(weight) if self._is_corrected else own
+        if name in CORRECTIONS:
+            return self._corrections[name == "d"]
         if name == "normalized":
             return self._normalized
         if name in GRADIENTS:
@@ -151,6 +154,36 @@ class Moved:
             return worked.shared("normalized", off, lambda: self._by_jacobian(off))
         return worked.rstd * (off + self._statistics[0]) + np.abs(worked.centered) * self._rstd
 
+    @property
+    def _is_corrected(self) -> bool:
+        return "r" in self.worked
+
+    @cached_property
+    def _corrections(self) -> tuple[Floats, Floats]:
+        """The movement of r and of d, as far as they are not clipped."""
+        worked, rounding, state = self.worked, self._rounding, self.worked.work.state
+        assert state.running_var is not None
+        r, d = (worked.value(name) for name in CORRECTIONS)
+        old_mean, old_var, var = (
+            worked.by_group(np.reshape(values, (-1, 1)))
+            for values in (rounding.running_mean, rounding.running_var, state.running_var)
+        )
+        spread = old_var / (2 * var)
+        moved_r = np.abs(r) * (self._rstd / worked.rstd + spread)
+        moved_d = (self._statistics[0] + old_mean) / np.sqrt(var) + np.abs(d) * spread
+        plan = worked.plan
+        return (
+            np.where((r > 1 / plan.rmax) & (r < plan.rmax), _finite(moved_r), 0.0),
+            np.where(np.abs(d) < plan.dmax, _finite(moved_d), 0.0),
+        )
+
+    def _in_corrected(self, weight: Floats | float) -> Floats:
+        """What r and d, and with them the weight, move in the output, beyond what it would be without them."""
+        worked, (moved_r, moved_d) = self.worked, self._corrections
+        r, d = (worked.value(name) for name in CORRECTIONS)
+        beyond = np.abs(worked.normalized * r + d) * weight - np.abs(worked.normalized) * weight
+        return np.abs(worked.weight / r) * (np.abs(worked.normalized) * moved_r + moved_d) + beyond
+
     def _by_jacobian(self, off: Floats) -> Floats:
         return self.worked.rstd * absolute_row_sums(self._a, off, self._h)
 
@@ -174,6 +207,13 @@ class Moved:
         return {"grad_input": self._grad_input, "grad_weight": self._grad_weight, "grad_bias": self._grad_bias}
 
     def _grad_input(self) -> Floats:
+        own = self._grad_input_by_constants()
+        if not self._is_corrected:
+            return own
+        return own + np.abs(self.worked.written("grad_input") / self.worked.value("r")) * self._corrections[0]
+
+    def _grad_input_by_constants(self) -> Floats:
+        """The movement where r and d, if there are any, are what they are."""
         worked, rounding = self.worked, self._rounding
         weight = worked.by_channel(rounding.weight)
         flow = np.abs(worked.weight) * worked.grouped(rounding.grad_output)
@@ -205,8 +245,12 @@ class Moved:
 
     def _grad_weight(self) -> Floats:
         worked = self.worked
-        own = np.abs(worked.normalized) * worked.grouped(self._rounding.grad_output)
-        return worked.over_rest(own + self._in_grad_weight())
+        flow = worked.grouped(self._rounding.grad_output)
+        if not self._is_corrected:
+            return worked.over_rest(np.abs(worked.normalized) * flow + self._in_grad_weight())
+        (r, d), (moved_r, moved_d) = (worked.value(name) for name in CORRECTIONS), self._corrections
+        moved = r * self._in_grad_weight() + np.abs(worked.flow) * (np.abs(worked.normalized) * moved_r + moved_d)
+        return worked.over_rest(np.abs(worked.normalized * r + d) * flow + moved)
 
     def _in_grad_weight(self) -> Floats:
         """What the input moves in the sum of grad_output * normalized, in the places of its elements."""
@@ -290,7 +334,7 @@ def at_most(worked: Figures, rounding: Rounding, unit: float) -> float:
     With a = centered * sqrt(pull / divisor), a_i * sum |a_j| is at most n * max(a^2) and 2 * sqrt(n),
     since the a^2 add up to 2 at most.
     """
-    if not worked.from_batch:
+    if not worked.from_batch or "r" in worked:
         return math.inf
     with np.errstate(all="ignore"):
         summed = math.sqrt(max(worked.count, worked.batch_layout.count))

@@ -203,6 +203,8 @@ def in_stages(result: Result, x: NDArray[Any], course: str) -> Result:
     ['mu', 'xmu', 'sq']
     """
     plan = result.plan
+    if plan.renorm:
+        raise InputError(f"the steps of {course} have no batch renormalization; leave out --renorm or --steps")
     staged = replace(plan, kind=taught(plan.kind, course), track_running_stats=plan.source == "running")
     return run(x, staged, result.before, steps=True, grad_output=result.grad_output)
 

@@ -142,7 +142,7 @@ class Traced:
     @cached_property
     def _exact(self) -> Group | None:
         """The lines over decimal numbers; None where the numbers are not finite, or the group is too long."""
-        given = [self.running(name)[0] for name in ("running_mean", "running_var") if self.plan.source == "running"]
+        given = [self.running(name)[0] for name in ("running_mean", "running_var") if self._takes_running]
         each = {name: self.members(name) for name in (self._given if self.backward else ["x"])}
         if self.n > _LARGEST or not all(np.isfinite(values).all() for values in [np.array(given), *each.values()]):
             return None
@@ -152,6 +152,10 @@ class Traced:
         lines = self.plan.lines + self.backward
         inside = tuple(line for line in lines if line.name not in across(lines))
         return Group(inside, Decimals(), numbers, [lambda: block], {None: (0,)})
+
+    @property
+    def _takes_running(self) -> bool:
+        return self.plan.source == "running" or self.plan.renorm
 
     def exact(self, name: str, place: int | None = None) -> Decimal | None:
         """The value of a name beyond float64's digits, where there is one."""
@@ -166,7 +170,7 @@ class Traced:
         return Decimal(found)
 
     def _name(self) -> str:
-        words = self.plan.kind.group_words
+        words = self.plan.group_words
         if words:
             return ", ".join(f"{word} {i}" for word, i in zip(words, self._place, strict=True))
         return f"row {_index(self._place)}" if self.plan.layout.stats_shape else "the whole tensor"

@@ -19,7 +19,7 @@ from normcli.planning.kinds import GRADIENTS
 from normcli.planning.layout import Layout
 from normcli.planning.plan import Plan
 from normcli.teaching.printed import Printed
-from normcli.teaching.program import Program, program_of
+from normcli.teaching.program import ANY_AXES, Program, program_of
 from normcli.teaching.sheet import Array, Sheet, by_channel
 
 STARTS = {"running_mean": 0.0, "running_var": 1.0}
@@ -84,8 +84,19 @@ class Work:
         report, updates = tuple(made.report.items()), 1 if made.updates is None else made.updates
         counted = {"k"} if own.momentum is None or self.state.num_batches_tracked else frozenset()
         known = _KNOWN | counted | frozenset(STARTS if own.track_running_stats else ())
+        roles = own.layout.roles if own.renorm else ANY_AXES
         return program_of(
-            there.lines, running, again, given, own.momentum is None, known, updates, made.rules, backward, report
+            there.lines,
+            running,
+            again,
+            given,
+            own.momentum is None,
+            known,
+            updates,
+            made.rules,
+            backward,
+            report,
+            roles,
         )
 
     @property
@@ -110,7 +121,7 @@ class Work:
             return None
         if (change.updated_first or change.updates is not None) and not settled.updates_running:
             return None
-        if change.layout is not None and settled.source == "running":
+        if change.layout is not None and (settled.source == "running" or settled.renorm):
             return None
         ddof = max(settled.ddof, settled.running_ddof if change.options and settled.updates_running else 0)
         if settled.source == "batch" and layout.count <= ddof and (change.options or change.layout):
