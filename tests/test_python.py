@@ -27,12 +27,14 @@ X = [[1.0, 2, 4], [3, 5, 4]]
 
 def test_dir_shows_what_there_is() -> None:
     assert dir(normcli) == [
+        "Pooled",
         "Result",
         "__version__",
         "axes",
         "check",
         "layers",
         "normalize",
+        "stats",
         "testing",
         "trace",
         "versus",

@@ -50,6 +50,10 @@ class Options(Shaping, total=False):
     running_ddof: Literal[0, 1]
     weight_offset: Literal[0, 1]
     cast: Literal["before", "after"]
+    virtual_batch: int
+    renorm: bool
+    rmax: float
+    dmax: float
     axes: Any
     p: float
     eps_at: str

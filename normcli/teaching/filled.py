@@ -14,7 +14,7 @@ import numpy as np
 from normcli.arithmetic.evaluate import worked_out
 from normcli.arithmetic.numbers import PAIRS
 from normcli.arithmetic.pair import Pair
-from normcli.digits import significant, written
+from normcli.digits import computed, decimal, significant, written
 from normcli.floats import rounded
 from normcli.formula.language import Call, Number
 from normcli.formula.spelled import ABOUT, GAP, LIST, PARENTHESES, TERMS, Text, mapped
@@ -214,3 +214,9 @@ def summed(trees: list[Any], size: int) -> Call:
 def gapped(trees: list[Any], gap: Any, size: int) -> list[Any]:
     """The trees, with a gap in the middle where they are fewer than there should be."""
     return trees if len(trees) == size else [*trees[:3], gap, *trees[3:]]
+
+
+def as_printed(value: float, notation: str) -> str:
+    """A value of a list as it is printed; a whole number with the decimals that it might have had."""
+    text = computed(value, notation)
+    return decimal(value, notation) if text.lstrip("-").isdigit() and notation.endswith("f") else text

@@ -38,7 +38,7 @@ from normcli.formula.language import (
 from normcli.formula.spelled import LIST, Text, inlined, mapped, spelled
 from normcli.planning.kinds import taught
 from normcli.planning.layout import Shape, number_of, place_of
-from normcli.teaching.filled import EXACT, LEFT_OUT, Decimals, Expression, Figure, gapped, listed, summed
+from normcli.teaching.filled import EXACT, LEFT_OUT, Decimals, Expression, Figure, as_printed, gapped, listed, summed
 from normcli.teaching.traced import Over, Traced, counted_from_start
 from normcli.words import Told
 
@@ -381,7 +381,7 @@ class _Writer:
     ) -> Step:
         """A step whose ``trees`` stand for the values that are written out."""
         one = notation(values, self.precision)
-        printed = _printed if isinstance(value, list) else decimal
+        printed = as_printed if isinstance(value, list) else decimal
         shown = [printed(values[i], one) for i in self._shown(len(values))]
         lines = [Expression(filled, text) for filled, text in zip(trees, shown, strict=True)]
         return Step(step=name, tree=tree, filled=self._true(lines, len(values), dtype), value=value)
@@ -394,9 +394,3 @@ class _Writer:
                     if all(line.holds(digits, to) for line in lines):
                         return listed([line.text(digits, to) for line in lines], size)
             return listed([line.text(0) if line.holds(0) else line.marked() for line in lines], size)
-
-
-def _printed(value: float, notation: str) -> str:
-    """A value of a list as it is printed; a whole number with the decimals that it might have had."""
-    text = computed(value, notation)
-    return decimal(value, notation) if text.lstrip("-").isdigit() and notation.endswith("f") else text
