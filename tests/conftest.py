@@ -1,4 +1,4 @@
-"""What all tests share: a command line run as a user runs it."""
+"""What all tests share: a command line run as a user runs it, its JSON held against the schema."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import documents
 import pytest
+import typer.testing
 
 ROOT = Path(__file__).parent.parent
 
@@ -40,6 +43,20 @@ def normcli(environment: dict[str, str], tmp_path: Path) -> Run:
             timeout=120,
             check=False,
         )
+        documents.check(arguments, done.stdout.decode())
         return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
 
     return run
+
+
+@pytest.fixture(autouse=True)
+def _documents_are_as_the_schema_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same for a command line that a test runs in its own process."""
+    invoke = typer.testing.CliRunner.invoke
+
+    def run(self: Any, app: Any, args: Any = None, **more: Any) -> Any:
+        done = invoke(self, app, args, **more)
+        documents.check([] if args is None or isinstance(args, str) else args, done.stdout)
+        return done
+
+    monkeypatch.setattr(typer.testing.CliRunner, "invoke", run)

@@ -330,7 +330,7 @@ def test_verdict_stands_before_the_part_that_is_asked_for(normcli: Run) -> None:
 
 def test_verdict_and_comparison_are_keys_beside_a_part_of_the_document(normcli: Run) -> None:
     done = normcli("batch", BN1D, "--expect", UNBIASED, "--versus", "keras", "--only", "running", "--json")
-    assert list(json.loads(done.stdout)) == ["running", "check", "versus"]
+    assert list(json.loads(done.stdout)) == ["schema", "running", "check", "versus"]
     alone = normcli("batch", BN1D, "--only", "output", "--json")
     assert isinstance(json.loads(alone.stdout), list)
 

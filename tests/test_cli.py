@@ -33,6 +33,7 @@ def document(normcli: Run, *arguments: str, **extra: str) -> dict[str, object]:
 
 def test_json_document_of_a_batch_norm(normcli: Run) -> None:
     assert document(normcli, "batch", "[[1,2],[3,6]]", "--eps", "0", "--momentum", "0.5") == {
+        "schema": 1,
         "kind": "batch",
         "convention": "torch",
         "mode": "train",

@@ -68,19 +68,19 @@ LayerNorm; (2, 2) float64; mean over axis 1, n = 2; eps 0; torch convention; num
 \]
 """,
     "csv": """
-quantity,index,value
-mean,0,2.0
-mean,1,4.0
-var,0,1.0
-var,1,4.0
-var_unbiased,0,2.0
-var_unbiased,1,8.0
-rstd,0,1.0
-rstd,1,0.5
-output,0 0,-1.0
-output,0 1,1.0
-output,1 0,-1.0
-output,1 1,1.0
+quantity,i0,i1,value
+mean,0,,2.0
+mean,1,,4.0
+var,0,,1.0
+var,1,,4.0
+var_unbiased,0,,2.0
+var_unbiased,1,,8.0
+rstd,0,,1.0
+rstd,1,,0.5
+output,0,0,-1.0
+output,0,1,1.0
+output,1,0,-1.0
+output,1,1,1.0
 """,
     "python": """
 # LayerNorm; (2, 2) float64; mean over axis 1, n = 2; eps 0; torch convention; numpy on cpu
@@ -226,11 +226,11 @@ def test_several_inputs_make_one_table_of_csv(normcli: Run) -> None:
     assert (
         done.stdout
         == """\
-input,quantity,index,value
-0,output,0 0,-1.0
-0,output,1 0,1.0
-1,output,0 0,-1.0
-1,output,1 0,1.0
+input,quantity,i0,i1,value
+0,output,0,0,-1.0
+0,output,1,0,1.0
+1,output,0,0,-1.0
+1,output,1,0,1.0
 """
     )
 

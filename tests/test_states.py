@@ -627,6 +627,7 @@ rms           weight holds 1 NaN or infinite value
 
 def test_state_as_json(flat: Path) -> None:
     assert document("state", flat) == {
+        "schema": 1,
         "file": str(flat),
         "layers": [
             {

@@ -63,7 +63,8 @@ def calculate(kind: Kind, inputs: list[str], options: dict[str, Any], show: Show
             else:
                 reports = list(_reports(kind, inputs, options, show, files))
             if len(reports) > 1:
-                reports = [report._replace(number=number) for number, report in enumerate(reports)]
+                axes = max(len(report.calculated.plan.shape) for report in reports)
+                reports = [report._replace(number=number, axes=axes) for number, report in enumerate(reports)]
             texts = []
             for report in reports:
                 texts.append(pieces(str(show.format), report, show.detail))

@@ -9,12 +9,13 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Collection
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
-from normcli import __version__, arithmetic, commands
+from normcli import __version__, arithmetic, commands, showing
 from normcli.commands.options import PRESENTATION, rows_of
 from normcli.errors import NormcliError, complain
 from normcli.planning.further import EVERY
@@ -196,6 +197,12 @@ def _version(value: bool) -> None:
         raise typer.Exit
 
 
+def _schema(value: bool) -> None:
+    if value:
+        sys.stdout.write(Path(showing.__path__[0], "schema.json").read_text(encoding="utf-8"))
+        raise typer.Exit
+
+
 def make_app(names: Collection[str] = COMMANDS) -> typer.Typer:
     """The application with some of its commands: a run needs only its own, and starts sooner."""
     app = typer.Typer(
@@ -211,6 +218,12 @@ def make_app(names: Collection[str] = COMMANDS) -> typer.Typer:
     def normcli(
         version: Annotated[
             bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+        ] = False,
+        schema: Annotated[
+            bool,
+            typer.Option(
+                "--schema", callback=_schema, is_eager=True, help="Show the JSON Schema of what --json prints."
+            ),
         ] = False,
     ) -> None:
         """Normalize a tensor: y = (x - mean) / sqrt(var + eps) * weight + bias.

@@ -219,7 +219,7 @@ PRESENTATION = (
         "versus",
         several,
         "SPEC",
-        "Compare with torch, torch:cuda, numpy::float32, keras, ...; repeatable.",
+        "Compare with torch, torch:cuda, numpy::float32, keras, ..., or the output in a file; repeatable.",
         values=_specs,
     ),
     Row("trace", mark, "", "Show every step: formula, numbers filled in, value."),

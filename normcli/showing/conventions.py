@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from normcli.errors import InputError
 from normcli.planning.conventions import CONVENTIONS, TORCH, Convention
@@ -38,8 +39,38 @@ def report(names: Sequence[str] = ()) -> Report:
             Section(part="conventions", title=title, columns=["", *chosen], rows=body, text=True),
             Section(part="conventions", title="sources", columns=["", "public file"], rows=sources, text=True),
         ),
-        document={name: {point: texts[i] for point, texts in rows.items()} for i, name in enumerate(chosen)},
+        document={
+            name: {point: texts[i] for point, texts in rows.items()} | typed(CONVENTIONS[name])
+            for i, name in enumerate(chosen)
+        },
     )
+
+
+def typed(convention: Convention) -> dict[str, Any]:
+    """A convention in JSON's own types, for programs; None for what the framework has not.
+
+    >>> typed(CONVENTIONS["d2l"])["eps"], typed(CONVENTIONS["torch"])["momentum_default"]
+    ({'batch': 1e-05, 'instance': None, 'layer': None, 'group': None, 'rms': None}, 0.1)
+    """
+    there = {kind: kind in convention.eps for kind in TORCH.eps}
+    return {
+        "title": convention.title,
+        "source": convention.source,
+        "eps": {kind: (convention.eps[kind] or "machine_epsilon") if has else None for kind, has in there.items()},
+        "affine": {kind: convention.affine.get(kind, True) if has else None for kind, has in there.items()},
+        "momentum": convention.momentum,
+        "momentum_sense": convention.momentum_sense,
+        "momentum_default": _own_momentum(convention),
+        "running_ddof": convention.running_ddof,
+        "channel_axis": convention.channel_axis,
+        "interleaved_groups": convention.interleaved_groups if there["group"] else None,
+        "one_value_per_channel": convention.one_value_per_channel,
+    }
+
+
+def _own_momentum(convention: Convention) -> float:
+    """What the framework's own argument is by default."""
+    return convention.momentum if convention.momentum_sense == "new" else 1 - convention.momentum
 
 
 def _eps(kind: str) -> Callable[[Convention], str]:
@@ -59,7 +90,7 @@ def _affine(kind: str) -> Callable[[Convention], str]:
 _POINTS: Mapping[str, Callable[[Convention], str]] = {
     **{f"eps of {kind}": _eps(kind) for kind in TORCH.eps},
     "momentum multiplies": lambda c: "the new batch" if c.momentum_sense == "new" else "the old value",
-    "its default": lambda c: f"{c.momentum if c.momentum_sense == 'new' else 1 - c.momentum:g}",
+    "its default": lambda c: f"{_own_momentum(c):g}",
     "weight of the new batch": lambda c: f"{c.momentum:g}",
     "running variance": lambda c: "divided by n - 1" if c.running_ddof else "divided by n",
     "channel axis": lambda c: str(c.channel_axis),

@@ -5,7 +5,8 @@ Every number in full: no edges, no rounding; NaN and the infinities by the words
 A part alone is a table of its own: the output of one or two axes a matrix without a head, as a spreadsheet
 and normcli read it; statistics with a row for each group; the trace with a row for each step; a checked
 answer with a row for each cell, a comparison with a row for each quantity. The whole result, whose parts
-differ in shape, has a row for each number: quantity, index (blanks between), value. A checked answer and
+differ in shape, is one long table with a row for each number, as databases and data frames want it:
+quantity, i0, i1, ... (empty where a quantity has fewer axes), value. A checked answer and
 a comparison stand before a part that is asked for beside them, with a blank line between. Several inputs
 make one table, their number in the first column.
 """
@@ -91,8 +92,10 @@ def _part(result: Result, report: Report, only: str | None) -> tuple[list[str], 
     if only in ("statistics", "running"):
         head, *rest = _columns(result, only)
         return head, iter(rest)
-    named = _quantities(result) if only is None else {only: alone}
-    return ["quantity", "index", "value"], chain.from_iterable(_tidy(name, values) for name, values in named.items())
+    named = _quantities(result) if only is None else {only: np.asarray(alone)}
+    axes = max(report.axes, *(np.ndim(values) for values in named.values()))
+    head = ["quantity", *(f"i{axis}" for axis in range(axes)), "value"]
+    return head, chain.from_iterable(_long(name, values, axes) for name, values in named.items())
 
 
 def _checked_rows(check: Check) -> Iterator[list[str]]:
@@ -145,12 +148,13 @@ def _matrix_rows(values: Any) -> Iterator[list[str]]:
             yield [_value(number) for number in row]
 
 
-def _tidy(name: str, values: Any) -> Iterator[list[str]]:
+def _long(name: str, values: Any, axes: int) -> Iterator[list[str]]:
     array = np.asarray(values)
+    blank = [""] * (axes - array.ndim)
     for index in np.ndindex(array.shape):
         number = array[index]
         text = str(int(number)) if name == "num_batches_tracked" else _value(float(number))
-        yield [name, " ".join(map(str, index)), text]
+        yield [name, *map(str, index), *blank, text]
 
 
 def _values(value: float | list[float]) -> str:

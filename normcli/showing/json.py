@@ -1,4 +1,7 @@
-"""A report as the JSON document that programs read: every number exact, none of them rounded."""
+"""A report as the JSON document that programs read: every number exact, none of them rounded.
+
+``schema.json`` beside this file says what stands in a document, and tests hold every one against it.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +22,14 @@ if TYPE_CHECKING:
     from normcli.arithmetic.result import Result
     from normcli.teaching.trace import Trace
 
+SCHEMA = 1  # of the document: it goes up when a key goes or changes its meaning, and stays when one is added
+
 
 def pieces(report: Report, detail: Detail) -> Iterator[str]:
     """The document in pieces of text, the output row by row; nothing where there is nothing for a program.
 
-    One part alone is its own value; where there is more (a check, comparisons), it is a key beside them.
+    One part alone is its own value; where there is more (a check, comparisons), it is a key beside them. What
+    is more than a value begins with the number of its schema.
 
     >>> from normcli.calculate import normalize
     >>> "".join(pieces(Report(result=normalize([[1.0, 3]], "layer", eps=0)), Detail(only="output")))
@@ -36,7 +42,7 @@ def pieces(report: Report, detail: Detail) -> Iterator[str]:
         more["versus"] = versus.documents(report.comparisons)
     if report.result is not None:
         return _of_result(report.result, report.trace, detail.only, more)
-    return iter([text(more) + "\n"] if more else [])
+    return iter([text({"schema": SCHEMA, **more}) + "\n"] if more else [])
 
 
 def _of_result(result: Result, trace: Trace | None, only: str | None, more: Mapping[str, Any]) -> Iterator[str]:
@@ -44,11 +50,11 @@ def _of_result(result: Result, trace: Trace | None, only: str | None, more: Mapp
         yield from json_chunks(tensor(result, only))
     elif only not in (None, "output", *GRADIENTS):
         part = _parts(result, trace)[only]
-        yield text({only: part, **more} if more else part)
+        yield text({"schema": SCHEMA, only: part, **more} if more else part)
     else:
         parts = _parts(result, trace) if only is None else {}
         after = {name: parts.pop(name) for name in ("trace",) if name in parts} | dict(more)
-        yield (text(parts)[:-1] + ", " if parts else "{") + f'"{only or "output"}": '
+        yield text({"schema": SCHEMA, **parts})[:-1] + f', "{only or "output"}": '
         yield from json_chunks(tensor(result, only or "output"))
         if only is None and result.gradients():
             yield ', "gradients": {"input": '

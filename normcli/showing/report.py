@@ -80,6 +80,7 @@ class Report(NamedTuple):
     comparisons: tuple[Comparison, ...] = ()
     written: bool = False  # whether the output is in its file already
     number: int | None = None  # which it is, where there are several
+    axes: int = 0  # of the largest rank among them
     file: str = ""  # that holds the answer
     headline: str = ""
     words: tuple[str, ...] = ()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from normcli.calculate import run
 from normcli.digits import short
 from normcli.dtypes import DTYPES, FLOAT_DTYPES
 from normcli.errors import InputError
+from normcli.files.read import read_tensor
 from normcli.floats import as_float_array, rounded, ulp
 from normcli.planning.conventions import CONVENTIONS
 from normcli.planning.kinds import STATE_ARRAYS
@@ -35,6 +37,7 @@ Floats = NDArray[np.float64]
 # Gaps that rounding alone can explain need no other cause.
 _ROUNDING_ULPS = 1.0
 _CELLS = 5  # of the worst ones, that are listed
+FILE = "file"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,10 +70,10 @@ class Comparison(Told):
     """One other way to calculate, and its differences; ``causes`` are pairs of a stable key and a sentence."""
 
     name: str
-    backend: str
-    device: str
+    backend: str  # FILE where the other answer is read
+    device: str | None
     dtype: str
-    convention: str
+    convention: str | None
     size: int
     output: Difference
     running: Mapping[str, Difference]
@@ -117,9 +120,11 @@ def parse(spec: str, conventions: Collection[str] = CONVENTIONS) -> Way:
 
 
 def compare(x: NDArray[Any], given: Mapping[str, Any], result: Result, spec: str) -> Comparison:
-    """Repeat a calculation as SPEC says and measure the difference to ``result``.
+    """Repeat a calculation as SPEC says, or read what another gave, and measure the difference to ``result``.
 
-    ``x`` is the tensor as it entered the calculation, ``given`` the options that were given for it.
+    A file holds an output in any format that an input has; it is held to its own dtype or to that of the
+    calculation, whichever is the coarser. ``x`` is the tensor as it entered the calculation, ``given`` the
+    options that were given for it.
     Raises InputError for a SPEC that means nothing or cannot compute this, UnavailableError for a
     missing library or device.
 
@@ -130,6 +135,8 @@ def compare(x: NDArray[Any], given: Mapping[str, Any], result: Result, spec: str
     (['eps', 'momentum', 'running_ddof'], 'running_ddof')
     """
     x, main = as_float_array(x), result.plan
+    if _is_file(spec):
+        return _with_file(x, result, spec.strip())
     way = parse(spec, free_versus.conventions(main) if main.is_free else CONVENTIONS)
     dtype = way.dtype or main.dtype
     settled = _replanned(main, given, way, dtype)
@@ -139,10 +146,7 @@ def compare(x: NDArray[Any], given: Mapping[str, Any], result: Result, spec: str
     state = _state_in(result.before, dtype if backend != REFERENCE else None)
     flow = result.grad_output
     other = run(cast, settled, state, backend=backend, device=device, grad_output=flow)
-    if result.backend == REFERENCE:
-        ruler = _ruler(x, main, _state_in(result.before, dtype if dtype == main.dtype else None), flow)
-    else:
-        ruler = result
+    ruler = _ruler(x, result, dtype)
     output = _difference(np.asarray(ruler.output, np.float64), np.asarray(other.output, np.float64), dtype)
     running = {
         name: _difference(getattr(ruler.after, name), getattr(other.after, name), "float64")
@@ -204,9 +208,52 @@ def _state_in(state: State, dtype: str | None) -> State:
     return replace(state, **cast, others=others)
 
 
-def _ruler(x: NDArray[Any], main: Plan, state: State, flow: NDArray[Any] | None) -> Result:
-    """The main calculation in float64, from exactly the numbers that entered it."""
-    return run(as_float_array(x, "float64"), replace(main, dtype="float64"), state, grad_output=flow)
+def _ruler(x: NDArray[Any], result: Result, dtype: str) -> Result:
+    """What another answer of a dtype is held to: the reference in float64, from exactly the numbers that entered it.
+
+    Another backend's result is its own ruler.
+    """
+    if result.backend != REFERENCE:
+        return result
+    main = result.plan
+    state = _state_in(result.before, dtype if dtype == main.dtype else None)
+    return run(as_float_array(x, "float64"), replace(main, dtype="float64"), state, grad_output=result.grad_output)
+
+
+def _is_file(spec: str) -> bool:
+    """Whether a SPEC is a file's: it has a suffix, or is one's name and no word of another way.
+
+    >>> [_is_file(spec) for spec in ("y.npy", "run/dump.npz::y", "torch:cuda:1", "keras", "[1, 2.5]")]
+    [True, True, False, False, False]
+    """
+    path = spec.strip().partition("::")[0]
+    has_suffix = Path(path).suffix[1:].isalnum()
+    return has_suffix or (path.partition(":")[0] not in (*BACKENDS, *CONVENTIONS) and Path(path).is_file())
+
+
+def _with_file(x: NDArray[Any], result: Result, spec: str) -> Comparison:
+    """The output beside the one that a file holds."""
+    theirs = as_float_array(read_tensor(spec).array)
+    if theirs.shape != np.shape(result.output):
+        raise InputError(
+            f"{spec} has shape {theirs.shape}, and the output has {np.shape(result.output)}; "
+            "it must be the output of the same input"
+        )
+    dtype = max(theirs.dtype.name, result.plan.dtype, key=lambda name: DTYPES[name].unit)
+    ruler = _ruler(x, result, dtype)
+    return Comparison(
+        name=spec,
+        backend=FILE,
+        device=None,
+        dtype=dtype,
+        convention=None,
+        size=theirs.size,
+        output=_difference(np.asarray(ruler.output, np.float64), np.asarray(theirs, np.float64), dtype),
+        running={},
+        gradients={},
+        options=(),
+        causes=(),
+    )
 
 
 def _difference(reference: Floats, other: Floats, dtype: str) -> Difference:
