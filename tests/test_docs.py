@@ -1,4 +1,8 @@
-"""Every ``$ normcli ...`` line in the README and in examples/ is run, and its output compared; Python is run too."""
+"""Every ``$ normcli ...`` line in the README and in the guides is run, and its output compared; Python is run too.
+
+The pictures that the lines draw into pictures/ are compared as well. As a command, this file writes pages and
+pictures as they are today.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import typer
+
+from normcli.commands.cli import COMMANDS, make_app
 
 ROOT = Path(__file__).parent.parent
 LIBRARIES = {"datasets.md": ("zarr", "PIL", "distributed")}  # which come with extras
+PICTURES = ROOT / "examples" / "pictures"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "examples").glob("*.md"))]
 
 
@@ -40,6 +48,8 @@ def examples(block: str) -> list[Example]:
 def prepare(place: Path, command: Path) -> None:
     """Copy examples/ to ``place`` and make a ``normcli`` command."""
     shutil.copytree(ROOT / "examples", place, dirs_exist_ok=True)
+    for picture in (place / "pictures").iterdir():
+        picture.unlink()
     command.parent.mkdir(parents=True, exist_ok=True)
     command.write_text(f'#!/bin/sh\nexec {sys.executable} -m normcli "$@"\n')
     command.chmod(0o755)
@@ -92,12 +102,62 @@ def test_python_that_is_wrong_fails(tmp_path: Path, folder: tuple[Path, dict[str
         as_run(page, *folder)
 
 
-def test_readme_shows_every_command() -> None:
-    from normcli.commands.cli import make_app
+# --- what the pages hold ----------------------------------------------------------------------------
 
-    text = (ROOT / "README.md").read_text()
-    names = [command.name for command in make_app().registered_commands]
-    assert [name for name in names if f"normcli {name}" not in text] == []
+GUIDES = "".join(page.read_text() for page in PAGES)
+
+
+def drawn(text: str) -> list[str]:
+    """The pictures that commands of a page draw."""
+    return re.findall(r"--svg pictures/(\S+\.svg)", text)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if drawn(page.read_text())], ids=lambda page: page.name)
+def test_pictures_are_what_the_commands_draw(page: Path, folder: tuple[Path, dict[str, str]]) -> None:
+    place, env = folder
+    for name in drawn(page.read_text()):
+        (place / "pictures" / name).unlink(missing_ok=True)
+    as_run(page, place, env)
+    for name in drawn(page.read_text()):
+        assert (place / "pictures" / name).read_text() == (PICTURES / name).read_text()
+
+
+def test_every_picture_is_drawn_by_a_page_and_shown_on_one() -> None:
+    kept = {picture.name for picture in PICTURES.iterdir()}
+    assert kept == set(drawn(GUIDES)) == set(re.findall(r"!\[.*\]\((?:examples/)?pictures/(.*)\)", GUIDES))
+
+
+@pytest.mark.parametrize("picture", sorted(PICTURES.iterdir()), ids=lambda picture: picture.name)
+def test_pictures_fetch_nothing(picture: Path) -> None:
+    text = picture.read_text().replace('xmlns="http://www.w3.org/2000/svg"', "")
+    assert re.findall(r"//|url\((?!#)|@import|@font-face|href|<script|<image", text) == []
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", page.read_text()) if "://" not in link]
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 150
+
+
+def test_every_guide_is_in_the_index() -> None:
+    index = (ROOT / "examples" / "README.md").read_text()
+    assert [page.name for page in PAGES[1:] if page.name != "README.md" and f"]({page.name})" not in index] == []
+
+
+def test_the_guides_show_every_command() -> None:
+    assert [name for name in COMMANDS if not re.search(rf"normcli {name}\b|`{name}`", GUIDES)] == []
+
+
+def test_the_guides_tell_of_every_option() -> None:
+    command = typer.main.get_command(make_app())
+    assert isinstance(command, typer.core.TyperGroup)
+    options = {name for one in command.commands.values() for parameter in one.params for name in parameter.opts}
+    told = {name for name in options if re.search(rf"(?<![\w-]){name}(?![\w-])", GUIDES)}
+    assert sorted(name for name in options - told if name.startswith("--")) == []
 
 
 if __name__ == "__main__":
@@ -112,3 +172,5 @@ if __name__ == "__main__":
             path = f"{command_file.parent}:{os.environ['PATH']}"
             # Read the difference before it is committed.
             written.write_text(as_run(written, examples_copy, os.environ | {"PATH": path, "PYTHONPATH": str(ROOT)}))
+            for name in drawn(written.read_text()):
+                (PICTURES / name).write_text((examples_copy / "pictures" / name).read_text())
