@@ -10,7 +10,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["Pooled", "Result", "axes", "check", "layers", "normalize", "stats", "testing", "trace", "versus"]
 
 # NumPy is imported with the first calculation, so that `normcli --help` need not wait for it. What a name is,

@@ -7,6 +7,7 @@ pictures as they are today.
 from __future__ import annotations
 
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -158,6 +159,11 @@ def test_the_guides_tell_of_every_option() -> None:
     options = {name for one in command.commands.values() for parameter in one.params for name in parameter.opts}
     told = {name for name in options if re.search(rf"(?<![\w-]){name}(?![\w-])", GUIDES)}
     assert sorted(name for name in options - told if name.startswith("--")) == []
+
+
+def test_the_manual_page_is_what_the_help_says() -> None:
+    made = runpy.run_path(str(ROOT / "man" / "make.py"))  # which also writes it, as a command
+    assert made["PAGE"].read_text() == made["page"]()
 
 
 if __name__ == "__main__":

@@ -36,20 +36,20 @@ def version() -> str:
 
 @pytest.mark.skipif(loops.compiled() is None, reason="installed without a C compiler")
 def test_the_version_says_that_there_are_compiled_loops() -> None:
-    assert version() == "normcli 0.1.0 (compiled loops)\n"
+    assert version() == "normcli 0.2.0 (compiled loops)\n"
 
 
 @pytest.mark.usefixtures("fresh")
 def test_the_version_says_that_nothing_was_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert version() == "normcli 0.1.0 (no compiled loops: not compiled when normcli was installed)\n"
+    assert version() == "normcli 0.2.0 (no compiled loops: not compiled when normcli was installed)\n"
 
 
 @pytest.mark.usefixtures("fresh")
 def test_a_library_that_cannot_be_loaded_is_left_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "_loops.so").write_bytes(b"no library")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: SimpleNamespace(origin=str(tmp_path / "_loops.so")))
-    assert version().startswith("normcli 0.1.0 (no compiled loops: they cannot be loaded: ")
+    assert version().startswith("normcli 0.2.0 (no compiled loops: they cannot be loaded: ")
 
 
 @pytest.mark.usefixtures("fresh")
@@ -57,7 +57,7 @@ def test_a_library_that_cannot_be_loaded_is_left_alone(monkeypatch: pytest.Monke
 def test_a_library_with_another_struct_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loops, "_SLAB", [size + 8 * (place > 20) for place, size in enumerate(loops._SLAB)])
     assert loops.compiled() is None
-    assert version() == "normcli 0.1.0 (no compiled loops: they were compiled from another version of normcli)\n"
+    assert version() == "normcli 0.2.0 (no compiled loops: they were compiled from another version of normcli)\n"
 
 
 @pytest.mark.parametrize(
