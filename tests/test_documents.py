@@ -47,6 +47,8 @@ RUNS = {
     "files": ["check", str(EXAMPLES / "checks/d2l-both-as-torch.json"), "missing.json"],
     "conventions": ["conventions", "torch", "d2l"],
     "state": ["state", str(EXAMPLES / "model.safetensors")],
+    "stats": ["stats", str(EXAMPLES / "four-norms.npy")],
+    "checked stats": ["stats", str(EXAMPLES / "iris.npy"), "--expect", "std=[1,2,3,4]"],
     "axes": ["axes", "instance", "--shape", "2,6,4,4"],
     "fold": ["fold", str(EXAMPLES / "model.safetensors"), "--conv", "layer1.0.conv1", "--bn", "layer1.0.bn1"],
 }
