@@ -30,12 +30,15 @@ def main() -> None:
         complain(f"not enough memory: {_LEAST // 2**20} MiB are not free")
         sys.exit(3)
     from normcli.commands.cli import COMMANDS, fail, make_app
+    from normcli.commands.typed import joined
 
     if sys.stdout is None:
         fail("standard output is closed", 3)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a title may hold what the terminal cannot show
-    arguments = list(protected(sys.argv[1:]))
+    arguments = protected(joined(sys.argv[1:]))
+    if arguments[:1] == ["help"]:
+        arguments = [*arguments[1:2], "--help"]
     named = [name for name in COMMANDS if arguments[:1] == [name]]
     signal.signal(signal.SIGINT, interrupted)
     make_app(named or COMMANDS)(args=arguments, prog_name="normcli")

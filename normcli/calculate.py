@@ -119,7 +119,8 @@ def assumed(settled: Plan, given: Mapping[str, Any]) -> tuple[str, ...]:
     takes = "eval mode" if settled.source == "running" else "--renorm" if settled.renorm else None
     if takes is None or not {"running_mean", "running_var"}.isdisjoint(given):
         return ()
-    return (f"no running statistics were given: {takes} takes 0 for the mean and 1 for the variance",)
+    var = f"{settled.convention.running_var:g}"
+    return (f"no running statistics were given: {takes} takes 0 for the mean and {var} for the variance",)
 
 
 def _with_state(kind: str, given: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -249,7 +250,9 @@ def initial_state(settled: Plan, given: Mapping[str, Any]) -> State:
     if "running_mean" not in arrays:
         arrays["running_mean"] = np.zeros(settled.weight_shape)
     if "running_var" not in arrays:
-        arrays["running_var"] = np.zeros(settled.weight_shape) + 1.0  # in half the time of np.ones
+        arrays["running_var"] = (
+            np.zeros(settled.weight_shape) + settled.convention.running_var
+        )  # in half the time of np.ones
     return State(**arrays, num_batches_tracked=int(given.get("num_batches_tracked") or 0))
 
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
+from normcli.terminal import BAD, DOUBTFUL, coloured, prose
 from normcli.words import printable
 
 
@@ -68,18 +69,24 @@ def with_torch(module: str, missing: str, hint: str | None = None, *, names: Ite
 
 
 def complain(message: str, hint: str | None = None) -> None:
-    """Say on standard error what went wrong, in one line, and the way out in another."""
-    if sys.stderr is not None:
-        sys.stderr.write(f"error: {printable(message)}\n" + (f"hint: {printable(hint)}\n" if hint else ""))
+    """Say on standard error what went wrong, in one line (more on a narrow terminal), and the way out in another."""
+    _say("error", BAD, message)
+    if hint:
+        _say("hint", "", hint)
 
 
 def warn(messages: Iterable[str]) -> None:
     """Say something about the results on standard error, a line each."""
-    if sys.stderr is not None:
-        sys.stderr.writelines(f"warning: {printable(message)}\n" for message in messages)
+    for message in messages:
+        _say("warning", DOUBTFUL, message)
 
 
 def hint(message: str) -> None:
     """Say what would help, in one line on standard error."""
-    if sys.stderr is not None:
-        sys.stderr.write(f"hint: {printable(message)}\n")
+    _say("hint", "", message)
+
+
+def _say(what: str, colour: str, message: str) -> None:
+    if (stream := sys.stderr) is not None:
+        lines = "\n".join(prose(f"{what}: {printable(message)}", stream, hang=2))
+        stream.write(coloured(f"{what}:", colour, stream) + lines.removeprefix(f"{what}:") + "\n")

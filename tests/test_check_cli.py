@@ -415,3 +415,63 @@ def test_a_rounded_grad_output_explains_what_it_moves(normcli: Run) -> None:
     ran = normcli("layer", x, "--dy", "[[0.12,-0.23,0.1,0.7]]", "--expect",
                   f"dx={json.dumps([[round(value, 4) for value in exact[0]]])}")  # fmt: skip
     assert (ran.returncode, "grad_output was rounded to 2 decimals" in ran.stdout) == (0, True)
+
+
+# --- a plain tolerance ----------------------------------------------------------------------------
+
+NEAR = ["layer", "[1,2,4,1]", "--expect", "[-0.8165,0,1.6335,-0.8165]"]  # 0.0005 beside what is right
+PLAIN: dict[str, tuple[list[str], int, str]] = {
+    "wide": (["--atol", "1e-3"], 0, "checks within --atol 0.001: all 4 cells agree"),
+    "narrow": (["--atol", "1e-4"], 1,
+               "does not check within --atol 0.0001: 1 of 4 cells differs, by 0.0005123 (allowed: 0.0001)"),
+    "relative": (["--rtol", "1e-3"], 0, "checks within --rtol 0.001: all 4 cells agree"),
+    "both": (["--atol", "1e-4", "--rtol", "3e-4"], 0, "checks within --atol 0.0001 --rtol 0.0003: all 4 cells agree"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("options", "code", "said"), PLAIN.values(), ids=PLAIN)
+def test_a_plain_tolerance_is_the_verdict(normcli: Run, options: list[str], code: int, said: str) -> None:
+    done = normcli(*NEAR, *options)
+    assert (done.returncode, done.stdout.splitlines()[0], done.stderr) == (code, said, "")
+
+
+def test_within_a_plain_tolerance_a_slip_is_still_named(normcli: Run) -> None:
+    unbiased = "[[-0.7559,-1.0000,0.0000,-0.5773],[1.1339,0.0000,-1.0000,1.1547],[-0.3780,1.0000,1.0000,-0.5773]]"
+    done = normcli("batch", "[[1,2,4,1],[6,3,2,4],[2,4,6,1]]", "--expect", unbiased, "--atol", "0.1", "--json")
+    found = json.loads(done.stdout)["check"]
+    assert (done.returncode, found["within"], found["tolerance"]) == (1, {"atol": 0.1}, 0.1)
+    assert [one["keys"] for one in found["diagnoses"]] == [["ddof1"]]
+
+
+def test_a_tolerance_that_is_too_narrow_says_that_the_digits_are_right(normcli: Run) -> None:
+    done = normcli("layer", "[1,2,4,1]", "--expect", "[-0.8165,0,1.6330,-0.8165]", "--rtol", "1e-9")
+    assert done.returncode == 1
+    assert done.stdout.endswith("By the digits that it is printed with, the answer is right.\n")
+
+
+def test_a_plain_tolerance_for_files(normcli: Run, tmp_path: Path) -> None:
+    (tmp_path / "near.json").write_text('{"kind": "layer", "input": [1, 2, 4, 1], "expect": {"mean": 2.01}}')
+    assert normcli("check", "near.json").returncode == 1
+    done = normcli("check", "near.json", "--rtol", "0.01")
+    assert (done.returncode, done.stdout) == (0, "checks within --rtol 0.01\n")
+
+
+def test_a_plain_tolerance_for_another_kind(normcli: Run) -> None:
+    answer = ["softmax", "[1,2,4]", "--expect", "[0.05,0.11,0.84]"]
+    assert [normcli(*answer, "--atol", size).returncode for size in ("0.01", "0.001")] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["layer", "[1,2]", "--atol", "1"], "--atol is about an answer that is checked; give the answer with --expect"),
+        ([*NEAR, "--atol", "-1"], "--atol is -1; it must be a finite number, 0 or more"),
+        ([*NEAR, "--rtol", "inf"], "--rtol is inf; it must be a finite number, 0 or more"),
+        ([*NEAR, "--rtol", "1", "--decimals", "2"], "--atol and --rtol take the place of what follows from decimals"),
+        (["check", "--init", "--atol", "1"], "--init prints a worked example and checks nothing; give it alone"),
+    ],
+)
+def test_a_plain_tolerance_that_cannot_be_meant_is_refused(normcli: Run, arguments: list[str], said: str) -> None:
+    done = normcli(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"error: {said}")

@@ -253,7 +253,7 @@ def test_text_fits_the_terminal(environment: dict[str, str], arguments: tuple[st
     [
         (("layer", "[1,2]", "--momentum", "0.1"), "layer has no option --momentum; it belongs to batch or instance"),
         (("layer", "[1,2]", "--esp", "1"), "no such option: --esp; did you mean --eps?"),
-        (("lyer", "[1,2]"), "no such command 'lyer'. Did you mean 'layer'?"),
+        (("lyer", "[1,2]"), "no such command: lyer; did you mean layer?"),
         (("layer", "[1,2]", "--eps", "x"), "--eps is 'x'; it must be a number"),
         (("layer", "[1,2]", "--eps", "1_0"), "--eps is '1_0'; it must be a number"),
         (("layer", "[1,2]", "--eps", ""), "--eps is ''; it must be a number"),
@@ -313,7 +313,7 @@ def test_value_per_channel_message_names_the_product(normcli: Run) -> None:
 def test_no_arguments_show_a_start(normcli: Run) -> None:
     done = normcli()
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.count("  normcli ") == 4
+    assert done.stdout.count("  normcli ") == 6
     listed = done.stdout[done.stdout.index("Commands: ") :].partition("normcli COMMAND")[0]
     assert all(re.search(rf"\b{command}\b", listed) for command in COMMANDS)
 

@@ -97,7 +97,7 @@ HOMES: dict[str, tuple[str, tuple[str, ...]]] = {
         r"sqrt\([^()]*\+[^()]*eps|sqrt\(.*\)\s*\+\s*eps|\beps\)\.sqrt|rstd = 1 /",
         (
             "formula/family.py", "formula/further_lines.py", "teaching/slips.py", "teaching/free_slips.py",
-            "arithmetic/torch.py", "commands/cli.py",
+            "arithmetic/torch.py", "commands/help.py",
         ),
     ),
     "JSON": (r"json\.loads|JSONDecoder|raw_decode", ("files/",)),

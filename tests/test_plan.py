@@ -96,7 +96,7 @@ REFUSALS: dict[str, tuple[str, tuple[int, ...], dict[str, Any], str]] = {
         "layer",
         (3, 4),
         {"convention": "caffe"},
-        "convention 'caffe' is not known; use torch, keras, flax, onnx, mlx or d2l",
+        "convention 'caffe' is not known; use torch, keras, flax, onnx, mlx, d2l or cs231n",
     ),
     "convention_without_kind": (
         "layer",
@@ -467,6 +467,7 @@ EPS = {
     "onnx": {"batch": 1e-5, "instance": 1e-5, "layer": 1e-5, "group": 1e-5, "rms": 1e-5},
     "mlx": {"batch": 1e-5, "instance": 1e-5, "layer": 1e-5, "group": 1e-5, "rms": 1e-5},
     "d2l": {"batch": 1e-5},
+    "cs231n": {"batch": 1e-5, "layer": 1e-5, "group": 1e-5},
 }
 SHAPE = (3, 4, 6, 2)
 
@@ -493,6 +494,7 @@ TRAITS = {
     "onnx": (0.1, 0, 1, False, True),
     "mlx": (0.1, 1, 3, True, False),
     "d2l": (0.1, 0, 1, False, True),
+    "cs231n": (0.1, 0, 1, False, True),
 }
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from conftest import Run
 
-from normcli.commands import cli
+from normcli.commands import help
 from normcli.errors import InputError
 from normcli.planning.kinds import KINDS, QUANTITIES
 from normcli.teaching import worked
@@ -93,7 +93,7 @@ def test_the_help_names_every_key_and_quantity(normcli: Run) -> None:
 
 
 def test_the_example_of_the_help_checks(normcli: Run) -> None:
-    (example,) = re.findall(r"(?m)^\{.*", cli._EPILOGUES["check"])
+    (example,) = re.findall(r"(?m)^\{.*", help._EPILOGUES["check"])
     assert normcli("check", "-", stdin=example).returncode == 0
 
 
@@ -150,11 +150,12 @@ REFUSED = {
     "1e400": (text_of(expect='{"mean": [1e400]}'), ": expect.mean has 1e400 at [0], which does not fit in float64"),
     "an option of 1e400": (text_of(options='{"eps": 1e400}'), ": eps is inf; it must be a finite number, 0 or more"),
     "kind in a list": (
-        text_of(kind='["rms"]'), ": kind ['rms'] is not known; use batch, instance, layer, group or rms",
+        text_of(kind='["rms"]'),
+        ": kind ['rms'] is not known; use batch, instance, layer, group or rms, or another of normcli --help",
     ),
     "convention in a list": (
         text_of(options='{"convention": ["keras"]}'),
-        ": convention ['keras'] is not known; use torch, keras, flax, onnx, mlx or d2l",
+        ": convention ['keras'] is not known; use torch, keras, flax, onnx, mlx, d2l or cs231n",
     ),
     "a key twice": ('{"kind": "layer", "kind": "rms"}', " has the key 'kind' twice"),
     "one thing twice": (text_of(options='{"eps": 1, "epsilon": 2}'), TWICE),

@@ -5,10 +5,12 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["axes", "calculate", "check", "conventions", "fold", "formula", "show", "state", "stats"]
+__all__ = [
+    "axes", "calculate", "check", "conventions", "fold", "formula", "help", "show", "state", "stats", "texts", "typed",
+]  # fmt: skip
 
 if TYPE_CHECKING:
-    from normcli.commands import axes, calculate, check, conventions, fold, show, state, stats
+    from normcli.commands import axes, calculate, check, conventions, fold, help, show, state, stats
 
 
 def __getattr__(name: str) -> Any:

@@ -41,9 +41,7 @@ def axes(
             autocompletion=offered(lambda: [*_KINDS, ALL]),
         ),
     ],
-    shape: Annotated[
-        str, typer.Option("--shape", metavar="N,N,...", help="The tensor's sizes (required).", show_default=False)
-    ],
+    shape: Annotated[str, typer.Option("--shape", metavar="N,N,...", help="The tensor's sizes.", show_default=False)],
     groups: Annotated[str | None, _option("groups")] = None,
     channel_axis: Annotated[str | None, _option("channel_axis")] = None,
     normalized_shape: Annotated[str | None, _option("normalized_shape")] = None,

@@ -313,6 +313,7 @@ def _checked(kind: Kind, text: str, options: dict[str, Any], show: Show) -> Repo
         parameters={name: value for name, value in written.items() if np.ndim(value.values)},
         decimals=show.decimals,
         input_decimals=show.input_decimals,
+        within=show.within,
     )
     return report._replace(check=found)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,6 +12,7 @@ import typer
 import normcli.files
 from normcli import showing, teaching
 from normcli.commands.options import ListFormat, chosen_format
+from normcli.commands.texts import tolerance
 from normcli.errors import InputError, NormcliError, complain
 from normcli.showing.formats import LISTS, pieces
 from normcli.words import count
@@ -28,6 +29,11 @@ def check(
     init: Annotated[bool, typer.Option("--init", help="Print a worked example to start from.")] = False,
     format: ListFormat = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object for each file.")] = False,
+    atol: Annotated[
+        str | None,
+        typer.Option(metavar="FLOAT", help="A plain tolerance instead of the derived one: atol + rtol * |exact|."),
+    ] = None,
+    rtol: Annotated[str | None, typer.Option(metavar="FLOAT", help="The same, relative to the exact number.")] = None,
     cells: Annotated[bool, typer.Option("--cells", help="Show every cell, and what is allowed for it.")] = False,
     html: Annotated[
         str | None,
@@ -38,7 +44,8 @@ def check(
 ) -> None:
     """Verify worked examples and name the mistake in those that are wrong."""
     gc.enable()
-    if init and (files or json or cells or format or html):
+    given = {name: tolerance(text, name) for name, text in (("atol", atol), ("rtol", rtol)) if text is not None}
+    if init and (files or json or cells or format or html or given):
         raise InputError("--init prints a worked example and checks nothing; give it alone")
     if init:
         sys.stdout.write(teaching.worked.TEMPLATE)
@@ -51,7 +58,7 @@ def check(
     if html is not None:
         normcli.files.write.check_suffix(html, normcli.files.write.PAGES, "--html")
     code, shown = 0, []
-    for report, exit_code in _reports(files, calculated=html is not None):
+    for report, exit_code in _reports(files, given, calculated=html is not None):
         code = max(code, exit_code)
         shown.append(report)
         sys.stdout.writelines(pieces(name, report._replace(result=None, x=None), detail))
@@ -61,7 +68,7 @@ def check(
         raise typer.Exit(code)
 
 
-def _reports(files: list[str], *, calculated: bool) -> Iterator[tuple[Report, int]]:
+def _reports(files: list[str], within: Mapping[str, float], *, calculated: bool) -> Iterator[tuple[Report, int]]:
     """What is to be said of each file, with its exit code, a broken one without stopping at it; then of all.
 
     ``calculated`` says that the calculation itself belongs to it.
@@ -70,7 +77,7 @@ def _reports(files: list[str], *, calculated: bool) -> Iterator[tuple[Report, in
     read = 0
     for file in files:
         try:
-            example, found = teaching.worked.check_file(file)
+            example, found = teaching.worked.check_file(file, within)
         except NormcliError as error:
             tally["could not be read"] += 1
             complain(str(error), error.hint)

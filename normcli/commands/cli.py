@@ -13,104 +13,33 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
-from typer.core import TyperGroup
 
 from normcli import __version__, arithmetic, commands, showing
+from normcli.commands import help, typed
 from normcli.commands.options import PRESENTATION, rows_of
-from normcli.errors import NormcliError, complain
+from normcli.errors import InputError, NormcliError, complain
 from normcli.planning.further import EVERY
 from normcli.planning.kinds import FORMULA, Kind
-from normcli.words import either
+from normcli.words import either, shown
 
-_EXAMPLES = {
-    "check": (
-        "normcli check homework.json",
-        "normcli check examples/checks/*.json",
-        "normcli check --init | normcli check -",
-    ),
-    "conventions": (
-        "normcli conventions",
-        "normcli conventions torch keras",
-        "normcli conventions --json",
-    ),
-    "state": (
-        "normcli state model.safetensors",
-        "normcli state checkpoint.npz --json",
-        "normcli batch x.npy --state model.safetensors --prefix layer1.0.bn1 --mode eval",
-    ),
-    "fold": (
-        "normcli fold model.safetensors --conv layer1.0.conv1 --bn layer1.0.bn1",
-        "normcli fold model.safetensors --conv layer1.0.conv1 --bn layer1.0.bn1 -o folded.npz",
-        "normcli fold --weight '[[1,2],[3,4]]' --state checkpoint.npz --input '[[5,6]]'",
-    ),
-    "stats": (
-        "normcli stats 'train/*.npy'",
-        "normcli stats 'train/*.npy' --channel-axis -1 --scale 255 --json",
-        "normcli stats 'train/*.npy' --workers 2 -o 'out/{name}.npy'",
-    ),
-    "axes": (
-        "normcli axes batch --shape 2,6,4,4",
-        "normcli axes group --shape 2,6,4,4 --groups 3",
-        "normcli axes layer --shape 8,128,512 --json",
-    ),
-}
-_SUMMARIES = {
-    "check": "Verify worked examples; name the mistake in a wrong one.",
-    "conventions": "What differs between frameworks.",
-    "state": "List the normalization layers in a checkpoint.",
-    "fold": "Fold a BatchNorm into the convolution or linear layer before it.",
-    "stats": "Statistics of data in many files, exactly, and the slips in known ones.",
-    "axes": "Draw which elements share one mean.",
-}
-
-_START = """\
-normcli is a calculator for tensor normalization: y = (x - mean) / sqrt(var + eps) * weight + bias
-
-  normcli batch '[[1,2,4,1],[6,3,2,4],[2,4,6,1]]'     statistics and output of a BatchNorm
-  normcli layer '[1,2,4,1]' --trace                   a LayerNorm, step by step
-  normcli check homework.json                         is this answer right, and if not, why?
-  normcli axes group --shape 2,6,4,4 --groups 3       which elements share one mean
-
-Commands: batch, instance, layer, group, rms; check, conventions, state, stats, fold, axes;
-  lp, zscore, minmax, softmax, logsoftmax, pixel, frn, grn, lrn, weight, weight-std, spectral;
-  formula, for one of your own.
-normcli COMMAND --help shows more examples and every option; normcli --help describes the commands.
-"""
-
-# What else the help of a command says; what stands in a FILE is read by normcli.teaching.worked.
-_EPILOGUES = {
-    "fold": """\
-CHECKPOINT holds both layers; or --weight (and --bias) is the convolution's, --state the BatchNorm's file.
-Folded, in each output channel, where rstd is that of running_var and eps:
-  scale   gamma * rstd
-  weight  weight * scale
-  bias    (bias - running_mean) * scale + beta
-exactly, and rounded once to the dtype of the weight. Then the outputs of both are compared, on --input
-or on random data, where the kernel lies within them whole.""",
-    "check": """\
-A FILE holds a calculation and the numbers claimed for it, as JSON:
-  kind            batch, instance, layer, group or rms
-  input           nested lists, or the path of a file beside this one
-  options         those of the kind's own command: {"eps": 1e-5, "weight": [1, 2]}
-  expect          what is claimed, any of mean, mean_square, var, var_unbiased, rstd,
-                  normalized, output, running_mean, running_var,
-                  and with grad_output: grad_input, grad_weight, grad_bias
-  grad_output     what flows into the output: as input, or one number, or "ones"
-  decimals        with which the claims are printed [as they are written]
-  input_decimals  to which the input was rounded, or "exact" [exact, if that explains the claims]
-  title, source   said with the verdict
-  slip            keys of the mistake that a false claim is kept for
-{"kind": "layer", "input": [[1, 2, 4, 1]], "expect": {"mean": [2], "var": [1.5]}}
-normcli check --init > homework.json writes one to start from.""",
-}
-
-COMMANDS = (*EVERY, "check", "conventions", "state", "stats", "fold", "axes")
+COMMANDS = (*EVERY, *help.SUMMARIES)
 
 # --- the commands ---------------------------------------------------------------------------------
 
 
-class Application(TyperGroup):
+class Application(help.Commands):
     """The group of commands; the one place where a failure becomes a line and an exit code."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that is named; InputError, with the one that is meant, for any other word."""
+        if args[0] in self.commands or args[0].startswith("-"):
+            return super().resolve_command(ctx, args)
+        if meant := typed.command_meant(args[0], self.commands):
+            raise InputError(f"no such command: {shown(args[0])}; did you mean {meant}?", typed.corrected(args, meant))
+        hint = "normcli --help describes the commands"
+        if args[0].strip()[:1] in "[(-.0123456789":
+            hint = f"{hint}; a kind comes first: {typed.corrected(['', *args], 'batch')}"
+        raise InputError(f"no such command: {shown(args[0])}", hint)
 
     def main(self, *args: Any, **extra: Any) -> NoReturn:
         """Run a command line and exit: 0 done, 1 does not check, 2 bad usage or input, 3 not here, 130 interrupted."""
@@ -170,24 +99,46 @@ def _usage(error: typer.TyperException) -> tuple[str, int, str | None]:
     if type(error).__name__ == "NoArgsIsHelpError":  # a class of typer's private copy of Click
         alone = getattr(error, "ctx", None) is not None and error.ctx.parent is None  # type: ignore[attr-defined]
         if alone:  # nobody made a mistake who asks what this is
-            sys.stdout.write(_START)
+            sys.stdout.write(help.start())
             sys.exit(0)
         sys.stderr.write(error.format_message() + "\n")
         sys.exit(2)
-    message = error.format_message().strip().rstrip(".")
     context = getattr(error, "ctx", None)
     path = context.command_path if context else "normcli"
-    unknown = getattr(error, "option_name", None)
-    name = str(unknown or "").lstrip("-").replace("-", "_").removeprefix("no_")
-    owners = [kind.name for kind in EVERY.values() if name in {row.name for row in rows_of(kind)}]
-    near = getattr(error, "possibilities", None)
-    if near:
+    message = _answered(error, context) or error.format_message().strip().rstrip(".")
+    hint = f"{path} --help shows what is possible"
+    message, is_extra, extra = message.partition("(s) (") if message.startswith("Got unexpected") else (message, "", "")
+    if context is not None and is_extra:
+        first = [text for text in context.params.values() if isinstance(text, str)][:1]
+        numbers = [*first, *extra.removesuffix(")").split()]
+        if wrong := typed.quotes_missing(EVERY.get(str(context.info_name)), numbers):
+            return wrong, 2, hint
+        hint += "; what holds blanks goes in quotes"
+    message += f": {extra.removesuffix(')')}" if extra else ""
+    return message[:1].lower() + message[1:], 2, hint
+
+
+def _answered(error: typer.TyperException, context: Any) -> str | None:
+    """What is meant by an option that is not there, in words; None where nobody can tell, or for another mistake."""
+    unknown = str(getattr(error, "option_name", None) or "")
+    if type(error).__name__ != "NoSuchOption" or context is None:
+        return None
+    command = str(context.info_name)
+    known = [str(param.name) for param in context.command.get_params(context)]
+    if meant := typed.option_meant(unknown, known, command):
+        return meant
+    option, owners = typed.owners_of(
+        unknown, {kind.name: [row.name for row in rows_of(kind)] for kind in EVERY.values()}
+    )
+    if owners and command in set(EVERY) - set(owners):
+        if option == unknown:
+            return f"{command} has no option {unknown}; it belongs to {either(owners)}"
+        return f"{command} has no option {unknown}; that is {option}, which belongs to {either(owners)}"
+    if near := getattr(error, "possibilities", None):
         from difflib import get_close_matches
 
-        message = f"no such option: {unknown}; did you mean {get_close_matches(str(unknown), near, 1, 0.0)[0]}?"
-    if owners and context and context.info_name in set(EVERY) - set(owners):
-        message = f"{context.info_name} has no option {unknown}; it belongs to {either(owners)}"
-    return message[:1].lower() + message[1:], 2, f"{path} --help shows what is possible"
+        return f"no such option: {unknown}; did you mean {get_close_matches(unknown, near, 1, 0.0)[0]}?"
+    return None
 
 
 def _version(value: bool) -> None:
@@ -211,7 +162,7 @@ def make_app(names: Collection[str] = COMMANDS) -> typer.Typer:
         no_args_is_help=True,
         rich_markup_mode=None,  # rich would read [nan] in help and messages as markup, and drop it
         pretty_exceptions_enable=False,
-        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+        context_settings={"help_option_names": ["-h", "--help"]},
     )
 
     @app.callback()
@@ -226,30 +177,16 @@ def make_app(names: Collection[str] = COMMANDS) -> typer.Typer:
             ),
         ] = False,
     ) -> None:
-        """Normalize a tensor: y = (x - mean) / sqrt(var + eps) * weight + bias.
-
-        INPUT is a literal such as '[[1,2],[3,4]]', a file (JSON, NPY, NPZ, CSV, or pasted
-        tensor text), or - for standard input.
-        """
+        """Normalize a tensor."""
 
     for name in names:
         if name in EVERY:
-            app.command(name, help=_help(name), no_args_is_help=True)(_command(EVERY[name]))
+            app.command(name, cls=help.Command, help=help.summary(name), no_args_is_help=True)(_command(EVERY[name]))
         else:
             command = getattr(getattr(commands, name), name)
-            app.command(name, help=_help(name), no_args_is_help=name != "conventions")(command)
+            alone = name != "conventions"
+            app.command(name, cls=help.Command, help=help.summary(name), no_args_is_help=alone)(command)
     return app
-
-
-def examples(command: str) -> tuple[str, ...]:
-    """What a command's help shows of its use."""
-    return EVERY[command].examples if command in EVERY else _EXAMPLES[command]
-
-
-def _help(command: str) -> str:
-    summary = EVERY[command].summary if command in EVERY else _SUMMARIES[command]
-    blocks = ["Examples:\n" + "\n".join(f"  {line}" for line in examples(command)), _EPILOGUES.get(command)]
-    return "\n\n".join([summary, *(f"\b\n{block}" for block in blocks if block)])
 
 
 def _command(kind: Kind) -> Callable[..., None]:
@@ -277,6 +214,8 @@ def _command(kind: Kind) -> Callable[..., None]:
         shown = {row.name: values.pop(row.name) for row in PRESENTATION if row.name in values}
         values |= {} if lines is None else {"lines": lines}
         sources = [inputs] if isinstance(inputs, str) else inputs
+        if wrong := typed.quotes_missing(kind, sources):
+            raise InputError(wrong)
         # calculate is named first, for it imports NumPy at once: deeper down, where the import crosses a chunk of
         # Python's stack again and again, it takes 5 ms more.
         if code := commands.calculate.calculate(kind, sources, values, commands.show.Show(**shown)):

@@ -29,6 +29,7 @@ from normcli.commands.texts import (
     several,
     switch,
     tensor,
+    tolerance,
     word,
 )
 from normcli.dtypes import FLOAT_DTYPES
@@ -51,17 +52,24 @@ class Row(NamedTuple):
     running: bool = False  # of PRESENTATION: only for the kinds that can keep running statistics
     values: Callable[[], Iterable[str]] | None = None  # what completion offers
 
+    @property
+    def section(self) -> str:
+        """The heading that it stands under in the help."""
+        own = "Show" if self in PRESENTATION else "Formula"
+        return next((heading for heading, names in SECTIONS.items() if self.name in names), own)
+
     def parameter(self, kind: Kind) -> inspect.Parameter:
         """The option as a parameter of a kind's command function."""
         boolean = self.read in (switch, mark)
         names = f"{flag(self.name)}/--no-{flag(self.name)[2:]}" if self.read is switch else flag(self.name)
         option = typer.Option(
-            *self.aliases,
             names,
+            *self.aliases,
             help=self.help.format_map(_defaults(kind)),
             show_default=False,
             metavar=None if boolean else self.metavar,
             autocompletion=offered(self.values),
+            rich_help_panel=self.section,
         )
         repeatable = self.read in (several, answers, answers_of_lines, named_axes, lets)
         plain: Any = bool | None if boolean else list[str] | None if repeatable else str | None
@@ -131,7 +139,7 @@ CALCULATION = (
         values=lambda: ("before", "after"),
     ),
     Row("affine", switch, "", "Use weight and bias [{affine}]."),
-    Row("groups", integer, "N", "Number of groups that the channels are split into (required)."),
+    Row("groups", integer, "N", "Number of groups that the channels are split into; required."),
     Row("virtual_batch", integer, "N", "Give every N samples statistics of their own: ghost batch norm [all samples]."),
     Row("renorm", mark, "", "Batch renorm: take the batch's statistics to the running ones, by r and d."),
     Row("rmax", number, "FLOAT", "With --renorm: r is at most this, and at least 1 / rmax [3]."),
@@ -214,6 +222,8 @@ PRESENTATION = (
     ),
     Row("decimals", decimals, "N", "Decimals that the answer was printed with [as written]."),
     Row("input_decimals", input_decimals, "N|exact", "Decimals that input and parameters were rounded to [exact]."),
+    Row("atol", tolerance, "FLOAT", "A plain tolerance instead of the derived one: atol + rtol * |exact|."),
+    Row("rtol", tolerance, "FLOAT", "The same, relative to the exact number."),
     Row("cells", mark, "", "With --expect: show every cell, and what is allowed for it."),
     Row(
         "versus",
@@ -250,6 +260,25 @@ PRESENTATION = (
 )
 
 
+# The headings of the help, and what stands under them, the commonest first. An option that is not among them comes
+# last: of what shapes the result under the first heading, of what is done with it under Show.
+SECTIONS = {
+    "Formula": (
+        "groups", "axes", "let", "eps", "weight", "bias", "normalized_shape", "channel_axis", "affine", "convention",
+        "ddof", "dtype", "weight_offset", "cast",
+    ),
+    "State": (
+        "mode", "running_mean", "running_var", "momentum", "decay", "running_ddof", "track_running_stats",
+        "num_batches_tracked", "virtual_batch", "renorm", "rmax", "dmax", "state", "prefix", "save_state",
+    ),
+    "Check": ("expect", "cells", "decimals", "input_decimals", "atol", "rtol"),
+    "Compare": ("versus", "backend", "device", "threads"),
+    "Show": ("trace", "element", "steps", "grad_output", "picture", "only", "precision", "full", "format", "json"),
+    "Files": ("output", "svg", "html", "key"),
+}  # fmt: skip
+_PLACES = {name: place for place, name in enumerate(name for names in SECTIONS.values() for name in names)}
+
+
 def rows_of(kind: Kind) -> list[Row]:
     """The options of a kind, in the order of its help.
 
@@ -257,11 +286,11 @@ def rows_of(kind: Kind) -> list[Row]:
     >>> [row.name for row in rows_of(normcli.planning.kinds.KINDS["rms"])][:2]
     ['eps', 'weight']
     """
-    if "lines" in kind.options:
-        return [*OWN, *(_of_lines(row) for row in PRESENTATION if not row.running)]
-    calculation = [row for row in (*CALCULATION, *FURTHER) if row.name in kind.options]
-    own = calculation + [row for row in PRESENTATION if kind.has_running_stats or not row.running]
-    return own if kind.name in KINDS else [*map(_of_lines, own)]
+    rows = OWN if "lines" in kind.options else [r for r in (*CALCULATION, *FURTHER) if r.name in kind.options]
+    every = [*rows, *(row for row in PRESENTATION if kind.has_running_stats or not row.running)]
+    if kind.name not in KINDS:
+        every = [*map(_of_lines, every)]
+    return sorted(every, key=lambda row: _PLACES.get(row.name, len(_PLACES)))
 
 
 def _of_lines(row: Row) -> Row:

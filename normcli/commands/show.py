@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import normcli
 from normcli.arithmetic.run import REFERENCE, chosen
 from normcli.commands.options import PARTS, chosen_format
-from normcli.commands.texts import Source
+from normcli.commands.texts import Source, plain_tolerance
 from normcli.errors import InputError
 from normcli.files.write import OUTPUTS, PAGES, check_suffix
 from normcli.planning.kinds import ALIASES, GRADIENTS
@@ -36,6 +36,8 @@ class Show(NamedTuple):  # see normcli.showing.report
     expect: Mapping[str, Source] = MappingProxyType({})
     decimals: int | None = None
     input_decimals: int | None = None
+    atol: float | None = None
+    rtol: float | None = None
     versus: tuple[str, ...] = ()
     trace: bool = False
     steps: str | None = None
@@ -51,6 +53,11 @@ class Show(NamedTuple):  # see normcli.showing.report
     def detail(self) -> Detail:
         """How much of a report is shown."""
         return Detail(only=self.only, element=self.element, precision=self.precision, full=self.full, cells=self.cells)
+
+    @property
+    def within(self) -> dict[str, float]:
+        """The plain tolerance that an answer is held to; empty for the derived one."""
+        return plain_tolerance(self.atol, self.rtol)
 
     @property
     def streams(self) -> bool:
@@ -104,9 +111,11 @@ def settled(inputs: list[str], options: Mapping[str, Any], show: Show) -> Show:
             hint="leave out --expect, --versus, --only and --trace",
         )
     refuse_overwriting(show, len(inputs))
-    for name in ("decimals", "input_decimals", "cells"):
+    for name in ("decimals", "input_decimals", "atol", "rtol", "cells"):
         if getattr(show, name) not in (None, False) and not show.expect:
             raise InputError(f"{flag(name)} is about an answer that is checked; give the answer with --expect")
+    if show.within and (show.decimals, show.input_decimals) != (None, None):
+        raise InputError("--atol and --rtol take the place of what follows from decimals; give one or the other")
     if show.expect and len(inputs) > 1:
         raise InputError(f"--expect is the answer for one input; {len(inputs)} are given")
     _check_files(show)

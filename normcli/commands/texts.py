@@ -20,7 +20,7 @@ def number(text: str, option: str) -> float:
     try:
         if "_" in text:
             raise ValueError
-        return float(text)
+        return float(text.replace("\u2212", "-"))
     except ValueError:
         raise InputError(f"{flag(option)} is {text!r}; it must be a number, such as 1e-5") from None
 
@@ -34,7 +34,7 @@ def integer(text: str, option: str) -> int:
     try:
         if "_" in text:
             raise ValueError
-        return int(text)
+        return int(text.replace("\u2212", "-"))
     except ValueError:
         raise InputError(f"{flag(option)} is {text!r}; it must be a whole number") from None
 
@@ -157,6 +157,27 @@ def decimals(text: str, option: str) -> int:
     if not 0 <= number <= 17:
         raise InputError(f"{flag(option)} is {number}; it must be between 0 and 17")
     return number
+
+
+def tolerance(text: str, option: str) -> float:
+    """A number from 0 on.
+
+    >>> tolerance("1e-4", "atol")
+    0.0001
+    """
+    size = number(text, option)
+    if not 0 <= size < float("inf"):
+        raise InputError(f"{flag(option)} is {size:g}; it must be a finite number, 0 or more")
+    return size
+
+
+def plain_tolerance(atol: float | None, rtol: float | None) -> dict[str, float]:
+    """What is given of the two, by name.
+
+    >>> plain_tolerance(0.1, None)
+    {'atol': 0.1}
+    """
+    return {name: size for name, size in (("atol", atol), ("rtol", rtol)) if size is not None}
 
 
 def input_decimals(text: str, option: str) -> int:

@@ -120,6 +120,8 @@ def parse(text: str, name: str, *, key: str | None = None, keep: bool = False, e
     [[1000, 2]]
     """
     text = text.removeprefix("\ufeff")
+    if not text.isascii():
+        text = text.replace("\u2212", "-")  # the minus sign of typeset pages
     begun = text.strip(BLANKS)
     if not begun:
         raise InputError(f"{name} is empty")

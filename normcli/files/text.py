@@ -22,7 +22,7 @@ CALL = (
     r"(?:[Tt]ensor|[Aa]rray|asarray|Parameter|b?float[0-9]+|u?int[0-9]+)\("
 )
 
-_ONLY_NUMBERS = r"[-+.0-9][-+.0-9eE,;\s]*"
+_ONLY_NUMBERS = r"[-\u2212+.0-9][-\u2212+.0-9eE,;\s]*"
 
 
 def looks_like_tensor(text: str) -> bool:

@@ -29,6 +29,7 @@ class Convention(NamedTuple):
     interleaved_groups: bool
     one_value_per_channel: bool  # computed (True) or refused (False) in training
     source: str
+    running_var: float = 1.0  # before the first batch
 
 
 class Profile(NamedTuple):
@@ -132,4 +133,32 @@ D2L = Convention(
     source="d2l-zh chapter_convolutional-modern/batch-norm.md (from scratch, PyTorch tab)",
 )
 
-CONVENTIONS: Mapping[str, Convention] = {c.name: c for c in (TORCH, KERAS, FLAX, ONNX, MLX, D2L)}
+CS231N = Convention(
+    name="cs231n",
+    title="cs231n",
+    # batchnorm_forward, layernorm_forward and spatial_groupnorm_forward
+    eps={"batch": 1e-5, "layer": 1e-5, "group": 1e-5},
+    momentum=0.1,  # momentum = 0.9 there
+    momentum_sense="old",
+    running_ddof=0,  # running_var takes in sample_var, np.var of the batch
+    channel_axis=1,
+    affine={},
+    interleaved_groups=False,
+    one_value_per_channel=True,
+    source="cs231n assignment2 cs231n/layers.py",
+    running_var=0.0,  # bn_param.get("running_var", np.zeros(D))
+)
+
+CONVENTIONS: Mapping[str, Convention] = {c.name: c for c in (TORCH, KERAS, FLAX, ONNX, MLX, D2L, CS231N)}
+
+_ALSO = {"pytorch": "torch", "scikit-learn": "sklearn"}
+
+
+def spelled(name: str) -> str:
+    """The name of a convention as it is written here, from the name that a framework gives itself.
+
+    >>> spelled("PyTorch"), spelled("Keras")
+    ('torch', 'keras')
+    """
+    lower = name.strip().lower()
+    return _ALSO.get(lower, lower)

@@ -81,6 +81,7 @@ FURTHER: dict[str, Kind] = {
             },
             examples=(
                 "normcli lp '[[1,2,4,1],[6,3,2,4]]'",
+                "normcli lp '[[3,4]]' --expect '[[0.6,0.8]]'",
                 "normcli lp x.npy --p 1 --axes -1",
                 "normcli lp '[[3,4]]' --versus flax",
             ),
@@ -114,6 +115,7 @@ FURTHER: dict[str, Kind] = {
             },
             examples=(
                 "normcli zscore '[[1,2,4,1],[6,3,2,4],[2,4,6,1]]'",
+                "normcli zscore '[[1],[2],[6]]' --expect '[[-0.9258],[-0.4629],[1.3887]]'",
                 "normcli zscore x.npy --convention pandas",
                 "normcli zscore x.npy --axes 0,1 --trace",
             ),
@@ -132,6 +134,7 @@ FURTHER: dict[str, Kind] = {
             },
             examples=(
                 "normcli minmax '[[1,2],[3,8]]'",
+                "normcli minmax '[[1,2],[3,8],[2,4]]' --expect '[[0,0],[1,1],[0.5,0.3333]]'",
                 "normcli minmax x.npy --axes 1 --trace",
                 "normcli minmax x.npy --axes 0,1 --json",
             ),
@@ -147,6 +150,7 @@ FURTHER: dict[str, Kind] = {
             profiles={"torch": Profile("torch", "pytorch torch/nn/functional.py softmax")},
             examples=(
                 "normcli softmax '[1,2,4,1]'",
+                "normcli softmax '[1,2,4]' --expect '[0.0420,0.1142,0.8438]'",
                 "normcli softmax x.npy --axes 0 --trace",
                 "normcli softmax '[1,2,4,1]' --grad-output '[0,0,1,0]'",
             ),
@@ -162,6 +166,7 @@ FURTHER: dict[str, Kind] = {
             profiles={"torch": Profile("torch", "pytorch torch/nn/functional.py log_softmax")},
             examples=(
                 "normcli logsoftmax '[1,2,4,1]'",
+                "normcli logsoftmax '[1,2,4]' --expect '[-3.1698,-2.1698,-0.1698]'",
                 "normcli logsoftmax x.npy --trace",
                 "normcli logsoftmax '[1,2,4,1]' --versus torch",
             ),
@@ -180,6 +185,7 @@ FURTHER: dict[str, Kind] = {
             profiles={"paper": Profile("paper", "Karras et al. 2018, arXiv:1710.10196, 4.2")},
             examples=(
                 "normcli pixel '[[1,2,4,1]]'",
+                "normcli pixel '[[1,2]]' --expect '[[0.6325,1.2649]]'",
                 "normcli pixel x.npy --channel-axis -1",
                 "normcli pixel '[[1,2,4,1]]' --element 0,2",
             ),
@@ -204,6 +210,7 @@ FURTHER: dict[str, Kind] = {
             },
             examples=(
                 "normcli frn '[[[1,2,3],[4,6,8]]]'",
+                "normcli frn '[[[1,2],[3,4]]]' --expect '[[[0.6325,1.2649],[0.8485,1.1314]]]'",
                 "normcli frn x.npy --convention timm --trace",
                 "normcli frn x.npy --channel-axis -1 --tau w.npy",
             ),
@@ -226,6 +233,7 @@ FURTHER: dict[str, Kind] = {
             },
             examples=(
                 "normcli grn '[[[1,2],[3,4]]]' --weight '[1,1]'",
+                "normcli grn '[[[1,2],[3,4]]]' --weight '[1,1]' --expect '[[[1.6180,3.2361],[7.1459,9.5279]]]'",
                 "normcli grn x.npy --channel-axis -1 --weight w.npy --bias w.npy",
                 "normcli grn '[[[1,2],[3,4]]]' --weight '[1,1]' --element 0,1,1",
             ),
@@ -258,6 +266,7 @@ FURTHER: dict[str, Kind] = {
             },
             examples=(
                 "normcli lrn '[[1,2,4,1]]' --size 3 --alpha 1",
+                "normcli lrn '[[1,2,4]]' --alpha 1 --expect '[[0.2904,0.5808,1.1616]]'",
                 "normcli lrn x.npy --convention tensorflow",
                 "normcli lrn '[[1,2,4,1]]' --size 2 --alpha 1 --versus onnx",
             ),
@@ -276,6 +285,7 @@ FURTHER: dict[str, Kind] = {
             },
             examples=(
                 "normcli weight '[[3,4],[5,12]]'",
+                "normcli weight '[[3,4],[6,8]]' --expect '[[0.6,0.8],[0.6,0.8]]'",
                 "normcli weight '[[3,4],[5,12]]' --weight '[10,26]' --trace",
                 "normcli weight x.npy --channel-axis -1 --weight w.npy",
             ),
@@ -303,6 +313,7 @@ FURTHER: dict[str, Kind] = {
             },
             examples=(
                 "normcli weight-std '[[1,2,4],[3,3,9]]'",
+                "normcli weight-std '[[1,2,6]]' --expect '[[-0.7559,-0.3780,1.1339]]'",
                 "normcli weight-std x.npy --convention timm",
                 "normcli weight-std '[[1,2,4],[3,3,9]]' --element 0,2",
             ),
@@ -326,6 +337,7 @@ FURTHER: dict[str, Kind] = {
             },
             examples=(
                 "normcli spectral '[[1,2],[3,4]]' --iterations 3 --trace",
+                "normcli spectral '[[1,0],[0,2]]' --expect '[[0.5423,0],[0,1.0847]]'",
                 "normcli spectral '[[1,2],[3,4]]' --u '[1,0]'",
                 "normcli spectral x.npy --iterations 20 --only statistics",
             ),

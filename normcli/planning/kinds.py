@@ -88,6 +88,8 @@ KINDS: dict[str, Kind] = {
             each="each channel",
             examples=(
                 "normcli batch '[[1,2,4,1],[6,3,2,4],[2,4,6,1]]' --trace",
+                "normcli batch '[[1,2],[3,6],[5,4]]' --expect '[[-1.2247,-1.2247],[0,1.2247],[1.2247,0]]'",
+                "normcli batch '[[1,2],[3,6],[5,4]]' --versus keras",
                 "normcli batch x.npy --mode eval --running-mean '[0.3,0.3]' --running-var '[1.6,1]'",
                 "normcli batch first.npy second.npy --momentum none --json",
             ),
@@ -105,6 +107,7 @@ KINDS: dict[str, Kind] = {
             each="each channel of each sample",
             examples=(
                 "normcli instance '[[[1,2,3],[4,6,8]]]'",
+                "normcli instance '[[[1,2,3],[4,6,8]]]' --expect '[[[-1.2247,0,1.2247],[-1.2247,0,1.2247]]]'",
                 "normcli instance x.npy --channel-axis -1 -o y.npy",
                 "normcli instance x.npy --element 0,1,2",
             ),
@@ -118,6 +121,7 @@ KINDS: dict[str, Kind] = {
             layout=trailing,
             examples=(
                 "normcli layer '[1,2,4,1]' --trace",
+                "normcli layer '[1,2,4,1]' --expect '[-0.8165,0,1.6330,-0.8165]'",
                 "normcli layer x.npy --normalized-shape 6,4,4 -o y.npy",
                 "normcli batch '[[1,2],[3,5]]' --json | normcli layer -",
             ),
@@ -135,6 +139,7 @@ KINDS: dict[str, Kind] = {
             each="each sample and group of channels",
             examples=(
                 "normcli group '[[1,2,3,4],[5,7,9,11]]' --groups 2",
+                "normcli group '[[1,3,5,9]]' --groups 2 --expect '[[-1.0000,1.0000,-1.0000,1.0000]]'",
                 "normcli group x.npy --groups 3 --trace",
                 "normcli group x.npy --groups 4 --only output --json",
             ),
@@ -148,6 +153,7 @@ KINDS: dict[str, Kind] = {
             layout=trailing,
             examples=(
                 "normcli rms '[3,4]' --eps 0",
+                "normcli rms '[3,4]' --expect '[0.8485,1.1314]'",
                 "normcli rms x.npy --weight w.npy --dtype float16",
                 "normcli rms '[[1,2],[3,4]]' --element 1,0",
             ),
@@ -166,6 +172,7 @@ FORMULA = Kind(
     layout=by_channel,
     examples=(
         "normcli formula 'x / (sum(abs(x)) + eps)' '[[1,2,4,1]]' --axes 1 --let eps=1e-6",
+        "normcli formula 'x / sum(x)' '[1,2,5]' --axes 0 --expect '[0.125,0.25,0.625]'",
         "normcli formula 'm = max(x); e = exp(x - m); y = e / sum(e)' '[1,2,4,1]' --axes 0 --grad-output ones",
         "normcli formula batch",
     ),

@@ -21,7 +21,7 @@ from normcli.formula.family import CAST_BEFORE, RENORM, WEIGHT_OFFSET, running
 from normcli.formula.language import Lines, lines
 from normcli.formula.rewrite import replaced, rewritten
 from normcli.planning import values
-from normcli.planning.conventions import CONVENTIONS, Convention
+from normcli.planning.conventions import CONVENTIONS, Convention, spelled
 from normcli.planning.kinds import CORRECTIONS, KINDS, STATE_ARRAYS, Kind, layout_of
 from normcli.planning.layout import Layout, Shape, by_virtual_batch
 from normcli.words import either, flag, near, printable, repr_of
@@ -343,11 +343,11 @@ def _refuse_foreign_options(kind: Kind, given: Mapping[str, Any]) -> None:
 
 
 def _convention(name: str, kind: Kind) -> Convention:
-    if not isinstance(name, str) or name not in CONVENTIONS:
+    if not isinstance(name, str) or (known := spelled(name)) not in CONVENTIONS:
         raise InputError(f"convention {repr_of(name)} is not known; use {either(CONVENTIONS)}")
-    convention = CONVENTIONS[name]
+    convention = CONVENTIONS[known]
     if kind.name not in convention.eps:
-        raise InputError(f"the {name} convention has no {kind.title}; it has {either(convention.eps)}")
+        raise InputError(f"the {known} convention has no {kind.title}; it has {either(convention.eps)}")
     return convention
 
 

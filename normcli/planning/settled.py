@@ -10,7 +10,7 @@ from normcli.errors import InputError
 from normcli.formula.family import used
 from normcli.formula.language import Lines, lines
 from normcli.formula.rewrite import replaced
-from normcli.planning.conventions import OWN, Profile
+from normcli.planning.conventions import OWN, Profile, spelled
 from normcli.planning.free import FreePlan, Given, axes_in, checked, free_plan, placed
 from normcli.planning.further import EVERY
 from normcli.planning.kinds import FORMULA, Kind
@@ -32,7 +32,7 @@ def settled_further(kind: Kind, shape: Shape, dtype: str, given: Mapping[str, An
     >>> settled_further(EVERY["softmax"], (2, 3), "float64", {}).layout.axes
     (1,)
     """
-    name = given.get("convention", next(iter(kind.profiles)))
+    name = spelled(str(given.get("convention", next(iter(kind.profiles)))))
     if name not in kind.profiles:
         raise InputError(f"the {name} convention has no {kind.title}; it has {either(kind.profiles)} here")
     profile, rank = kind.profiles[name], len(shape)

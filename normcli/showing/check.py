@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from normcli.digits import short
 from normcli.showing.report import Section
 from normcli.words import count
 
@@ -29,20 +30,23 @@ def verdict(found: Check) -> str:
     >>> verdict(Check(quantities=(Compared(name="output", digits="2 decimals", **cells),)))
     'checks: all 2 cells agree, to the 2 decimals given'
     """
+    within = (
+        f" within {' '.join(f'--{name} {short(size)}' for name, size in found.within.items())}" if found.within else ""
+    )
     if found.ok:
         shown = _shown_digits({quantity.digits for quantity in found.quantities if quantity.digits})
         condition = f", if {found.assumption}" if found.assumption else ""
         if found.cells == 1:
-            return f"checks{condition or shown}"
-        return f"checks{condition}: all {count(found.cells, 'cell')} agree{shown}"
+            return f"checks{within}{condition or shown}"
+        return f"checks{within}{condition}: all {count(found.cells, 'cell')} agree{shown}"
     if found.turned:
-        return f"does not check: {found.turned}"
+        return f"does not check{within}: {found.turned}"
     what = f"{found.mismatches} of {count(found.cells, 'cell')} {'differs' if found.mismatches == 1 else 'differ'}"
     worst = max(_largest(quantity) for quantity in found.quantities if quantity.wrong.any())
     largest = f", {'the largest ' if found.mismatches > 1 else ''}by {positional(worst[0], 4)}"
     if not math.isfinite(worst[0]):
         largest = ", one of them not a finite number" if found.mismatches > 1 else "; it is not a finite number"
-    return f"does not check: {what}{largest} (allowed: {positional(worst[1], 2)})"
+    return f"does not check{within}: {what}{largest} (allowed: {positional(worst[1], 2)})"
 
 
 def _shown_digits(words: set[str]) -> str:
@@ -73,7 +77,9 @@ def explanation(found: Check) -> list[str]:
         lines.append(f"They also fit {', '.join(_bracketed(diagnosis) for diagnosis in also)}.")
     if len(found.diagnoses) > 1:
         lines.append(f"These numbers cannot tell the {len(found.diagnoses)} explanations apart; {found.apart} would.")
-    if not found.diagnoses:
+    if not found.diagnoses and found.within and found.note:
+        lines.append(found.note)
+    elif not found.diagnoses:
         lines.append(" ".join(["No known slip explains these numbers.", *([found.note] if found.note else [])]))
         if found.where:
             lines.append(found.where)
@@ -93,7 +99,22 @@ def section(found: Check, *, everything: bool = False) -> Section:
         if found.mismatches > len(places):
             title += f": the worst {len(places)} of {found.mismatches}"
     columns = ["cell", "yours", "exact", "difference", "allowed"]
-    return Section(part="check", title=title, columns=columns, rows=[_row(q, place) for q, place in places])
+    rows = [_row(quantity, place) for quantity, place in places]
+    wrong = [row for row, (quantity, place) in enumerate(places) if quantity.wrong[place]]
+    marks = {(row, column): apart(*rows[row][1:3]) for row in wrong for column in (1, 2)}
+    return Section(part="check", title=title, columns=columns, rows=rows, marks=marks)
+
+
+def apart(yours: str, exact: str) -> int:
+    """The place of the first digit in which two numbers differ; 0 where their points do not stand below each other.
+
+    >>> apart("1.1339", "1.388675"), apart("-0.5", "0.5"), apart("10.5", "9.5"), apart("0.93", "0.925")
+    (2, 0, 0, 3)
+    """
+    if yours.partition(".")[0] != exact.partition(".")[0] and yours.find(".") != exact.find("."):
+        return 0
+    same = [a == b for a, b in zip(yours, exact, strict=False)]
+    return same.index(False) if False in same else len(same)
 
 
 def _worst(found: Check) -> list[tuple[Compared, Index]]:
@@ -131,6 +152,8 @@ def document(found: Check, *, cells: bool = False) -> dict[str, Any]:
         "diagnoses": [_diagnosis_document(diagnosis) for diagnosis in found.diagnoses],
         "nearest": None if nearest is None else {"keys": list(nearest.keys), "max_error": nearest.max_error},
     }
+    if found.within:
+        parts["within"] = dict(found.within)
     if found.where:
         parts["where"] = found.where
     if found.ok and found.note:

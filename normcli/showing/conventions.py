@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from normcli.errors import InputError
-from normcli.planning.conventions import CONVENTIONS, TORCH, Convention
+from normcli.planning.conventions import CONVENTIONS, TORCH, Convention, spelled
 from normcli.showing.report import Report, Section
 
 
@@ -19,9 +19,9 @@ def points(names: Sequence[str] = ()) -> dict[str, list[str]]:
     ['divided by n - 1', 'divided by n']
     """
     for name in names:
-        if name not in CONVENTIONS:
+        if spelled(name) not in CONVENTIONS:
             raise InputError(f"convention {name!r} is not known; use {', '.join(CONVENTIONS)}")
-    chosen = [CONVENTIONS[name] for name in (names or CONVENTIONS)]
+    chosen = [CONVENTIONS[spelled(name)] for name in (names or CONVENTIONS)]
     rows = {point: [say(convention) for convention in chosen] for point, say in _POINTS.items()}
     if len(chosen) == 1:
         return rows
@@ -30,6 +30,7 @@ def points(names: Sequence[str] = ()) -> dict[str, list[str]]:
 
 def report(names: Sequence[str] = ()) -> Report:
     """All conventions side by side, or where the named ones differ, with the sources."""
+    names = [spelled(name) for name in names]
     rows, chosen = points(names), names or list(CONVENTIONS)
     title = f"where {' and '.join(names)} differ" if len(names) > 1 else "conventions"
     body = [[point, *texts] for point, texts in rows.items()]
@@ -93,6 +94,7 @@ _POINTS: Mapping[str, Callable[[Convention], str]] = {
     "its default": lambda c: f"{_own_momentum(c):g}",
     "weight of the new batch": lambda c: f"{c.momentum:g}",
     "running variance": lambda c: "divided by n - 1" if c.running_ddof else "divided by n",
+    "it starts at": lambda c: f"{c.running_var:g}",
     "channel axis": lambda c: str(c.channel_axis),
     **{f"affine of {kind}": _affine(kind) for kind in TORCH.eps},
     "groups of channels": lambda c: (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from normcli.showing.report import Section
+from normcli.terminal import places
 
 GUTTER = 2  # blanks between columns
 
@@ -42,22 +43,10 @@ def widths(section: Section) -> list[int]:
     return found
 
 
-def places(text: str) -> int:
-    """How many places of a terminal the text takes: Chinese, Japanese and Korean letters take two.
-
-    >>> places("mean"), places("平均")
-    (4, 4)
-    """
-    if text.isascii():
-        return len(text)
-    from unicodedata import combining, east_asian_width
-
-    return sum(0 if combining(letter) else 2 if east_asian_width(letter) in "WF" else 1 for letter in text)
-
-
 def _columns(section: Section, kept: list[int], part: int) -> Section:
     return section._replace(
         title=section.title if part == 1 else f"{section.title}, continued",
         columns=[section.columns[column] for column in kept],
         rows=[[row[column] for column in kept] for row in section.rows],
+        marks={(row, kept.index(column)): at for (row, column), at in section.marks.items() if column in kept},
     )

@@ -43,7 +43,8 @@ class Section(NamedTuple):
     """One table: its part of the result, a title, column heads and rows of finished text.
 
     ``labels`` is the number of leading columns that name a row; ``text`` says that the cells are
-    formulas, to be set flush left and folded at blanks where the terminal is narrow.
+    formulas, to be set flush left and folded at blanks where the terminal is narrow. ``marks`` says from
+    which letter on a cell, by its row and column, is to be marked where there are colours.
     """
 
     part: str  # what --only calls it: statistics, running, output, trace
@@ -52,6 +53,7 @@ class Section(NamedTuple):
     rows: list[list[str]] | Rows
     labels: int = 1
     text: bool = False
+    marks: Mapping[tuple[int, int], int] = MappingProxyType({})
 
     @property
     def is_matrix(self) -> bool:

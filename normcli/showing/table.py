@@ -7,7 +7,6 @@ a matrix that is too wide is printed in several panels, and the console is made 
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,9 +20,10 @@ from rich.text import Text
 
 from normcli.showing import check
 from normcli.showing.canvas import Canvas, Line
-from normcli.showing.panels import GUTTER, cut, places, widths
+from normcli.showing.panels import GUTTER, cut, widths
 from normcli.showing.report import Detail, Report, Section
 from normcli.showing.sections import checked, heading, refuse_missing, sections
+from normcli.terminal import BAD, GOOD, coloured, has_colours, places, prose, width_of
 from normcli.words import printable
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ _FOLDED = 4  # columns of text; a table of more is cut between them
 _NARROWEST = 12  # to which a column of text is folded
 _READABLE = 120  # formulas are folded here even where nothing limits the width
 _MOST = 20_000  # cells that rich lays out; a million take it a minute and a gigabyte
+_MARK = "red"
 _ASCII = box.Box("    \n    \n -- \n" + "    \n" * 5, ascii=True)  # as box.SIMPLE_HEAD; what rich puts there has bars
 
 
@@ -50,7 +51,7 @@ def shown(report: Report, detail: Detail, screen: TextIO) -> Iterator[str]:
     """
     if report.check is not None:
         if report.number is not None and report.result is None:
-            yield f"{printable(report.file)}: {check.summary(report.check)}\n"
+            yield _verdict(f"{printable(report.file)}: ", check.summary(report.check), report.check, screen)
             return
         yield from _judged(report, report.check, detail, screen)
         if report.trace is None and detail.only is None and not report.comparisons:
@@ -67,23 +68,35 @@ def shown(report: Report, detail: Detail, screen: TextIO) -> Iterator[str]:
             yield from picture(report.picture, screen)
     else:
         yield from tables("", report.sections, screen)
-    yield from (f"{line}\n" for line in report.words)
+    yield from _words(report.words, screen)
 
 
 def _judged(report: Report, found: Check, detail: Detail, screen: TextIO) -> Iterator[str]:
     """The verdict first, then the cells that differ (or all), then the slip in words."""
-    yield f"{printable(report.headline)}\n" if report.headline else ""
-    yield check.verdict(found) + "\n"
+    yield from _words([printable(report.headline)] if report.headline else [], screen)
+    yield _verdict("", check.verdict(found), found, screen)
     if cells := checked(report, detail):
         yield "\n"
         yield from tables("", cells, screen)
         yield "\n"
-    yield from (f"{line}\n" for line in check.explanation(found))
+    yield from _words(check.explanation(found), screen)
+
+
+def _words(lines: Iterable[str], screen: TextIO) -> Iterator[str]:
+    yield from (f"{line}\n" for text in lines for line in prose(text, screen, hang=0))
+
+
+def _verdict(before: str, text: str, found: Check, screen: TextIO) -> str:
+    """The verdict, its first words in colour, after the name of the file where there are several."""
+    word, colour = ("checks", GOOD) if found.ok else ("does not check", BAD)
+    lines = "\n".join(prose(before + text, screen, hang=0)) + "\n"  # every letter where it was
+    end = len(before) + len(word)
+    return lines[: len(before)] + coloured(lines[len(before) : end], colour, screen) + lines[end:]
 
 
 def tables(headline: str, sections: Iterable[Section], screen: TextIO) -> Iterator[str]:
     """The headline and the sections; a narrow terminal gets panels and folded formulas."""
-    width = shutil.get_terminal_size().columns if screen.isatty() else None
+    width = width_of(screen)
     console = _console(screen)
     sections = [*sections]
     large = sum(len(section.rows) * len(section.columns) for section in sections) > _MOST
@@ -128,7 +141,8 @@ def progress_bar(what: str, size: int | None = None) -> Iterator[Callable[[float
     """
     from rich import progress as bars  # rarely needed
 
-    console = Console(file=sys.stderr, markup=False, highlight=False, emoji=False)
+    colours = "auto" if has_colours(sys.stderr) else None
+    console = Console(file=sys.stderr, markup=False, highlight=False, emoji=False, color_system=colours)  # type: ignore[arg-type]
     rate = () if size is None else (bars.TransferSpeedColumn(),)
     columns = (
         bars.TextColumn("{task.description}", markup=False),
@@ -146,7 +160,7 @@ def picture(
     draw: Callable[[Canvas], list[Line]], screen: TextIO, headline: str = "", words: Sequence[str] = ()
 ) -> Iterator[str]:
     """A picture between its headline and its words; ``draw`` is told what there is to draw on."""
-    width = shutil.get_terminal_size().columns if screen.isatty() else _READABLE
+    width = width_of(screen) or _READABLE
     console = _console(screen)
     utf8 = (screen.encoding or "").lower().replace("-", "") == "utf8"
     canvas = Canvas(width=width, colour=console.color_system is not None, utf8=utf8)
@@ -160,6 +174,7 @@ class Screen(StringIO):
     """A terminal that keeps what is printed on it, in colour whatever the environment says."""
 
     encoding = "utf-8"
+    is_picture = True
 
     def isatty(self) -> bool:
         """It is a terminal."""
@@ -183,6 +198,8 @@ def _console(stream: TextIO) -> Console:
     if isinstance(stream, Screen):
         return Console(file=stream, width=_UNLIMITED, markup=False, highlight=False, emoji=False, legacy_windows=False,
                        color_system="truecolor", force_terminal=True, force_jupyter=False, no_color=False)  # fmt: skip
+    colours = has_colours(stream)
+    dumb = os.environ.get("TERM") in ("dumb", "unknown")  # where rich would have none, also if they are asked for
     return Console(
         file=stream,
         force_jupyter=False,  # in a notebook rich would show what it is to give back
@@ -192,7 +209,9 @@ def _console(stream: TextIO) -> Console:
         emoji=False,
         legacy_windows=False,
         # Without this rich would still set bold and dim under NO_COLOR and on a dumb terminal.
-        color_system=None if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" else "auto",
+        color_system=None if not colours else "standard" if dumb else "auto",
+        force_terminal=True if colours else None,
+        no_color=False,
     )
 
 
@@ -210,8 +229,12 @@ def _table(section: Section, drawn: box.Box) -> Table:
             style="dim" if index < section.labels else "",
             no_wrap=True,
         )
-    for row in section.rows:
-        table.add_row(*(Text(cell) for cell in row))
+    for place, row in enumerate(section.rows):
+        cells = [Text(cell) for cell in row]
+        for column, cell in enumerate(cells):
+            if (start := section.marks.get((place, column))) is not None:
+                cell.stylize(_MARK, start)
+        table.add_row(*cells)
     return table
 
 

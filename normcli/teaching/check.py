@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from normcli.errors import InputError
 from normcli.planning.kinds import GRADIENTS, PARAMETERS, quantities
 from normcli.planning.plan import Plan
 from normcli.teaching.diagnosis import Search
-from normcli.teaching.judgement import Question
+from normcli.teaching.judgement import Question, difference
 from normcli.teaching.pen import transposed
 from normcli.teaching.printed import Printed
 from normcli.teaching.sheet import Sheet
@@ -45,13 +46,15 @@ def check(
     parameters: Mapping[str, Printed] | None = None,
     decimals: int | None = None,
     input_decimals: int | None = None,
+    within: Mapping[str, float] = MappingProxyType({}),
 ) -> Check:
     """Compare an answer with the exact result, and look for the slip where it is wrong.
 
     ``expected`` holds any of a Result's quantities, each in its shape, gradients of sum(output * ``grad_output``)
     among them; ``state`` is the layer's before this input, and ``parameters`` says with which decimals its
     numbers, or grad_output's, were written (exact where it is silent). ``decimals`` and ``input_decimals``
-    override what is written: EXACT there takes the numbers as they stand. Raises InputError for a quantity
+    override what is written: EXACT there takes the numbers as they stand. ``within`` is a plain tolerance instead of
+    the derived one: every cell may be off by atol + rtol * |exact|. Raises InputError for a quantity
     that this calculation does not have or an answer of another shape.
 
     >>> from normcli.planning.plan import plan
@@ -78,7 +81,10 @@ def check(
         parameters={name: values.rounded_to(input_decimals) for name, values in given.items()},
         dtype=settled.dtype,
     )
-    verdict = _of_another_shape(question) or _judged(question)
+    verdict = _of_another_shape(question)
+    if within:
+        return verdict or _within(question, within)
+    verdict = verdict or _judged(question)
     if settled.is_free or not verdict.ok:
         return verdict
     return replace(verdict, note=hidden(question) or cast_elsewhere(question))
@@ -92,6 +98,7 @@ def check_result(
     parameters: Mapping[str, Printed] | None = None,
     decimals: int | None = None,
     input_decimals: int | None = None,
+    within: Mapping[str, float] = MappingProxyType({}),
 ) -> Check:
     """Check an answer for a calculation that was done; ``x`` is what it was given."""
     return check(
@@ -103,6 +110,7 @@ def check_result(
         parameters=parameters,
         decimals=decimals,
         input_decimals=input_decimals,
+        within=within,
     )
 
 
@@ -196,6 +204,26 @@ def _judged(question: Question) -> Check:
     if right.fits("rounded"):
         return _compared(question, "rounded")
     return search.single(["rounded"]) or search.pair(["rounded"]) or search.unexplained()
+
+
+def _within(question: Question, within: Mapping[str, float]) -> Check:
+    """The verdict under a plain tolerance; what explains a wrong answer is looked for as ever."""
+    compared = []
+    for name, answer in question.answers.items():
+        exact = np.asarray(question.exact[name], np.float64)
+        off = difference(answer.values, exact)
+        with np.errstate(over="ignore", invalid="ignore"):
+            allowed = within.get("atol", 0.0) + np.nan_to_num(within.get("rtol", 0.0) * np.abs(exact), posinf=0.0)
+        own = question.readings[name][0].own
+        compared.append(Compared(name=name, yours=answer.values, exact=exact, difference=off, allowed=allowed, own=own,
+                                 wrong=~(off <= allowed)))  # fmt: skip
+    found = Check(quantities=tuple(compared), within=within)
+    if found.ok:
+        return found
+    derived = _judged(question)
+    if derived.ok:
+        return replace(found, note="By the digits that it is printed with, the answer is right.")
+    return replace(derived, quantities=found.quantities, within=within)
 
 
 def _compared(question: Question, manner: str) -> Check:

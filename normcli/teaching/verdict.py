@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,6 +96,7 @@ class Check(Told):
     turned: str = ""  # that the answer's axes are in another order, which leaves no cell to compare
     where: str = ""  # the part of the tensor in which the wrong cells lie, and what they have in common
     note: str = ""  # what was not tried, or what a right answer does not show
+    within: Mapping[str, float] = field(default_factory=dict)  # atol and rtol, where somebody gave them
 
     def __repr__(self) -> str:
         keys = "".join(f" [{', '.join(key)}]" for key in self.keys)

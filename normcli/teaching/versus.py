@@ -24,7 +24,7 @@ from normcli.dtypes import DTYPES, FLOAT_DTYPES
 from normcli.errors import InputError
 from normcli.files.read import read_tensor
 from normcli.floats import as_float_array, rounded, ulp
-from normcli.planning.conventions import CONVENTIONS
+from normcli.planning.conventions import CONVENTIONS, spelled
 from normcli.planning.kinds import STATE_ARRAYS
 from normcli.planning.layout import number_of
 from normcli.planning.plan import Plan, plan
@@ -108,6 +108,7 @@ def parse(spec: str, conventions: Collection[str] = CONVENTIONS) -> Way:
     (Way(backend='torch', device='cuda:1', dtype='float16', convention=None), 'float32', 'keras')
     """
     backend, *rest = spec.strip().split(":")
+    backend = spelled(backend)
     if backend in conventions and backend not in BACKENDS and not rest:
         return Way(convention=backend)
     if backend and backend not in BACKENDS:

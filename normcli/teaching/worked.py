@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -65,17 +66,17 @@ TEMPLATE = """\
 """
 
 
-def check_file(path: str | Path) -> tuple[Example, Check]:
+def check_file(path: str | Path, within: Mapping[str, float] = MappingProxyType({})) -> tuple[Example, Check]:
     """Read a worked-example file (see ``load_example``) and check what it claims; raises InputError, which names it."""
     example = load_example(path)
     try:
-        return example, check_example(example)
+        return example, check_example(example, within)
     except InputError as error:
         raise InputError(f"{_name(path)}: {error}", error.hint) from None
 
 
-def check_example(example: Example) -> Check:
-    """Check every quantity that a worked example claims."""
+def check_example(example: Example, within: Mapping[str, float] = MappingProxyType({})) -> Check:
+    """Check every quantity that a worked example claims, perhaps ``within`` a plain tolerance."""
     return check(
         example.x,
         example.plan,
@@ -85,6 +86,7 @@ def check_example(example: Example) -> Check:
         parameters=example.parameters,
         decimals=example.decimals,
         input_decimals=example.input_decimals,
+        within=within,
     )
 
 
