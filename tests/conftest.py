@@ -21,6 +21,12 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 _FOREIGN = ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "TERM", "GITHUB_ACTIONS", "PY_COLORS", "NORMCLI_DEBUG")
 
 
+@pytest.fixture(autouse=True)
+def _no_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests that share the work of a machine are told a width that is nobody's."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
 @pytest.fixture(scope="session")
 def environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name not in _FOREIGN} | {"PYTHONPATH": str(ROOT)}

@@ -17,6 +17,7 @@ from normcli.arithmetic.result import State
 from normcli.commands.cli import app
 from normcli.errors import InputError
 from normcli.layers import open_checkpoint
+from normcli.planning.kinds import STATE_ARRAYS
 
 torch = pytest.importorskip("torch", reason="folding is compared with torch's own")
 nn = torch.nn
@@ -49,9 +50,7 @@ def made(case: str, dtype: torch.dtype) -> tuple[Any, Any, Convolution, State]:
         norm.weight.normal_()
         norm.bias.normal_()
     bias = None if conv.bias is None else conv.bias.detach().numpy().copy()
-    arrays = {
-        name: getattr(norm, name).detach().numpy().copy() for name in vars(State()) if name != "num_batches_tracked"
-    }
+    arrays = {name: getattr(norm, name).detach().numpy().copy() for name in STATE_ARRAYS}
     return conv, norm, Convolution(conv.weight.detach().numpy().copy(), bias, **options), State(**arrays)
 
 
