@@ -41,7 +41,8 @@ def main() -> None:
         arguments = [*arguments[1:2], "--help"]
     named = [name for name in COMMANDS if arguments[:1] == [name]]
     signal.signal(signal.SIGINT, interrupted)
-    make_app(named or COMMANDS)(args=arguments, prog_name="normcli")
+    listed = arguments in (["--help"], ["-h"])
+    make_app(named or COMMANDS, listed=listed)(args=arguments, prog_name="normcli")
 
 
 def _are_free(size: int) -> bool:

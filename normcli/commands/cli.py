@@ -154,8 +154,11 @@ def _schema(value: bool) -> None:
         raise typer.Exit
 
 
-def make_app(names: Collection[str] = COMMANDS) -> typer.Typer:
-    """The application with some of its commands: a run needs only its own, and starts sooner."""
+def make_app(names: Collection[str] = COMMANDS, *, listed: bool = False) -> typer.Typer:
+    """The application with some of its commands: a run needs only its own, and starts sooner.
+
+    Where they are ``listed`` alone, their names and summaries will do.
+    """
     app = typer.Typer(
         cls=Application,
         add_completion=len(names) > 1,  # a run of one command need not offer it
@@ -180,7 +183,9 @@ def make_app(names: Collection[str] = COMMANDS) -> typer.Typer:
         """Normalize a tensor."""
 
     for name in names:
-        if name in EVERY:
+        if listed:
+            app.command(name, cls=help.Command, help=help.summary(name))(lambda: None)
+        elif name in EVERY:
             app.command(name, cls=help.Command, help=help.summary(name), no_args_is_help=True)(_command(EVERY[name]))
         else:
             command = getattr(getattr(commands, name), name)
