@@ -114,7 +114,10 @@ def _specs() -> list[str]:
 def _defaults(kind: Kind) -> dict[str, str]:
     """The defaults that differ between kinds, as words for the help."""
     eps = TORCH.eps.get(kind.name, kind.numbers.get("eps"))
+    known = kind.profiles or CONVENTIONS
     return {
+        "eps_is": "The small number of its lines" if kind.profiles else "Added to the variance under the root",
+        "conventions": f"{either(known)} [{next(iter(known))}]",
         "eps": "machine epsilon" if eps is None else f"{eps:g}",
         "affine": "on" if TORCH.affine.get(kind.name, True) else "off",
         "tracking": "on" if kind.tracks else "off",
@@ -127,7 +130,7 @@ PARTS: tuple[str, ...] = ("output", "statistics", "running", "trace", *(n.replac
 
 # What shapes the result; each kind has those that its row in normcli.planning.plan names.
 CALCULATION = (
-    Row("eps", number, "FLOAT", "Added to the variance under the root [{eps}]."),
+    Row("eps", number, "FLOAT", "{eps_is} [{eps}]."),
     Row("weight", tensor, "TENSOR", f"Scale, {_TENSOR} [ones].", ("--gamma",)),
     Row("bias", tensor, "TENSOR", f"Offset, {_TENSOR} [zeros].", ("--beta",)),
     Row("weight_offset", integer, "0|1", "Added to the weight: 1 where weights are centred on 0, as Gemma's are [0]."),
@@ -165,7 +168,7 @@ CALCULATION = (
         "convention",
         word,
         "NAME",
-        f"A framework's defaults: {either(CONVENTIONS)} [torch].",
+        "A framework's defaults: {conventions}.",
         values=lambda: CONVENTIONS,
     ),
     Row("dtype", word, "NAME", f"Cast the input first: {either(FLOAT_DTYPES)}.", values=lambda: FLOAT_DTYPES),
