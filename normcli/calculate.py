@@ -69,7 +69,7 @@ def normalize(
     ([3.0, 3.0, 4.0, 2.0], [1.6, 1.0, 1.3, 1.2])
     """
     given, lost = settled_options(kind, options) if options else (options, ())
-    if (backend != REFERENCE or device is not None) and is_torch(x):
+    if is_torch(x) and (backend != REFERENCE or device is not None):
         tensor = x if x.is_floating_point() else x.double()
     else:
         tensor = as_float_array(x, given.get("dtype"))

@@ -93,7 +93,7 @@ def test_conventions_are_numbers_and_null_for_none(normcli: Run) -> None:
     assert found["torch"]["eps"]["rms"] == "machine_epsilon"
     assert (found["d2l"]["eps"]["layer"], found["d2l"]["interleaved_groups"]) == (None, None)
     assert {name: found[name]["momentum_default"] for name in CONVENTIONS} == {
-        "torch": 0.1, "keras": 0.99, "flax": 0.99, "onnx": 0.9, "mlx": 0.1, "d2l": 0.9,
+        "torch": 0.1, "keras": 0.99, "flax": 0.99, "cs231n": 0.9, "onnx": 0.9, "mlx": 0.1, "d2l": 0.9,
     }  # fmt: skip
 
 

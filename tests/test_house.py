@@ -249,7 +249,7 @@ def test_a_toy_kind_has_markdown_and_latex(toy: Toy) -> None:
 
 def test_a_toy_kind_has_csv(toy: Toy) -> None:
     rows = list(csv.reader(io.StringIO(toy("toy", X, "--format", "csv").stdout)))
-    assert ["spread", "0", "1.0"] in rows
+    assert ["spread", "0", "", "1.0"] in rows
 
 
 def test_a_toy_kind_has_axes(toy: Toy) -> None:
