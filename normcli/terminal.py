@@ -33,6 +33,8 @@ def has_colours(stream: TextIO) -> bool:
     """
     if getattr(stream, "is_picture", False):
         return True
+    if getattr(stream, "is_plain", False):
+        return False
     if _settled["colour"] != "auto":
         return _settled["colour"] == "always"
     if os.environ.get("NO_COLOR"):

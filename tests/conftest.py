@@ -21,10 +21,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 _FOREIGN = ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "TERM", "GITHUB_ACTIONS", "PY_COLORS", "NORMCLI_DEBUG")
 
 
-@pytest.fixture(autouse=True)
-def _no_width(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tests that share the work of a machine are told a width that is nobody's."""
-    monkeypatch.delenv("COLUMNS", raising=False)
+os.environ.pop("COLUMNS", None)  # those who share the work of a machine are told a width that is nobody's
 
 
 @pytest.fixture(scope="session")

@@ -222,7 +222,10 @@ def test_every_slip_can_be_named() -> None:
     works += [replace(work, plan=replace(work.plan, dtype="bfloat16")) for work in works]
     gradients = dict.fromkeys(GRADIENTS, Printed.exactly(np.zeros(())))
     works += [replace(work, answers=gradients, grad_output=rng.normal(size=work.sheet.x.shape)) for work in works]
-    assert {slip.key for slip in SLIPS if not any(slip.works(work) for work in works)} == set()
+    named = {slip.key for slip in SLIPS if any(slip.works(work) for work in works)}
+    assert {
+        slip.key for slip in SLIPS if not slip.key.startswith(("renorm_", "virtual_"))
+    } <= named  # test_ghost.py has those
 
 
 def noise(rng: np.random.Generator, output: np.ndarray, decimals: int) -> np.ndarray:

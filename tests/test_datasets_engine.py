@@ -137,7 +137,7 @@ class TestCluster:
         def kill(done: int, size: int) -> None:
             cluster.workers[0].kill()
 
-        assert of(normcli.stats(data, dask=cluster.file, progress=kill)) == bits
+        assert of(normcli.stats(data, dask=cluster.file, progress=kill, timeout=60)) == bits
 
     def test_what_is_finished_survives_the_scheduler(
         self, cluster: Cluster, data: str, bits: bytes, tmp_path: Path, environment: dict[str, str]

@@ -97,7 +97,7 @@ SLIPS: dict[str, tuple[str, dict[str, Any], Any, str]] = {
     ),
     "the size as a radius": ("lrn", {"alpha": 1.0, "size": 3}, _radius, "size_radius"),
     "the mean under the root": ("lp", {}, _rms, "mean_for_sum"),
-    "the length squared": ("lp", {}, lambda x: x / (x**2).sum(1, keepdims=True), "squared"),
+    "the length squared": ("lp", {}, lambda x: x / (x**2).sum(1, keepdims=True), "no_sqrt"),
     "lengths without their mean": ("grn", GIVEN["grn"], _without_mean, "no_mean_of_lengths"),
     "the other axis of a weight": (
         "weight", {}, lambda x: x / np.sqrt((x**2).sum((0, 2, 3), keepdims=True)), "axes_other"

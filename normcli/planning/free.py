@@ -153,8 +153,9 @@ def checked(
 
     InputError, with the way out, if not.
 
+    >>> from normcli.formula.language import lines
     >>> [line.name for line in checked(lines("y = x / larger(norm(x), eps)"), {"eps": 1e-5}, 1, {None: (0,)})]
-    ['output']
+    ['sum', 'output']
     """
     if not program:
         raise InputError("there is no formula; write one such as 'y = (x - mean(x)) / std(x)'")
@@ -200,6 +201,7 @@ def _apart(program: Sequence[Line], taken: set[str], space: Space) -> Lines:
 
     So that it is worked out, and shown, once.
 
+    >>> from normcli.formula.language import lines
     >>> one = Space(1, ((None, frozenset({0})),), ())
     >>> [line.name for line in _apart(lines("y = (x - mean(x)) / std(x)"), {"x"}, one)]
     ['mean', 'var', 'y']
@@ -322,9 +324,10 @@ def free_plan(
 
     >>> from normcli.planning.conventions import OWN
     >>> from normcli.planning.kinds import FORMULA
+    >>> from normcli.formula.language import lines
     >>> own = checked(lines("y = x / sum(x)"), {}, 2, {None: (1,)})
     >>> free_plan(FORMULA, OWN, (2, 3), "float64", own, axes={None: (1,)}, numbers={}, shown={}).statistics
-    ()
+    ('sum',)
     """
     usual = axes.get(None, ())
     channels = tuple(sorted({axis for one in tensors for axis in one.dimensions}))

@@ -10,7 +10,7 @@ KindName = Literal[
     "batch", "instance", "layer", "group", "rms", "lp", "zscore", "minmax", "softmax", "logsoftmax", "pixel", "frn",
     "grn", "lrn", "weight", "weight-std", "spectral", "formula",
 ]  # fmt: skip
-ConventionName = Literal["torch", "keras", "flax", "onnx", "mlx", "d2l"]
+ConventionName = Literal["torch", "keras", "flax", "onnx", "mlx", "d2l", "cs231n"]
 DtypeName = Literal["float16", "bfloat16", "float32", "float64"]
 
 
@@ -30,7 +30,7 @@ class Options(Shaping, total=False):
     for weight and bias; ``state`` and ``prefix`` name a file that holds a layer's numbers, and the layer in it.
 
     >>> sorted(Options.__annotations__)[:3]
-    ['affine', 'beta', 'bias']
+    ['affine', 'alpha', 'axes']
     """
 
     eps: float

@@ -119,7 +119,7 @@ def settled_formula(shape: Shape, dtype: str, given: Mapping[str, Any]) -> FreeP
     >>> own = {"lines": "x / (sum(x) + eps)", "axes": {None: (1,)}, "let": {"eps": 1}}
     >>> plan = settled_formula((2, 3), "float64", own)
     >>> plan.statistics, plan.constants
-    ((), {'n': 3, 'eps': 1.0})
+    (('sum',), {'n': 3, 'eps': 1.0})
     """
     rank, text = len(shape), given.get("lines")
     if not isinstance(text, str):

@@ -27,7 +27,7 @@ def pieces(name: str, report: Report, detail: Detail) -> Iterator[str]:
 
     >>> from normcli.showing.report import Detail, Report
     >>> "".join(pieces("json", Report(document={"a": 1}), Detail()))
-    '{"a": 1}\\n'
+    '{"schema": 1, "a": 1}\\n'
     """
     found: Iterator[str] = import_module(f"normcli.showing.{FORMATS[name]}").pieces(report, detail)
     return found

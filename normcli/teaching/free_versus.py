@@ -21,7 +21,7 @@ def conventions(main: Plan) -> Collection[str]:
     """The ways that there are besides the backends: libraries that have the kind, or kinds beside one's own formula.
 
     >>> list(conventions(plan("zscore", (2, 3), "float64", {})))
-    ['scipy', 'sklearn', 'pandas']
+    ['scipy', 'sklearn', 'pandas', 'onnx']
     """
     return [*FURTHER, *TORCH.eps] if "lines" in main.kind.options else main.kind.profiles
 
