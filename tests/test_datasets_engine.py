@@ -137,7 +137,14 @@ class TestCluster:
         def kill(done: int, size: int) -> None:
             cluster.workers[0].kill()
 
-        assert of(normcli.stats(data, dask=cluster.file, progress=kill, timeout=60)) == bits
+        for left in (2, 1, 0):  # the answer of a busy scheduler may come too late
+            try:
+                found = normcli.stats(data, dask=cluster.file, progress=kill, timeout=60)
+                break
+            except UnavailableError:
+                if not left:
+                    raise
+        assert of(found) == bits
 
     def test_what_is_finished_survives_the_scheduler(
         self, cluster: Cluster, data: str, bits: bytes, tmp_path: Path, environment: dict[str, str]
