@@ -10,6 +10,7 @@ SOURCES = (
     "sums",
     "rows",
     "columns",
+    "turned",
     "halves",
     "emit",
     "tensors",

@@ -122,11 +122,12 @@ INLINE void emit_some(const char *const *x, char *const *y, int rows, int64_t n,
 /* Outputs of floats whose statistics lie side by side; false where they do not, or where a scale left double's range. */
 EVERY_PROCESSOR int normcli_emit_columns(const Slab *t) {
     int64_t last = t->rank - 1, above = last - 1, size = t->shape[last], rows = rows_of(t), wide = t->y_stride[last];
-    if (t->dtype == FLOAT64 || t->x_dtype != FLOAT32 || t->x_stride[last] != 4 || !t->stat_stride[last]) return 0;
+    int64_t each = t->x_dtype == FLOAT32 ? 4 : 2;
+    if (t->dtype == FLOAT64 || t->x_dtype == FLOAT64 || t->x_stride[last] != each || !t->stat_stride[last]) return 0;
     if (rows < ROWS || wide != (t->dtype == FLOAT32 ? 4 : 2)) return 0;
-    int64_t ahead = ROWS * t->x_stride[above], below = ROWS * t->y_stride[above];
+    int64_t ahead = each == 4 ? ROWS * t->x_stride[above] : 0, below = ROWS * t->y_stride[above];
     Block block;
-    float rounded[ROWS][COLUMNS];
+    float rounded[ROWS][COLUMNS], single[ROWS][COLUMNS];
     double exact[COLUMNS];
     for (int64_t at = 0; at < size; at += COLUMNS) {
         int64_t n = size - at < COLUMNS ? size - at : COLUMNS;
@@ -140,7 +141,8 @@ EVERY_PROCESSOR int normcli_emit_columns(const Slab *t) {
                 char *y[ROWS], *to[ROWS];
                 several = rows - row < ROWS ? 1 : ROWS;
                 for (int64_t k = 0; k < several; k++) {
-                    x[k] = run.x + (row + k) * t->x_stride[above] + 4 * at;
+                    x[k] = run.x + (row + k) * t->x_stride[above] + each * at;
+                    if (each == 2) normcli_widen(t->x_dtype, x[k], 2, n, single[k]), x[k] = (const char *)single[k];
                     y[k] = run.y + (row + k) * t->y_stride[above] + wide * at;
                     to[k] = t->dtype == FLOAT32 ? y[k] : (char *)rounded[k];
                 }

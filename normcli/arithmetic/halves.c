@@ -45,7 +45,9 @@ SIXTEEN static int64_t widen_halves(const uint16_t *from, int64_t n, float *to) 
     int64_t i = 0;
     for (; i + 16 <= n; i += 16)
         _mm512_storeu_ps(to + i, _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(from + i))));
-    return i;
+    __mmask16 rest = (__mmask16)((1u << (n - i)) - 1);
+    _mm512_mask_storeu_ps(to + i, rest, _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(rest, from + i)));
+    return n;
 }
 
 SIXTEEN static int64_t narrow_halves(const float *from, int64_t n, uint16_t *to, int *doubtful) {

@@ -156,13 +156,13 @@ static void emit_with(const Slab *t, const Wide *wide) {
 /* Half precision is widened once for all passes over a tile: a copy in single precision, in C order. Null where the
  * elements are not of half precision, or no memory is free. */
 EVERY_PROCESSOR static void widen_runs(const Slab *t, float *to) {
-    int64_t last = t->rank - 1, stride = t->x_stride[last];
+    int64_t last = t->rank - 1, stride = t->x_stride[last], n = t->shape[last], inside = 1;
+    for (; inside <= last && t->x_stride[last - inside] == n * stride; inside++) n *= t->shape[last - inside];
     Run run = first_run(t);
     do {
-        int64_t n = t->shape[last];
         normcli_widen(t->dtype, run.x, stride, n, to);
         to += n;
-    } while (next_run(t, &run, 1));
+    } while (next_run(t, &run, inside));
 }
 
 float *normcli_in_single(const Slab *t, Slab *copy) {
@@ -189,6 +189,10 @@ float *normcli_in_single(const Slab *t, Slab *copy) {
 
 /* Statistics and outputs of a slab that holds whole groups, tile by tile. */
 void normcli_whole(const Slab *whole) {
+    if (normcli_takes_turned(whole)) {
+        normcli_turned(whole);
+        return;
+    }
     Slab slab = in_tiles(whole, 0);
     for (int64_t start = 0; start < slab.shape[slab.cut]; start += slab.step) {
         Slab tile = tile_of(&slab, start), copy;

@@ -382,6 +382,8 @@ HIDDEN void normcli_fold(const Slab *t, const Wide *wide, double *high, double *
                          const double *more_low);
 HIDDEN void normcli_spread(const Slab *t, const Wide *wide, const double *values, double *to);
 HIDDEN float *normcli_in_single(const Slab *t, Slab *copy);
+HIDDEN int normcli_takes_turned(const Slab *t);
+HIDDEN void normcli_turned(const Slab *t);
 HIDDEN void normcli_whole(const Slab *slab);
 HIDDEN void normcli_emit(const Slab *slab);
 int normcli_moments(const Slab *slab);

@@ -27,15 +27,22 @@ static int bounded(const double *values, int64_t count, double *most) {
     return 1;
 }
 
-/* Whether every number is finite and far from the end of double's range, and no output can leave float16's. */
+/* Whether every statistic is finite and far from the end of double's range. */
+EVERY_PROCESSOR static int within_range(const Slab *t, int64_t groups) {
+    int64_t odd = 0, has_eps = t->eps >= LEAST_VAR;
+    for (int64_t k = 0; k < groups; k++) { /* to the end, so that eight go at a time */
+        double mean = fabs(t->mean[k]), var = t->var[k];
+        int64_t mean_is_plain = (mean == 0) | ((mean >= LEAST_VAR) & (mean <= DBL_MAX));
+        int64_t var_is_plain = ((var >= LEAST_VAR) & (var <= DBL_MAX)) | ((var == 0) & has_eps);
+        odd |= !(mean_is_plain & var_is_plain & (t->rstd[k] <= DBL_MAX));
+    }
+    return !odd;
+}
+
+/* The same, and no output can leave float16's. */
 static int is_plain(const Slab *t, int64_t groups, int64_t parameters) {
     double weight = t->weight ? 0 : 1, bias = 0;
-    for (int64_t k = 0; k < groups; k++) {
-        double mean = fabs(t->mean[k]), var = t->var[k];
-        if (!(mean == 0 || (mean >= LEAST_VAR && mean <= DBL_MAX))) return 0;
-        if (!((var >= LEAST_VAR && var <= DBL_MAX) || (var == 0 && t->eps >= LEAST_VAR))) return 0;
-        if (!(t->rstd[k] <= DBL_MAX)) return 0;
-    }
+    if (!within_range(t, groups)) return 0;
     if (t->weight && !bounded(t->weight, parameters, &weight)) return 0;
     if (t->bias && !bounded(t->bias, parameters, &bias)) return 0;
     return sqrt(t->n) * weight + bias < SURELY;

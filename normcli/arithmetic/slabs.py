@@ -28,6 +28,7 @@ _LEAST_CELL = 2**13  # of shorter ones, which threads that wait take
 _READERS = 8  # threads at most that hold slabs of a file in memory
 _SLABS = 8  # of a tensor too small for the largest
 _SLAB_SPAN = 2**11  # elements that lie side by side in memory, at least, wherever the shape allows
+_LEAST_SPAN = 2**8  # where that keeps groups whole: to merge them takes longer than to skip from row to row
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,11 +110,12 @@ def work_through(work: Work, threads: int | None, *, later: int = 0) -> None:
 def cells_of(axes: Axes, tile: int) -> Shape:
     """How much of each dimension a cell takes: a run of groups longer than a slab, and of others about a tile."""
     size = math.prod(axes.shape)
-    steps = steps_of(axes, axes.shape, _most(size, LEAST_RUN), _SLAB_SPAN)
-    if _cuts_groups(axes, steps):
-        return steps
-    few = steps_of(axes, axes.shape, max(_LEAST_CELL, min(tile, size // _SLABS)), _SLAB_SPAN)
-    return tuple(n if mean else step for mean, step, n in zip(axes.averaged, few, axes.shape, strict=True))
+    long = steps_of(axes, axes.shape, _most(size, LEAST_RUN), _SLAB_SPAN)
+    for span in (_SLAB_SPAN, _LEAST_SPAN):
+        if not _cuts_groups(axes, steps_of(axes, axes.shape, _most(size, LEAST_RUN), span)):
+            few = steps_of(axes, axes.shape, max(_LEAST_CELL, min(tile, size // _SLABS)), span)
+            return tuple(n if mean else step for mean, step, n in zip(axes.averaged, few, axes.shape, strict=True))
+    return long
 
 
 def _cuts_groups(axes: Axes, steps: Shape) -> bool:

@@ -8,12 +8,12 @@ static const double PART[2 * LANES] = {1, 1, 1, 1, 1, 1, 1, 1};
 
 /* Add eight elements (squares == 0), or the squares of their deviations from mean + mean_low; `some` has 1 for
  * those that count and 0 for those that do not. */
-INLINE void add_eight(Lanes value, Lanes some, int squares, int pairs, double mean, double mean_low, Lanes *high,
+INLINE void add_eight(Lanes value, Lanes some, int squares, int pairs, Lanes mean, Lanes mean_low, Lanes *high,
                       Lanes *low) {
     Lanes lost, more = {0};
     if (squares && pairs) {
-        Lanes d, e, minus = (Lanes){0} - mean;
-        TWO_SUM(d, e, value, minus);
+        Lanes d, e;
+        TWO_SUM(d, e, value, -mean);
         d *= some;
         e = (e - mean_low) * some;
         value = d * d;
@@ -33,22 +33,23 @@ INLINE void add_eight(Lanes value, Lanes some, int squares, int pairs, double me
 /* The sum of a chunk of float (single) or double, or of its squares, added to a pair. */
 INLINE void sum_of_chunk(const char *restrict b, int64_t n, int single, int squares, int pairs, double mean, double mean_low,
                          double *sum, double *rest) {
-    Lanes high[SUMS] = {{0}}, low[SUMS] = {{0}}, value, all = (Lanes){0} + 1;
+    Lanes high[SUMS] = {{0}}, low[SUMS] = {{0}}, value, all = (Lanes){0} + 1, m = (Lanes){0} + mean;
+    Lanes l = (Lanes){0} + mean_low;
     int64_t i = 0;
     for (; i + SUMS * LANES <= n; i += SUMS * LANES)
         for (int q = 0; q < SUMS; q++) {
             value = eight_of(b, i + q * LANES, LANES, single);
-            add_eight(value, all, squares, pairs, mean, mean_low, high + q, low + q);
+            add_eight(value, all, squares, pairs, m, l, high + q, low + q);
         }
     for (; i + LANES <= n; i += LANES) {
         value = eight_of(b, i, LANES, single);
-        add_eight(value, all, squares, pairs, mean, mean_low, high, low);
+        add_eight(value, all, squares, pairs, m, l, high, low);
     }
     if (i < n) {
         Lanes some;
         value = eight_of(b, i, n - i, single);
         memcpy(&some, PART + LANES - (n - i), sizeof some);
-        add_eight(value, some, squares, pairs, mean, mean_low, high, low);
+        add_eight(value, some, squares, pairs, m, l, high, low);
     }
     add_lanes(high, low, pairs, sum, rest);
 }
@@ -175,6 +176,8 @@ static void add(const Slab *t, const Wide *wide, int how) {
     if (how & SQUARES) normcli_fold(t, wide, t->var, t->var_low, slab->var, slab->var_low);
 }
 
+enum { PILOTS = 16 }; /* elements, of which a pilot needs half */
+
 /* A pilot for each group, in rstd: the mean of its first few elements as a float, or 0. */
 static void find_pilots(const Slab *t) {
     Slab first = *t;
@@ -254,6 +257,7 @@ static void in_two_more(const Slab *t, double n) {
 /* Means and sums of squares about them, of a tile's own n elements of each group. */
 void normcli_means_and_squares(const Slab *t, const Wide *wide, double n) {
     int one_pass = t->centers && (in_rows(t) || wide->held || t->stat_stride[t->rank - 1]) && t->dtype != FLOAT64;
+    one_pass = one_pass && n > PILOTS; /* of fewer a pilot takes as long as the mean */
     if (!one_pass) {
         in_two_passes(t, wide, n);
         return;
