@@ -362,6 +362,10 @@ WRONG: dict[str, tuple[list[str], str]] = {
     "output twice": (["x.npy", "wide.npy", "-o", "y.npy"], "x.npy and wide.npy would both be written to y.npy"),
     "over itself": (["x.npy", "-o", "{name}.npy"], "x.npy is one of the files that are read"),
     "dask": (["x.npy", "--dask", "nowhere"], "--dask nowhere is neither an address nor a scheduler file"),
+    "timeout": (
+        ["x.npy", "--dask", "tcp://127.0.0.1:9", "--timeout", "nan"],
+        "--timeout is nan; it must be a positive",
+    ),
     "member": (["x.npy::a"], "x.npy::a: an NPY file holds one array without a name"),
     "resume": (["x.npy", "--resume", "x.what"], "x.what is no file of --resume"),
 }

@@ -19,7 +19,7 @@ from conftest import ROOT, Run
 
 import normcli
 from normcli.datasets import engine, shards
-from normcli.errors import UnavailableError
+from normcli.errors import InputError, UnavailableError
 
 
 @pytest.fixture(scope="session")
@@ -259,6 +259,9 @@ def test_http_and_memory(tmp_path: Path) -> None:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         found = normcli.stats(f"http://127.0.0.1:{server.server_address[1]}/x.npy")
         server.shutdown()
+        gone = f"http://127.0.0.1:{server.server_address[1]}/x.npy"
+    with pytest.raises(InputError, match=r"cannot read http://127.0.0.1:\d+/x.npy: Cannot connect to host"):
+        normcli.stats(gone)
     here = normcli.stats(str(tmp_path / "x.npy"))
     assert found.mean.tolist() == here.mean.tolist()
     assert normcli.stats("memory://data/x.npy").mean.tolist() == here.mean.tolist()

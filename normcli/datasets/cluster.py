@@ -46,6 +46,8 @@ def called(call: Call) -> tuple[bool, Any]:
 
 def run(address: str, timeout: float, function: Callable[..., Any], tasks: Sequence[Task]) -> Iterator[tuple[int, Any]]:
     """The tasks' results as they come from the workers of a cluster; see ``normcli.datasets.engine``."""
+    if not 0 < timeout < float("inf"):
+        raise InputError(f"--timeout is {timeout:g}; it must be a positive number of seconds, such as 30")
     distributed = library("distributed", f"--dask {shown(address)}", extra="dask")
     with _client(distributed, address, timeout) as client:
         run_name = uuid4().hex

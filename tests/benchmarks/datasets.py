@@ -73,7 +73,7 @@ def shards(folder: Path, size: float) -> list[Path]:
 
 
 def throughput(size: float) -> None:
-    """Print how fast shards are pooled by some workers, next to one cat, and next to as many cats at once: the bound."""
+    """Print how fast shards are pooled by some workers, next to one cat and to as many at once, the bound."""
     folder = Path(tempfile.mkdtemp())
     try:
         paths = shards(folder, size)
