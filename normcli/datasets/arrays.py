@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import parent_process
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -171,12 +172,15 @@ def _regions(shape: Shape, reach: Shape, part: int, parts: int) -> Iterator[Regi
 def _read(
     array: Array, meant: Iterator[tuple[Region, Region]], size: int
 ) -> Iterator[tuple[Region, Region, NDArray[Any]]]:
-    """What lies in each region, good until the next but one is asked for: a thread reads on meanwhile."""
+    """What lies in each region, good until the next is asked for, which a thread reads meanwhile."""
     if not array.lent:
         yield from ((region, place, array.read(region, None)) for region, place in meant)
         return
     with room_for(array.name, 2 * size):
         buffers = np.empty((2, size), np.uint8)
+    if parent_process() is not None:  # the other workers keep the cores busy, and a thread would only cost
+        yield from ((region, place, array.read(region, buffers[0])) for region, place in meant)
+        return
     first = next(meant, None)
     if first is None:
         return
