@@ -120,7 +120,29 @@ def calculate(library: str) -> None:
             for other, of_g in product((way, "backwards"), (dtype, "float64")):
                 normcli.normalize(array, kind, grad_output=given_back[of_g][other], threads=2, **options, **given)
                 ran += 1
-    print(f"{ran} calculations, nothing found")
+    print(f"{ran + pooled(rng)} calculations, nothing found")
+
+
+def pooled(rng: Any) -> int:
+    """What elements add up to, of every dtype, in pieces of every length, from odd addresses, with and without NaN."""
+    import numpy as np
+
+    from normcli.arithmetic import pool
+    from normcli.dtypes import FLOAT_DTYPES
+    from normcli.floats import rounded
+
+    shapes = [(1, 1, 1, 1), (1, 1, 3, 40_000), (2, 1, 3, 8193), (1, 9000, 3, 1), (1, 300, 2, 49), (3, 2, 2, 127)]
+    ran = 0
+    for dtype, shape, odd, finite in product((*FLOAT_DTYPES, *pool.INTEGERS), shapes, (0, 1), (True, False)):
+        values = rng.normal(60, 20, shape)
+        x = rounded(values, dtype) if dtype in FLOAT_DTYPES else values.astype(np.int64).astype(dtype)
+        if not finite and dtype in FLOAT_DTYPES:
+            x.ravel()[::21], x.ravel()[7::21], x.ravel()[14::21] = np.inf, np.nan, -np.inf
+        block = np.zeros(x.nbytes + odd, np.uint8)[odd:]
+        block[...] = x.reshape(-1).view(np.uint8)
+        pool.add(block.view(x.dtype).reshape(shape), pool.empty(shape[0], shape[2]))
+        ran += 1
+    return ran
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from conftest import ROOT, Run
 
 import normcli
 from normcli.datasets import engine, shards
-from normcli.errors import UnavailableError
+from normcli.errors import InputError, UnavailableError
 
 
 @pytest.fixture(scope="session")
@@ -63,6 +63,25 @@ def tasks(place: Path, times: int) -> list[engine.Task]:
 def test_a_worker_that_dies_is_replaced(tmp_path: Path) -> None:
     found = engine.Engine(workers=2).run(dying, tasks(tmp_path, 1))
     assert sorted(found) == [(number, number) for number in range(5)]
+
+
+def held_up(path: str, number: int) -> int:
+    """Number 0 kills its process once all others are at work or done, and the first time only."""
+    place = Path(path)
+    if number == 0 and not (place / "dead").exists():
+        while len(list(place.iterdir())) < 4:
+            time.sleep(0.01)
+        (place / "dead").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    (place / f"{number}-{time.monotonic_ns()}").touch()
+    return number
+
+
+def test_only_what_the_dead_one_was_at_is_done_anew(tmp_path: Path) -> None:
+    some = [engine.Task(number, f"file {number}", (str(tmp_path), number)) for number in range(5)]
+    found = engine.Engine(workers=2).run(held_up, some)
+    assert sorted(found) == [(number, number) for number in range(5)]
+    assert sorted(path.name[0] for path in tmp_path.iterdir()) == ["0", "1", "2", "3", "4", "d"]
 
 
 def test_one_that_keeps_dying_ends_the_run(tmp_path: Path) -> None:
@@ -137,14 +156,17 @@ class TestCluster:
         def kill(done: int, size: int) -> None:
             cluster.workers[0].kill()
 
-        for left in (2, 1, 0):  # the answer of a busy scheduler may come too late
-            try:
-                found = normcli.stats(data, dask=cluster.file, progress=kill, timeout=60)
-                break
-            except UnavailableError:
-                if not left:
-                    raise
-        assert of(found) == bits
+        assert of(normcli.stats(data, dask=cluster.file, progress=kill)) == bits
+
+    def test_results_that_died_with_a_worker_are_worked_out_again(self, cluster: Cluster) -> None:
+        slow = [engine.Task(number, f"file {number}", (0.7,)) for number in range(9)]
+        answers = engine.Engine(dask=cluster.file).run(time.sleep, slow)
+        numbers = [next(answers)[0]]
+        time.sleep(2.5)  # all are done, and held by the workers
+        cluster.workers[1].kill()
+        time.sleep(0.3)  # the scheduler says which are lost
+        numbers += [number for number, _ in answers]
+        assert sorted(numbers) == list(range(9))
 
     def test_what_is_finished_survives_the_scheduler(
         self, cluster: Cluster, data: str, bits: bytes, tmp_path: Path, environment: dict[str, str]
@@ -237,6 +259,9 @@ def test_http_and_memory(tmp_path: Path) -> None:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         found = normcli.stats(f"http://127.0.0.1:{server.server_address[1]}/x.npy")
         server.shutdown()
+        gone = f"http://127.0.0.1:{server.server_address[1]}/x.npy"
+    with pytest.raises(InputError, match=r"cannot read http://127.0.0.1:\d+/x.npy: Cannot connect to host"):
+        normcli.stats(gone)
     here = normcli.stats(str(tmp_path / "x.npy"))
     assert found.mean.tolist() == here.mean.tolist()
     assert normcli.stats("memory://data/x.npy").mean.tolist() == here.mean.tolist()

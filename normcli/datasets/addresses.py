@@ -212,6 +212,9 @@ class reached:  # noqa: N801  # a context manager, named as a function
             return
         if isinstance(error, MemoryError) or type(error).__module__.startswith("normcli"):
             return
+        cause = error.__cause__  # a host that cannot be reached, of which fsspec makes a file that is not there
+        if isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError):
+            error = cause
         if isinstance(error, FileNotFoundError):
             raise InputError(f"no file {shown(self.url, 200)}") from None
         reason = shown(" ".join(str(error).split()) or type(error).__name__, 200)

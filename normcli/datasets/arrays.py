@@ -6,7 +6,9 @@ import io
 import math
 import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import parent_process
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -19,7 +21,7 @@ from normcli.files.streams import missing
 from normcli.planning.layout import Shape
 
 BLOCK = 2**21  # bytes that are read at a time: what was read is in the cache still when it is added up
-_AHEAD = 2**23  # bytes that the system is asked to have read by then
+_AHEAD = 2**23  # bytes after it at which the system is asked to read on meanwhile
 _CHUNKED = 2**23  # where reading costs more for each call
 _LARGEST = 2**30  # bytes of a block that cannot be made smaller (a chunk that is packed as a whole)
 Reader = Callable[[Region, "NDArray[Any] | None"], NDArray[Any]]
@@ -60,10 +62,10 @@ class Array:
 
         def read(region: Region, into: NDArray[Any] | None) -> NDArray[Any]:
             shape = tuple(part.stop - part.start for part in region)
-            if ahead:  # the system reads what comes next while this is added up
+            if ahead:  # the system reads while this is added up
                 *_, (start, _, size) = flat._pieces(region)
                 end = flat.offset + start + size
-                os.posix_fadvise(stored.file.fileno(), end, _AHEAD, os.POSIX_FADV_WILLNEED)
+                os.posix_fadvise(stored.file.fileno(), end + _AHEAD, size, os.POSIX_FADV_WILLNEED)
             if into is None:
                 return flat[region]
             return flat.read(region, into.view(flat.dtype.newbyteorder("="))[: math.prod(shape)].reshape(shape))
@@ -144,27 +146,51 @@ def blocks(
     array: Array, reach: Shape, taken: tuple[slice, ...], part: int, parts: int
 ) -> Iterator[tuple[Region, NDArray[Any]]]:
     """The blocks of one of several equal parts, each with its place among what is taken of the array."""
-    counts = [-(-size // step) for size, step in zip(array.shape, reach, strict=True)]
-    number, whole = math.prod(counts), all(s == slice(0, n, 1) for s, n in zip(taken, array.shape, strict=True))
-    buffer = None
-    if array.lent:
-        with room_for(array.name, math.prod(reach) * array.dtype.itemsize):
-            buffer = np.empty(math.prod(reach) * array.dtype.itemsize, np.uint8)
-    for index in range(number * part // parts, number * (part + 1) // parts):
-        starts = (
-            [int(at) * step for at, step in zip(np.unravel_index(index, counts), reach, strict=True)] if counts else []
-        )
-        region = tuple(
-            slice(at, min(at + step, size)) for at, step, size in zip(starts, reach, array.shape, strict=True)
-        )
-        place = region if whole else _among(region, taken)
-        if place is None:
-            continue
-        block = array.read(region, buffer)
+    whole = all(s == slice(0, n, 1) for s, n in zip(taken, array.shape, strict=True))
+    regions = _regions(array.shape, reach, part, parts)
+    pairs = ((region, region if whole else _among(region, taken)) for region in regions)
+    meant = ((region, place) for region, place in pairs if place is not None)
+    for region, place, block in _read(array, meant, math.prod(reach) * array.dtype.itemsize):
         if not whole:
             inside = tuple(_inside(part_, one) for part_, one in zip(region, taken, strict=True))
             block = block[inside]
         yield place, block
+
+
+def _regions(shape: Shape, reach: Shape, part: int, parts: int) -> Iterator[Region]:
+    """The regions of one of several equal parts."""
+    counts = tuple(-(-size // step) for size, step in zip(shape, reach, strict=True))
+    number = math.prod(counts)
+    for index in range(number * part // parts, number * (part + 1) // parts):
+        starts = np.unravel_index(index, counts) if counts else ()
+        yield tuple(
+            slice(int(at) * step, min((int(at) + 1) * step, size))
+            for at, step, size in zip(starts, reach, shape, strict=True)
+        )
+
+
+def _read(
+    array: Array, meant: Iterator[tuple[Region, Region]], size: int
+) -> Iterator[tuple[Region, Region, NDArray[Any]]]:
+    """What lies in each region, good until the next is asked for, which a thread reads meanwhile."""
+    if not array.lent:
+        yield from ((region, place, array.read(region, None)) for region, place in meant)
+        return
+    with room_for(array.name, 2 * size):
+        buffers = np.empty((2, size), np.uint8)
+    if parent_process() is not None:  # the other workers keep the cores busy, and a thread would only cost
+        yield from ((region, place, array.read(region, buffers[0])) for region, place in meant)
+        return
+    first = next(meant, None)
+    if first is None:
+        return
+    (region, place), found = first, array.read(first[0], buffers[0])
+    with ThreadPoolExecutor(1) as reader:  # whose thread begins with the first that it is given
+        for number, (after, its_place) in enumerate(meant, 1):
+            coming = reader.submit(array.read, after, buffers[number % 2])
+            yield region, place, found
+            region, place, found = after, its_place, coming.result()
+    yield region, place, found
 
 
 def _inside(region: slice, taken: slice) -> slice:

@@ -46,30 +46,50 @@ def called(call: Call) -> tuple[bool, Any]:
 
 def run(address: str, timeout: float, function: Callable[..., Any], tasks: Sequence[Task]) -> Iterator[tuple[int, Any]]:
     """The tasks' results as they come from the workers of a cluster; see ``normcli.datasets.engine``."""
+    if not 0 < timeout < float("inf"):
+        raise InputError(f"--timeout is {timeout:g}; it must be a positive number of seconds, such as 30")
     distributed = library("distributed", f"--dask {shown(address)}", extra="dask")
     with _client(distributed, address, timeout) as client:
         run_name = uuid4().hex
         by_key = {f"normcli-{run_name}-{task.number}": task for task in tasks}
         calls = [Call(function, task.arguments) for task in tasks]
-        # These must stay referenced to the end: a result that nobody holds is forgotten, and worked out again.
-        futures = client.map(called, calls, key=list(by_key), retries=_RETRIES, pure=False)
-        seen: set[str] = set()
+        # A result stays referenced until it is here: one that nobody holds is forgotten, and one that is held longer is
+        # worked out again for nothing where its worker dies.
+        futures = {f.key: f for f in client.map(called, calls, key=list(by_key), retries=_RETRIES, pure=False)}
+        completed = distributed.as_completed(futures.values(), loop=client.loop, raise_errors=False)
         try:
-            for future in distributed.as_completed(futures, loop=client.loop, raise_errors=False):
+            for future in completed:
                 task = by_key[future.key]
-                if future.status != "finished":
+                if future.status in ("error", "cancelled"):
                     raise _failure(distributed, future, task, address)
-                done, found = future.result(timeout=timeout)
-                if not done:
-                    raise found
-                seen.add(future.key)
-                yield task.number, found
+                if future.status == "finished" and (answer := _fetched(client, future, timeout)) is not None:
+                    done, found = answer
+                    if not done:
+                        raise found
+                    del futures[future.key]
+                    yield task.number, found
+                else:
+                    completed.add(future)  # it died with its worker, and is being worked out again
         except (OSError, TimeoutError, distributed.CancelledError):
             raise _lost(address) from None
         finally:
             if client.status == "running":
                 with suppress(Exception):
-                    client.cancel([future for future in futures if future.key not in seen])
+                    client.cancel(list(futures.values()))
+
+
+def _fetched(client: Any, future: Any, timeout: float) -> tuple[bool, Any] | None:
+    """What a call gave; None where it takes its time though the scheduler answers. TimeoutError where that does not."""
+    try:
+        found: tuple[bool, Any] = future.result(timeout=timeout)
+    except TimeoutError:
+        client.sync(client.scheduler.ncores, callback_timeout=timeout)
+        return None
+    except Exception:
+        if future.status != "error":
+            raise
+        return None  # it was lost meanwhile, and could not be worked out again
+    return found
 
 
 @contextmanager

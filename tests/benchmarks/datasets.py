@@ -73,7 +73,7 @@ def shards(folder: Path, size: float) -> list[Path]:
 
 
 def throughput(size: float) -> None:
-    """Print how fast shards are pooled, next to cat."""
+    """Print how fast shards are pooled by some workers, next to one cat and to as many at once, the bound."""
     folder = Path(tempfile.mkdtemp())
     try:
         paths = shards(folder, size)
@@ -81,9 +81,10 @@ def throughput(size: float) -> None:
         print(f"{len(paths)} shards of float32 {'x'.join(map(str, SHAPE))}, {total:.1f} GiB")
         normcli = [sys.executable, "-m", "normcli", "stats", f"{folder}/*.npy", "--json"]
         idle = watched(sys.executable, "-m", "normcli", "stats", str(folder / "0000.npy"), "--select", "0:1")[1]
-        names = list(map(str, paths))
         every = [n for n in (1, 2, 4, 8) if n <= (os.cpu_count() or 1)]
-        commands = {"cat": ["cat", *names]} | {f"{n} workers": [*normcli, "--workers", str(n)] for n in every}
+        cats = {n: " & ".join(f"cat {' '.join(map(str, paths[at::n]))}" for at in range(n)) for n in every}
+        commands = {f"{n} cat{'s' * (n > 1)}": ["sh", "-c", f"{cats[n]} & wait"] for n in every}
+        commands |= {f"{n} worker{'s' * (n > 1)}": [*normcli, "--workers", str(n)] for n in every}
         for cold in (True, False):
             state, best = "cold" if cold else "cached", dict[str, float]()
             for _ in range(1 if cold else ROUNDS):
@@ -92,10 +93,15 @@ def throughput(size: float) -> None:
                         forgotten(paths)
                     seconds, most = watched(*command)
                     best[name] = min(best.get(name, seconds), seconds)
-                    memory = "" if name == "cat" else f"{most - idle:5.0f} MiB above start-up"
+                    memory = f"{most - idle:5.0f} MiB above start-up" if "worker" in name else ""
                     print(f"  {state} {name:10} {seconds:6.2f} s {total / seconds:5.2f} GiB/s {memory}")
-            said = [f"{name} {best['cat'] / best[name]:.2f} of cat" for name in best if name != "cat"]
-            print(f"{state}: {', '.join(said)}", flush=True)
+            for n in every:
+                mine, bound = (best[f"{n} {what}{'s' * (n > 1)}"] for what in ("worker", "cat"))
+                print(
+                    f"{state}: {n} worker{'s' * (n > 1)} {best['1 cat'] / mine:.2f} of one cat, "
+                    f"{bound / mine:.2f} of {n} cats at once (at least {0.8 * n:.1f}, or 0.8 of what {n} cats get)",
+                    flush=True,
+                )
     finally:
         shutil.rmtree(folder)
 
