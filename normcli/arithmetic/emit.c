@@ -17,21 +17,24 @@ INLINE void emit_chunk(const char *restrict x, char *restrict to, int64_t n, int
             double y = !sure && ((d == 0) & (r == INFINITY)) ? 0 : d * r; /* by definition, where var + eps is 0 */
             value = affine ? y * weight[p] + bias[p] : y;
         } else {
-            double d, e, deviation, y, y_low, scaled, sum, rest;
+            double d, e, deviation, sum, low;
             TWO_SUM(d, e, value, -mean[s]);
             e -= mean_low[s]; /* apart from the choice below: a load in it would keep this from going eight at a time */
-            e = fabs(d) <= DBL_MAX ? e : 0; /* infinity loses nothing */
+            if (!sure) e = fabs(d) <= DBL_MAX ? e : 0; /* infinity loses nothing */
             deviation = d + e;
             e -= deviation - d;
             d = deviation;
-            y = d * r;
-            y_low = __builtin_fma(d, r, -y) + (d * rstd_low[s] + e * r);
-            y = (d == 0) & (r == INFINITY) ? 0 : y;
-            scaled = y * weight[p];
-            y_low = __builtin_fma(y, weight[p], -scaled) + y_low * weight[p];
-            TWO_SUM(sum, rest, scaled, bias[p]);
-            value = sum + (rest + y_low);
-            value = value == value && fabs(sum) <= DBL_MAX ? value : sum; /* what infinity lost is not a number */
+            sum = d * r;
+            low = __builtin_fma(d, r, -sum) + __builtin_fma(d, rstd_low[s], e * r);
+            if (!sure) sum = (d == 0) & (r == INFINITY) ? 0 : sum;
+            if (affine) {
+                double scaled = sum * weight[p], rest;
+                low = __builtin_fma(low, weight[p], __builtin_fma(sum, weight[p], -scaled));
+                TWO_SUM(sum, rest, scaled, bias[p]);
+                low += rest;
+            }
+            value = sum + low;
+            if (!sure) value = value == value && fabs(sum) <= DBL_MAX ? value : sum; /* what infinity lost is no number */
         }
         if (to_single) ((float *)to)[i] = (float)value;
         else ((double *)to)[i] = value;
@@ -39,6 +42,20 @@ INLINE void emit_chunk(const char *restrict x, char *restrict to, int64_t n, int
 }
 
 static const double ONE[CHUNK] = {[0 ... CHUNK - 1] = 1}, NONE[CHUNK] = {[0 ... CHUNK - 1] = -0.0}; /* y + -0.0 is y */
+
+/* Whether no deviation can be infinite or undefined: a group of which an element is not finite has no such statistics. */
+INLINE int are_sure(const Slab *t, const double *restrict mean, const double *restrict rstd, int64_t n) {
+    int64_t sure = !t->given;
+    for (int64_t s = 0; s < n; s++) sure &= (fabs(mean[s]) <= DBL_MAX) & (rstd[s] > 0) & (rstd[s] <= DBL_MAX);
+    return sure != 0;
+}
+
+/* Whether no product with a weight, and no sum with a bias, can leave double's range. */
+INLINE int are_small(const double *restrict weight, const double *restrict bias, int64_t n) {
+    int64_t small = 1;
+    for (int64_t p = 0; p < n; p++) small &= (fabs(weight[p]) <= 0x1p500) & (fabs(bias[p]) <= 0x1p500);
+    return small != 0;
+}
 
 #define EMIT(from_single, to_single, own, param, sure, affine) \
     emit_chunk(x, to, n, from_single, to_single, pairs, own, param, sure, affine, m, ml, r, rl, w, c)
@@ -52,6 +69,12 @@ static const double ONE[CHUNK] = {[0 ... CHUNK - 1] = 1}, NONE[CHUNK] = {[0 ... 
         else if (*r == INFINITY) EMIT(from_single, to_single, 0, 0, 0, 1);      \
         else if (plain) EMIT(from_single, to_single, 0, 0, 1, 0);               \
         else EMIT(from_single, to_single, 0, 0, 1, 1);                          \
+    } while (0)
+#define EMIT_PAIRS(own, param)                                                  \
+    do {                                                                        \
+        if (!sure) EMIT(0, 0, own, param, 0, 1);                                \
+        else if (t->weight || t->bias) EMIT(0, 0, own, param, 1, 1);            \
+        else EMIT(0, 0, own, 0, 1, 0);                                          \
     } while (0)
 
 /* Outputs of 16 bits from floats: a piece at a time, short enough that few pieces must be rounded from doubles. */
@@ -86,6 +109,7 @@ INLINE void emit_rows(const Slab *t, const Run *run, int64_t at, int64_t rows, i
     int64_t s = run->stat + own * at, p = run->param + param * at;
     const double *m = t->mean + s, *ml = t->mean_low + s, *r = t->rstd + s, *rl = pairs ? t->rstd_low + s : NULL;
     const double *w = t->weight ? t->weight + p : ONE, *c = t->bias ? t->bias + p : NONE;
+    int sure = pairs && are_sure(t, m, r, own ? n : 1) && are_small(w, c, param ? n : 1);
     for (int64_t row = 0; row < rows; row++) {
         int64_t down = rows > 1 ? row * t->x_stride[last - 1] : 0, below = rows > 1 ? row * t->y_stride[last - 1] : 0;
         char *y = run->y + at * stride + below, *to = (char *)result;
@@ -101,7 +125,12 @@ INLINE void emit_rows(const Slab *t, const Run *run, int64_t at, int64_t rows, i
             load(FLOAT32, x, 4, n, buffer);
             x = (const char *)buffer;
         }
-        if (pairs || !direct) EMIT_EACH(0, 0);
+        if (pairs) {
+            if (own && param) EMIT_PAIRS(1, 1);
+            else if (own) EMIT_PAIRS(1, 0);
+            else if (param) EMIT_PAIRS(0, 1);
+            else EMIT_PAIRS(0, 0);
+        } else if (!direct) EMIT_EACH(0, 0);
         else EMIT_EACH(1, 1);
         if (!direct) store(t->dtype, result, n, y, stride);
     }

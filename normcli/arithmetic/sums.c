@@ -17,8 +17,8 @@ INLINE void add_eight(Lanes value, Lanes some, int squares, int pairs, Lanes mea
         d *= some;
         e = (e - mean_low) * some;
         value = d * d;
-        for (int k = 0; k < LANES; k++) more[k] = __builtin_fma(d[k], d[k], -value[k]);
-        more += e * (2 * d + e); /* e^2 too: the mean may be large beside d */
+        for (int k = 0; k < LANES; k++) /* e^2 too: the mean may be large beside d */
+            more[k] = __builtin_fma(e[k], 2 * d[k] + e[k], __builtin_fma(d[k], d[k], -value[k]));
     } else if (squares) {
         Lanes d = (value - mean) * some; /* what the mean's rounding adds is below any digit */
         value = d * d;
@@ -64,12 +64,65 @@ INLINE void sums_of_chunk(const char *restrict b, int64_t n, int single, int squ
             TWO_SUM(d, e, value, -mean[i]);
             e -= mean_low[i];
             value = d * d;
-            more = __builtin_fma(d, d, -value) + e * (2 * d + e);
+            more = __builtin_fma(e, 2 * d + e, __builtin_fma(d, d, -value));
         }
         TWO_SUM(total, lost, sum[i], value);
         sum[i] = total;
         rest[i] += lost + more;
     }
+}
+
+/* The lanes of eight rows' pairs put together, all rows at once, and added to their statistics. */
+INLINE void add_eight_rows(double high[LANES][LANES], double low[LANES][LANES], int64_t several, int64_t next, double *sum,
+                           double *rest) {
+    double highs[LANES], lows[LANES];
+    for (int k = 0; k < LANES; k++) highs[k] = high[k][0], lows[k] = low[k][0];
+    for (int j = 1; j < LANES; j++)
+        for (int k = 0; k < LANES; k++) {
+            double lost;
+            TWO_SUM(highs[k], lost, highs[k], high[k][j]);
+            lows[k] += low[k][j] + lost;
+        }
+    for (int64_t k = 0; k < several; k++) add_pair(sum + k * next, rest + k * next, highs[k], lows[k]);
+}
+
+/* Short rows of doubles: what the lanes of each hold waits until eight can be put together. */
+enum { SHORT_DOUBLES = 128 };
+INLINE void add_short_rows(const Slab *t, int squares) {
+    double highs[LANES][LANES], lows[LANES][LANES];
+    int64_t last = t->rank - 1, above = last - 1, n = t->shape[last], rows = t->shape[above], next = t->stat_stride[above];
+    Lanes all = (Lanes){0} + 1, some;
+    memcpy(&some, PART + LANES - n % LANES, sizeof some);
+    Run run = first_run(t);
+    do
+        for (int64_t row = 0; row < rows; row += LANES) {
+            int64_t several = rows - row < LANES ? rows - row : LANES, s = run.stat + row * next;
+            double *sum = (squares ? t->var : t->mean) + s, *rest = (squares ? t->var_low : t->mean_low) + s;
+            for (int64_t k = 0; k < several; k++) {
+                const char *x = run.x + (row + k) * t->x_stride[above];
+                Lanes high = {0}, low = {0}, mean = (Lanes){0} + t->mean[s + k * next];
+                Lanes mean_low = (Lanes){0} + t->mean_low[s + k * next];
+                int64_t i = 0;
+                for (; i + LANES <= n; i += LANES)
+                    add_eight(eight_of(x, i, LANES, 0), all, squares, 1, mean, mean_low, &high, &low);
+                if (i < n) add_eight(eight_of(x, i, n - i, 0), some, squares, 1, mean, mean_low, &high, &low);
+                memcpy(highs[k], &high, sizeof high), memcpy(lows[k], &low, sizeof low);
+            }
+            for (int64_t k = several; k < LANES; k++) memset(highs[k], 0, sizeof *highs), memset(lows[k], 0, sizeof *lows);
+            add_eight_rows(highs, lows, several, next, sum, rest);
+        }
+    while (next_run(t, &run, 2));
+}
+
+EVERY_PROCESSOR static void add_short_doubles(const Slab *t, int squares) {
+    if (squares) add_short_rows(t, 1);
+    else add_short_rows(t, 0);
+}
+
+INLINE int in_short_doubles(const Slab *t) {
+    int64_t last = t->rank - 1;
+    return last > 0 && t->dtype == FLOAT64 && t->x_dtype == FLOAT64 && t->x_stride[last] == 8 && !t->stat_stride[last] &&
+           t->shape[last] <= SHORT_DOUBLES;
 }
 
 INLINE void add_chunk(const Slab *t, const Run *run, int64_t at, int64_t rows, int squares, int pairs) {
@@ -152,7 +205,10 @@ void normcli_finish(const Slab *t) {
 static void add_tile_up(const Slab *t, int how) {
     if (in_rows(t)) normcli_add_rows(t, how);
     else if (t->dtype != FLOAT64 && t->stat_stride[t->rank - 1]) normcli_add_columns(t, how);
-    else {
+    else if (in_short_doubles(t)) {
+        if (how & TOTALS) add_short_doubles(t, 0);
+        if (how & SQUARES) add_short_doubles(t, 1);
+    } else {
         if (how & TOTALS) add_up(t, 0);
         if (how & SQUARES) add_up(t, 1);
     }
