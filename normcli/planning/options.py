@@ -51,6 +51,7 @@ class Options(Shaping, total=False):
     weight_offset: Literal[0, 1]
     cast: Literal["before", "after"]
     virtual_batch: int
+    ranks: bool | Sequence[int]
     renorm: bool
     rmax: float
     dmax: float

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from normcli.planning.kinds import GRADIENTS
+from normcli.planning.kinds import GRADIENTS, RANK
 from normcli.showing.report import Detail, Report
 from normcli.showing.sections import refuse_missing, tensor, words
 
@@ -115,7 +115,7 @@ def _compared_rows(comparisons: Sequence[Comparison]) -> Iterator[list[str]]:
 
 
 def _quantities(result: Result) -> dict[str, Any]:
-    found = result.statistics()
+    found = result.statistics() | result.of_ranks()
     if result.plan.track_running_stats:
         found |= {"running_mean": result.after.running_mean, "running_var": result.after.running_var}
         found |= {"num_batches_tracked": np.array(result.after.num_batches_tracked)}
@@ -124,7 +124,7 @@ def _quantities(result: Result) -> dict[str, Any]:
 
 def _columns(result: Result, part: str) -> Iterator[list[str]]:
     """A row for each group of statistics (or channel), its index first."""
-    found = {name: values for name, values in _quantities(result).items() if name not in ("output", *GRADIENTS)}
+    found = {name: values for name, values in _quantities(result).items() if name not in ("output", *GRADIENTS, *RANK)}
     running = ("running_mean", "running_var")
     chosen = {name: values for name, values in found.items() if (name in running) == (part == "running")}
     chosen.pop("num_batches_tracked", None)
