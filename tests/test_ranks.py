@@ -195,9 +195,7 @@ def test_the_merged_lines_are_true_to_the_last_digit() -> None:
     found = normcli.trace(split(x, 2, 3, 4), "batch", (0, 0), ranks=True)
     one = next(step for step in found.steps if step.step == "merged_var")
     filled = parsed(one.substituted.replace("~", ""))
-    assert float(worked_out(filled, FLOATS, None).hi) == pytest.approx(
-        one.value, abs=5e-5
-    )
+    assert float(worked_out(filled, FLOATS, None).hi) == pytest.approx(one.value, abs=5e-5)
 
 
 # --- what goes wrong ------------------------------------------------------------------------------

@@ -253,7 +253,7 @@ FURTHER: dict[str, Kind] = {
                 one.name: one
                 for one in (
                     Profile("torch", "pytorch torch/nn/functional.py local_response_norm"),
-                    Profile("onnx", "onnx docs/Operators.md LRN"),
+                    Profile("onnx", "onnx docs/Operators.md LRN", more_after=True),
                     Profile(
                         "tensorflow",
                         "tensorflow tensorflow/core/kernels/lrn_op.cc",

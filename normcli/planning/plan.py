@@ -248,7 +248,8 @@ def _settled(kind: str, shape: Shape, dtype: str, given: Mapping[str, Any]) -> P
     if kind not in KINDS:
         dtype = _dtype(given.get("dtype", dtype))
         _check_shape(family, shape)
-        return planning.settled.settled(family, shape, dtype, given)  # type: ignore[no-any-return]
+        found: Plan = planning.settled.settled(family, shape, dtype, given)
+        return found
     convention = _convention(given.get("convention", "torch"), family)
     dtype = _dtype(given.get("dtype", dtype))
     _check_shape(family, shape)
