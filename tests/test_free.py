@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import sys
+import tracemalloc
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import normcli
+from normcli import errors
+from normcli.__main__ import main
+from normcli.arithmetic import free
 from normcli.arithmetic.numbers import PAIRS, WIDES
-from normcli.errors import InputError, NormcliError
+from normcli.errors import InputError, NormcliError, UnavailableError, free_memory
 from normcli.floats import ulp
 from normcli.formula.spelled import spelled
 from normcli.planning.conventions import OWN
@@ -511,3 +518,76 @@ def test_a_tensor_that_nothing_takes_has_no_gradient(normcli_cli: Callable[..., 
 def test_a_power_0_is_1_for_each_element() -> None:
     found = normcli.normalize([1.0, 2, 3], "formula", lines="x * sum(x^0) + max(x^0)", axes=(0,)).output
     assert found.tolist() == [4, 7, 10]
+
+
+# --- memory ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [{}, {"grad_output": "ones"}], ids=["forward", "backward"])
+def test_what_does_not_fit_is_refused_before_it_is_begun(options: dict[str, Any]) -> None:
+    x = np.broadcast_to(1.0, (2**20, 2**20))  # which takes 8 bytes here, and 8 TiB once it is worked with
+    tracemalloc.start()
+    with pytest.raises(UnavailableError, match=r"^the calculation needs \d+ MiB of memory; they are not free$"):
+        normcli.normalize(x, "softmax", **options)
+    assert tracemalloc.get_traced_memory()[1] < 2**24
+    tracemalloc.stop()
+
+
+def test_what_is_said_to_be_needed_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def room(name: str, needed: int) -> AbstractContextManager[None]:
+        asked.append(needed)
+        return nullcontext()
+
+    monkeypatch.setattr(free, "room_for", room)
+    x = np.random.default_rng(3).normal(size=(8, 16, 32, 32))
+    for kind in ("lp", "zscore", "softmax", "lrn"):
+        tracemalloc.start()
+        normcli.normalize(x, kind, grad_output=x)
+        taken = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert taken / 4 < asked.pop() < taken * 1.1
+
+
+MEMORY = {
+    "machine": ({"proc/meminfo": "MemTotal: 9 kB\nMemAvailable: 3 kB\nSwapFree: 2 kB\n"}, 5 * 1024),
+    "group": (
+        {
+            "proc/meminfo": "MemAvailable: 3 kB\n",
+            "sys/fs/cgroup/memory.max": "1500\n",
+            "sys/fs/cgroup/memory.current": "1000\n",
+            "sys/fs/cgroup/memory.stat": "anon 7\ninactive_file 300\n",
+        },
+        800,
+    ),
+    "group without a limit": (
+        {
+            "proc/meminfo": "MemAvailable: 3 kB\n",
+            "sys/fs/cgroup/memory.max": "max\n",
+            "sys/fs/cgroup/memory.current": "1000\n",
+        },
+        3 * 1024,
+    ),
+    "nobody says": ({}, None),
+}
+
+
+@pytest.mark.parametrize(("files", "free_bytes"), MEMORY.values(), ids=MEMORY)
+def test_the_memory_that_is_free_is_read(files: dict[str, str], free_bytes: int | None, tmp_path: Path) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert free_memory(tmp_path) == free_bytes
+
+
+def test_the_command_line_says_so_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save(tmp_path / "x.npy", np.ones((2**12, 2**12)))
+    monkeypatch.setattr(errors, "free_memory", lambda: 2**28)
+    monkeypatch.setattr(sys, "argv", ["normcli", "softmax", str(tmp_path / "x.npy")])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 3
+    assert capsys.readouterr().err == "error: the calculation needs 1280 MiB of memory; they are not free\n"
