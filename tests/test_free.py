@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import Run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -518,6 +519,57 @@ def test_a_tensor_that_nothing_takes_has_no_gradient(normcli_cli: Callable[..., 
 def test_a_power_0_is_1_for_each_element() -> None:
     found = normcli.normalize([1.0, 2, 3], "formula", lines="x * sum(x^0) + max(x^0)", axes=(0,)).output
     assert found.tolist() == [4, 7, 10]
+
+
+# --- as tables and pictures -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "rows"),
+    [
+        ("softmax", ["i0,top,total", "0,2.0,1.3678794411714423"]),
+        (
+            "grn",
+            ["quantity,i0,i1,value", "gx,0,0,1.0", "gx,0,1,2.0", "mean_gx,0,,1.5", "nx,0,0,0.6666662222225185",
+             "nx,0,1,1.333332444445037"],
+        ),
+    ],
+)  # fmt: skip
+def test_statistics_of_several_shapes_are_a_long_table_of_numbers(kind: str, rows: list[str], normcli: Run) -> None:
+    x = "[[[1],[2]]]" if kind == "grn" else "[[1,2]]"
+    assert normcli(kind, x, "--only", "statistics", "--format", "csv").stdout.splitlines() == rows
+
+
+@pytest.mark.parametrize("form", ["csv", "table", "markdown"])
+def test_statistics_that_are_not_there_are_refused(form: str, normcli: Run) -> None:
+    done = normcli("lrn", "[[1,2]]", "--only", "statistics", "--format", form)
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
+    assert "there are no statistics to show" in done.stderr
+
+
+def test_the_lines_of_the_power_iteration_are_whole(normcli: Run) -> None:
+    lines = normcli("formula", "spectral").stdout
+    given_ = (
+        "--axes",
+        "0,1",
+        "--axes",
+        "rows=0",
+        "--axes",
+        "columns=1",
+        "--let",
+        "u@0=[0.6,0.8]",
+        "--let",
+        "eps=1e-12",
+    )
+    shown = ("--only", "output", "--json")
+    own = normcli("formula", lines, "[[1,2],[3,4]]", *given_, *shown).stdout
+    assert own == normcli("spectral", "[[1,2],[3,4]]", "--u", "[0.6,0.8]", *shown).stdout
+
+
+@pytest.mark.parametrize(("kind", "scale"), [("softmax", "0 ··░░▒▒▓▓██ 0."), ("zscore", "-1 ··░░▒▒▓▓██ 1")])
+def test_the_picture_begins_at_0_where_nothing_is_below(kind: str, scale: str, normcli: Run) -> None:
+    squeezed = " ".join(normcli(kind, "[[1,3],[3,1]]", "--picture").stdout.split())
+    assert f"output {scale}" in squeezed
 
 
 # --- memory ---------------------------------------------------------------------------------------

@@ -165,7 +165,10 @@ def own_lines(text: str) -> Lines:
     >>> [line.name for line in own_lines("x / sum(x)")], own_lines("rms")[0].name
     (['output'], 'mean_square')
     """
-    if text.strip() in EVERY:
-        return EVERY[text.strip()].program
+    kind = EVERY.get(text.strip())
+    if kind is not None and kind.rounds:  # as many as there are by default
+        return lines_of(kind, OWN, {}, kind.numbers)
+    if kind is not None:
+        return kind.program
     alone = "=" not in text and ";" not in text and len(text.strip().splitlines()) == 1
     return lines(f"output = {text.strip()}" if alone else text)

@@ -33,6 +33,8 @@ def refuse_missing(report: Report, detail: Detail) -> None:
     """Refuse a part that is asked for alone and is not there."""
     if detail.only == "running" and report.result is not None and not report.result.plan.track_running_stats:
         raise InputError("there are no running statistics to show", hint="they come with --track-running-stats")
+    if detail.only == "statistics" and report.result is not None and not report.result.statistics():
+        raise InputError(f"there are no statistics to show: {report.result.plan.kind.title} has none of a group")
     if detail.only in GRADIENTS and report.result is not None:
         tensor(report.result, detail.only)
 
