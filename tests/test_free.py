@@ -521,6 +521,12 @@ def test_a_power_0_is_1_for_each_element() -> None:
     assert found.tolist() == [4, 7, 10]
 
 
+@pytest.mark.parametrize("options", [{"p": 1, "eps_at": "inside"}, {"p": 3, "convention": "flax"}])
+def test_a_root_of_squares_goes_with_the_length_alone(options: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=rf"goes with --p 2 only; --p is {options['p']}$"):
+        normcli.normalize([[3, 4]], "lp", **options)
+
+
 # --- as tables and pictures -----------------------------------------------------------------------
 
 

@@ -15,7 +15,7 @@ from normcli.planning.free import FreePlan, Given, axes_in, checked, free_plan, 
 from normcli.planning.further import EVERY
 from normcli.planning.kinds import FORMULA, Kind
 from normcli.planning.layout import Shape
-from normcli.words import either, quoted, repr_of
+from normcli.words import either, flag, quoted, repr_of
 
 _PLACED_BY_SIZE = {"before", "after"}
 _NEUTRAL = {"weight": 1.0, "bias": 0.0}  # what changes nothing
@@ -95,13 +95,14 @@ def defaults(kind: Kind, profile: Profile) -> dict[str, float]:
 
 def lines_of(kind: Kind, profile: Profile, given: Mapping[str, Any], numbers: Mapping[str, float]) -> Lines:
     """The lines of a kind, as a library has them, after the options."""
-    changes = dict(profile.changes)
     options = {**profile.numbers, **numbers, **given}
+    of_numbers: dict[str, str] = {}
+    changes = dict(profile.changes)
     for (option, value), form in kind.forms.items():
-        if option in options and options[option] == value and not (option == "p" and profile.changes):
-            changes |= form
-    if kind.name == "lp" and numbers["p"] != 2 and "sum(x^2)" in changes.get("size", ""):
-        raise InputError(f"eps inside the root goes with --p 2 only; --p is {numbers['p']:g}")
+        if options.get(option) == value:
+            (of_numbers if option in kind.numbers else changes).update(form)
+    _refuse_number(kind, numbers, changes)
+    changes = of_numbers | changes
     program = replaced(lines(kind.text), changes)
     if kind.rounds:
         times = int(numbers["iterations"])
@@ -109,6 +110,15 @@ def lines_of(kind: Kind, profile: Profile, given: Mapping[str, Any], numbers: Ma
         text = kind.text.replace("u_last", f"u_{times}").replace("v_last", f"v_{times}")
         program = lines(f"where u_0 = u\n{rounds}\n{text}")
     return program
+
+
+def _refuse_number(kind: Kind, numbers: Mapping[str, float], changes: Mapping[str, str]) -> None:
+    """Refuse another number than the usual one where the line that it stands in is changed by something else."""
+    for (option, _), form in kind.forms.items():
+        usual = kind.numbers.get(option)
+        if usual is not None and numbers[option] != usual and (both := form.keys() & changes.keys()):
+            line, name = min(both), flag(option)
+            raise InputError(f"{line} = {changes[line]} goes with {name} {usual:g} only; {name} is {numbers[option]:g}")
 
 
 def _window(numbers: Mapping[str, float], profile: Profile) -> dict[str, float]:
