@@ -56,7 +56,8 @@ def normalize(
     are lp, zscore, minmax, softmax, logsoftmax, pixel, frn, grn, lrn, weight, weight-std and spectral, with p,
     axes, size, u and the like, and formula: one's own ``lines``, with ``axes`` (a tuple, or tuples by name) and
     ``let`` (numbers and tensors by name). ``out`` is an array of the output's shape and dtype to write to (it
-    may be ``x`` itself); ``steps=True`` keeps centered and normalized in the Result; ``threads`` is how many
+    may be ``x`` itself). With ``ranks=True``, of batch, ``x`` is a list of the tensors that several ranks have
+    of one batch. ``steps=True`` keeps centered and normalized in the Result; ``threads`` is how many
     work on a large tensor (all cores by default; the result does not depend on it). ``grad_output``, of the
     tensor's shape, or one number for all, or "ones", adds the gradients of sum(output * grad_output):
     grad_input, grad_weight and grad_bias.
@@ -68,7 +69,9 @@ def normalize(
     >>> result.mean.tolist(), result.running_var.round(4).tolist()
     ([3.0, 3.0, 4.0, 2.0], [1.6, 1.0, 1.3, 1.2])
     """
-    given, lost = settled_options(kind, options) if options else (options, ())
+    given, lost = settled_options(kind, options) if options else ({}, ())
+    if "ranks" in given:
+        x, given = of_ranks(x, given)
     if is_torch(x) and (backend != REFERENCE or device is not None):
         tensor = x if x.is_floating_point() else x.double()
     else:
@@ -83,6 +86,23 @@ def normalize(
     if math.prod(settled.shape) <= _KEPT:
         object.__setattr__(result, "x", tensor)  # a copy of the frozen record would take longer than many a call
     return result
+
+
+def of_ranks(x: Any, given: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """The tensor and the options; with ``ranks=True`` of several tensors one, and how many samples each has.
+
+    >>> x, given = of_ranks([[[1, 2]], [[3, 4], [5, 6]]], {"ranks": True})
+    >>> x.shape, given
+    ((3, 2), {'ranks': (1, 2)})
+    """
+    if given.get("ranks") is not True:
+        return x, dict(given)
+    if not isinstance(x, list | tuple):
+        raise InputError(f"with ranks=True x is a list of tensors, one for each rank; it is a {type(x).__name__}")
+    x, sizes = arithmetic.ranks.joined(
+        [as_float_array(rank, given.get("dtype"), name=f"rank {number}") for number, rank in enumerate(x)]
+    )
+    return x, {**given, "ranks": sizes}
 
 
 def settled_options(kind: str, options: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -157,9 +177,10 @@ def run(
     if out is not None:
         _check_out(out, x, settled)
     grad_output = None if grad_output is None else np.asarray(grad_output)
-    return backend_named(backend).normalize(
+    result = backend_named(backend).normalize(
         x, settled, state, device=device, out=out, steps=steps, threads=threads, grad_output=grad_output
     )
+    return arithmetic.ranks.with_own(result, x) if settled.merges else result
 
 
 def gradient_of_output(value: Any, settled: Plan) -> NDArray[Any] | Stored:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from normcli.terminal import BAD, DOUBTFUL, coloured, prose
 from normcli.words import printable
+
+_MUCH = 2**28  # bytes; less than that is not asked about before it is taken
 
 
 class NormcliError(Exception):
@@ -41,10 +44,32 @@ def room_for(name: str, bytes_: int) -> Iterator[None]:
     Traceback (most recent call last):
     normcli.errors.UnavailableError: x.npy needs 1 MiB of memory; they are not free
     """
+    short = UnavailableError(f"{name} needs {bytes_ / 2**20:.0f} MiB of memory; they are not free")
+    if bytes_ > _MUCH and (free := free_memory()) is not None and bytes_ > free:
+        raise short  # where a system promises more than it has, what takes it is killed
     try:
         yield
     except MemoryError:
-        raise UnavailableError(f"{name} needs {bytes_ / 2**20:.0f} MiB of memory; they are not free") from None
+        raise short from None
+
+
+def free_memory(root: Path = Path("/")) -> int | None:
+    """The bytes that may still be taken, of the machine and of the group of processes; None where no file says so."""
+    found = []
+    with suppress(OSError):
+        machine = _sizes(root / "proc/meminfo")
+        found = [(machine[name] + machine.get("SwapFree:", 0)) * 1024 for name in ("MemAvailable:",) if name in machine]
+    with suppress(OSError, ValueError):
+        group = root / "sys/fs/cgroup"
+        most, taken = (int((group / f"memory.{name}").read_text()) for name in ("max", "current"))
+        cached = _sizes(group / "memory.stat").get("inactive_file", 0)  # given up where it is needed
+        found.append(most - taken + cached)
+    return min(found, default=None)
+
+
+def _sizes(path: Path) -> dict[str, int]:
+    rows = (line.split() for line in path.read_text().splitlines())
+    return {row[0]: int(row[1]) for row in rows if len(row) > 1 and row[1].isdecimal()}
 
 
 def with_torch(module: str, missing: str, hint: str | None = None, *, names: Iterable[str] = ()) -> Any:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -46,6 +47,12 @@ LAYERS = (
     ("rms", (3, 5), {"weight": DRAWN, "eps": 1e-6, "weight_offset": 1}),
     ("layer", (3, 5), {"weight": DRAWN, "bias": DRAWN, "weight_offset": 1, "cast": "before"}),
 )  # fmt: skip
+# What batches can be besides: in parts, of several ranks, and taken to the running statistics.
+BATCHES = (
+    ("batch", (6, 3), {"virtual_batch": 3, "weight": DRAWN}),
+    ("batch", (7, 3), {"ranks": (2, 5), "bias": DRAWN}),
+    ("batch", (5, 3), {"renorm": True, "rmax": 1.1, "dmax": 0.1, "running_mean": DRAWN, "running_var": DRAWN}),
+)
 DECIMALS = (2, 3, 4, 5, 6)
 
 
@@ -165,14 +172,13 @@ class Typed:
         return check(self.x, self.layer.plan, self.layer.state, expected, parameters=self.parameters)
 
 
-def typed_layers(rng: np.random.Generator, rounds: int) -> Iterator[Typed]:
-    for _ in range(rounds):
-        for kind, shape, options in LAYERS:
-            layer = drawn(rng, kind, shape, options, float(rng.choice([0.3, 1.0, 5.0])))
-            x = short(layer.x, int(rng.choice([1, 2])))
-            given = {name: short(value, 1) for name, value in layer.options.items() if isinstance(value, np.ndarray)}
-            options = layer.options | {name: one.values for name, one in given.items()}
-            yield Typed(Layer(x.values, options, kind), x, given)
+def typed_layers(rng: np.random.Generator, layers: Iterable[Any]) -> Iterator[Typed]:
+    for kind, shape, options in layers:
+        layer = drawn(rng, kind, shape, options, float(rng.choice([0.3, 1.0, 5.0])))
+        x = short(layer.x, int(rng.choice([1, 2])))
+        given = {name: short(value, 1) for name, value in layer.options.items() if isinstance(value, np.ndarray)}
+        options = layer.options | {name: one.values for name, one in given.items()}
+        yield Typed(Layer(x.values, options, kind), x, given)
 
 
 @dataclass(frozen=True)
@@ -181,10 +187,10 @@ class Tried:
     keys: list[tuple[str, ...]]
 
 
-def wrong_answers(seed: int, rounds: int) -> Iterator[Tried]:
+def wrong_answers(seed: int) -> Iterator[Tried]:
     """Every slip that applies to a layer, as an answer for what it affects, where its digits show it."""
     rng = np.random.default_rng(seed)
-    for typed in typed_layers(rng, rounds):
+    for typed in typed_layers(rng, LAYERS + BATCHES):
         settled, state = typed.layer.plan, typed.layer.state
         work = right(Sheet(typed.x.values), settled, state)
         result = normalize(typed.x.values, typed.layer.kind, steps=True, **typed.layer.options)
@@ -210,7 +216,7 @@ CHUNKS = range(2)
 
 @pytest.mark.parametrize("chunk", CHUNKS)
 def test_slips_over_short_numbers_are_named(chunk: int) -> None:
-    tried = list(wrong_answers(SEED + chunk, 1))
+    tried = list(wrong_answers(SEED + chunk))
     missed = Counter(one.key for one in tried if not any(one.key in keys for keys in one.keys))
     assert len(tried) * len(CHUNKS) >= 700
     assert sum(missed.values()) <= 0.01 * len(tried), missed
@@ -218,14 +224,12 @@ def test_slips_over_short_numbers_are_named(chunk: int) -> None:
 
 def test_every_slip_can_be_named() -> None:
     rng = np.random.default_rng(SEED)
-    works = [right(Sheet(one.x.values), one.layer.plan, one.layer.state) for one in typed_layers(rng, 1)]
+    works = [right(Sheet(one.x.values), one.layer.plan, one.layer.state) for one in typed_layers(rng, LAYERS + BATCHES)]
     works += [replace(work, plan=replace(work.plan, dtype="bfloat16")) for work in works]
     gradients = dict.fromkeys(GRADIENTS, Printed.exactly(np.zeros(())))
     works += [replace(work, answers=gradients, grad_output=rng.normal(size=work.sheet.x.shape)) for work in works]
     named = {slip.key for slip in SLIPS if any(slip.works(work) for work in works)}
-    assert {
-        slip.key for slip in SLIPS if not slip.key.startswith(("renorm_", "virtual_"))
-    } <= named  # test_ghost.py has those
+    assert {slip.key for slip in SLIPS} == named
 
 
 def noise(rng: np.random.Generator, output: np.ndarray, decimals: int) -> np.ndarray:
@@ -247,7 +251,7 @@ def noise(rng: np.random.Generator, output: np.ndarray, decimals: int) -> np.nda
 def test_noise_gets_no_name(chunk: int) -> None:
     rng = np.random.default_rng(SEED + 10 + chunk)
     found = []
-    for typed in typed_layers(rng, 10):
+    for typed in typed_layers(rng, LAYERS * 10):
         output = np.asarray(normalize(typed.x.values, typed.layer.kind, **typed.layer.options).output)
         decimals = int(rng.choice([2, 3, 4, 5, 6]))
         found.append(typed.check({"output": printed(noise(rng, output, decimals), decimals)}))

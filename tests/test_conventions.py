@@ -12,7 +12,9 @@ from conftest import Run
 import normcli
 from normcli.errors import InputError
 from normcli.planning.conventions import CONVENTIONS
+from normcli.planning.further import FURTHER
 from normcli.showing.conventions import points
+from normcli.showing.profiles import chosen
 
 BN1D = [[1, 2, 4, 1], [6, 3, 2, 4], [2, 4, 6, 1]]
 TORCH_VAR = [1.6, 1.0, 1.3, 1.2]
@@ -72,6 +74,42 @@ def test_an_unknown_convention_is_refused() -> None:
 def test_command_prints_every_convention(normcli: Run) -> None:
     head = normcli("conventions").stdout.splitlines()[1]
     assert head.split() == list(CONVENTIONS)
+
+
+@pytest.mark.parametrize(
+    ("names", "kinds"),
+    [
+        ((), {name: set(kind.profiles) for name, kind in FURTHER.items()}),
+        (("lrn",), {"lrn": {"torch", "onnx", "tensorflow", "caffe"}}),
+        (("lrn", "softmax", "torch"), {"lrn": {"torch"}, "softmax": {"torch"}}),
+        (("scikit-learn",), {"zscore": {"sklearn"}, "minmax": {"sklearn"}}),
+        (("torch", "keras"), {"lp": {"torch", "keras"}}),  # whose spectral normalization is the same
+    ],
+    ids=["all", "a kind", "kinds of one", "a library", "two libraries"],
+)
+def test_kinds_beyond_the_family_have_theirs(names: tuple[str, ...], kinds: dict[str, set[str]], normcli: Run) -> None:
+    said = json.loads(normcli("conventions", *names, "--json").stdout)
+    assert {kind: set(profiles) for kind, profiles in said["kinds"].items()} == kinds
+    rows = [line.split()[:2] for line in normcli("conventions", *names).stdout.splitlines()]
+    assert [one for kind, named in kinds.items() for one in named if [kind, one] not in rows] == []
+
+
+def test_a_profile_says_what_is_computed() -> None:
+    found = chosen([], [])
+    assert found["zscore"]["pandas"]["numbers"] == {"ddof": 1}
+    assert found["lp"]["flax"]["lines"] == {"size": "sqrt(sum(x^2) + eps)", "output": "x / size"}
+    assert (found["lp"]["flax"]["axes"], found["lrn"]["tensorflow"]["channel_axis"]) == ([-1], -1)
+    assert [name for name, one in found["lrn"].items() if one["even_size"] == "one more after"] == ["onnx"]
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [(("nix",), "convention 'nix' is not known"), (("lrn", "keras"), "lrn has no convention keras; it has torch")],
+)
+def test_a_name_that_nothing_has_is_refused(names: tuple[str, ...], message: str, normcli: Run) -> None:
+    done = normcli("conventions", *names)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
 
 
 def test_command_prints_json(normcli: Run) -> None:

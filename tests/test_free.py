@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import json
+import sys
+import tracemalloc
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from conftest import Run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import normcli
+from normcli import errors
+from normcli.__main__ import main
+from normcli.arithmetic import free
 from normcli.arithmetic.numbers import PAIRS, WIDES
-from normcli.errors import InputError, NormcliError
+from normcli.errors import InputError, NormcliError, UnavailableError, free_memory
 from normcli.floats import ulp
 from normcli.formula.spelled import spelled
 from normcli.planning.conventions import OWN
@@ -511,3 +519,133 @@ def test_a_tensor_that_nothing_takes_has_no_gradient(normcli_cli: Callable[..., 
 def test_a_power_0_is_1_for_each_element() -> None:
     found = normcli.normalize([1.0, 2, 3], "formula", lines="x * sum(x^0) + max(x^0)", axes=(0,)).output
     assert found.tolist() == [4, 7, 10]
+
+
+@pytest.mark.parametrize("options", [{"p": 1, "eps_at": "inside"}, {"p": 3, "convention": "flax"}])
+def test_a_root_of_squares_goes_with_the_length_alone(options: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=rf"goes with --p 2 only; --p is {options['p']}$"):
+        normcli.normalize([[3, 4]], "lp", **options)
+
+
+# --- as tables and pictures -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "rows"),
+    [
+        ("softmax", ["i0,top,total", "0,2.0,1.3678794411714423"]),
+        (
+            "grn",
+            ["quantity,i0,i1,value", "gx,0,0,1.0", "gx,0,1,2.0", "mean_gx,0,,1.5", "nx,0,0,0.6666662222225185",
+             "nx,0,1,1.333332444445037"],
+        ),
+    ],
+)  # fmt: skip
+def test_statistics_of_several_shapes_are_a_long_table_of_numbers(kind: str, rows: list[str], normcli: Run) -> None:
+    x = "[[[1],[2]]]" if kind == "grn" else "[[1,2]]"
+    assert normcli(kind, x, "--only", "statistics", "--format", "csv").stdout.splitlines() == rows
+
+
+@pytest.mark.parametrize("form", ["csv", "table", "markdown"])
+def test_statistics_that_are_not_there_are_refused(form: str, normcli: Run) -> None:
+    done = normcli("lrn", "[[1,2]]", "--only", "statistics", "--format", form)
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
+    assert "there are no statistics to show" in done.stderr
+
+
+def test_the_lines_of_the_power_iteration_are_whole(normcli: Run) -> None:
+    lines = normcli("formula", "spectral").stdout
+    given_ = (
+        "--axes",
+        "0,1",
+        "--axes",
+        "rows=0",
+        "--axes",
+        "columns=1",
+        "--let",
+        "u@0=[0.6,0.8]",
+        "--let",
+        "eps=1e-12",
+    )
+    shown = ("--only", "output", "--json")
+    own = normcli("formula", lines, "[[1,2],[3,4]]", *given_, *shown).stdout
+    assert own == normcli("spectral", "[[1,2],[3,4]]", "--u", "[0.6,0.8]", *shown).stdout
+
+
+@pytest.mark.parametrize(("kind", "scale"), [("softmax", "0 ··░░▒▒▓▓██ 0."), ("zscore", "-1 ··░░▒▒▓▓██ 1")])
+def test_the_picture_begins_at_0_where_nothing_is_below(kind: str, scale: str, normcli: Run) -> None:
+    squeezed = " ".join(normcli(kind, "[[1,3],[3,1]]", "--picture").stdout.split())
+    assert f"output {scale}" in squeezed
+
+
+# --- memory ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [{}, {"grad_output": "ones"}], ids=["forward", "backward"])
+def test_what_does_not_fit_is_refused_before_it_is_begun(options: dict[str, Any]) -> None:
+    x = np.broadcast_to(1.0, (2**20, 2**20))  # which takes 8 bytes here, and 8 TiB once it is worked with
+    tracemalloc.start()
+    with pytest.raises(UnavailableError, match=r"^the calculation needs \d+ MiB of memory; they are not free$"):
+        normcli.normalize(x, "softmax", **options)
+    assert tracemalloc.get_traced_memory()[1] < 2**24
+    tracemalloc.stop()
+
+
+def test_what_is_said_to_be_needed_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def room(name: str, needed: int) -> AbstractContextManager[None]:
+        asked.append(needed)
+        return nullcontext()
+
+    monkeypatch.setattr(free, "room_for", room)
+    x = np.random.default_rng(3).normal(size=(8, 16, 32, 32))
+    for kind in ("lp", "zscore", "softmax", "lrn"):
+        tracemalloc.start()
+        normcli.normalize(x, kind, grad_output=x)
+        taken = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert taken / 4 < asked.pop() < taken * 1.1
+
+
+MEMORY = {
+    "machine": ({"proc/meminfo": "MemTotal: 9 kB\nMemAvailable: 3 kB\nSwapFree: 2 kB\n"}, 5 * 1024),
+    "group": (
+        {
+            "proc/meminfo": "MemAvailable: 3 kB\n",
+            "sys/fs/cgroup/memory.max": "1500\n",
+            "sys/fs/cgroup/memory.current": "1000\n",
+            "sys/fs/cgroup/memory.stat": "anon 7\ninactive_file 300\n",
+        },
+        800,
+    ),
+    "group without a limit": (
+        {
+            "proc/meminfo": "MemAvailable: 3 kB\n",
+            "sys/fs/cgroup/memory.max": "max\n",
+            "sys/fs/cgroup/memory.current": "1000\n",
+        },
+        3 * 1024,
+    ),
+    "nobody says": ({}, None),
+}
+
+
+@pytest.mark.parametrize(("files", "free_bytes"), MEMORY.values(), ids=MEMORY)
+def test_the_memory_that_is_free_is_read(files: dict[str, str], free_bytes: int | None, tmp_path: Path) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert free_memory(tmp_path) == free_bytes
+
+
+def test_the_command_line_says_so_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save(tmp_path / "x.npy", np.ones((2**12, 2**12)))
+    monkeypatch.setattr(errors, "free_memory", lambda: 2**28)
+    monkeypatch.setattr(sys, "argv", ["normcli", "softmax", str(tmp_path / "x.npy")])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 3
+    assert capsys.readouterr().err == "error: the calculation needs 1280 MiB of memory; they are not free\n"

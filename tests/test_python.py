@@ -16,9 +16,9 @@ from nbclient import NotebookClient
 
 import normcli
 from normcli.dtypes import FLOAT_DTYPES
-from normcli.planning.conventions import CONVENTIONS
-from normcli.planning.further import EVERY
+from normcli.planning.further import EVERY, FURTHER
 from normcli.planning.options import ConventionName, DtypeName, KindName, Options
+from normcli.showing.conventions import names
 
 X = [[1.0, 2, 4], [3, 5, 4]]
 
@@ -58,7 +58,7 @@ def test_the_types_have_every_kind_and_option() -> None:
 
 
 def test_the_types_have_every_convention_and_dtype() -> None:
-    assert list(get_args(ConventionName)) == list(CONVENTIONS)
+    assert [*get_args(ConventionName), *FURTHER] == names()
     assert set(get_args(DtypeName)) == set(FLOAT_DTYPES)
 
 
@@ -67,6 +67,7 @@ MISSPELT = {
     'normcli.normalize(x, "layer", epps=3)': 'Unexpected keyword argument "epps" for "normalize"',
     'normcli.normalize(x, "batch", mode="test")': 'Argument "mode" to "normalize" has incompatible type',
     'normcli.normalize(x, "layer", backend="jax")': 'Argument "backend" to "normalize" has incompatible type',
+    'normcli.normalize([x], "batch", ranks="all")': 'Argument "ranks" to "normalize" has incompatible type',
     'normcli.check(x, "layer", x, grops=2)': 'Unexpected keyword argument "grops" for "check"',
     'normcli.trace(x, "layer", (0, 1), convention="pytorch")': 'Argument "convention" to "trace" has incompatible type',
     'normcli.axes("al", (2, 3))': 'Argument 1 to "axes" has incompatible type',
@@ -81,6 +82,8 @@ import normcli
 x = np.ones((2, 6, 3))
 made: normcli.Result = normcli.normalize(x, "group", groups=3, weight=[1.0] * 6, eps=1e-6, dtype="float32")
 words: str = str(normcli.check(x, "layer", "[[1.0]]", decimals=4))
+rows = normcli.normalize([x, x[:1]], "batch", ranks=True).by_rank()
+scaled = normcli.normalize(x, "zscore", convention="pandas")
 steps = normcli.trace(x, "batch", (0, 1, 2), momentum=None).steps
 causes = normcli.versus(x, "batch", "keras", running_ddof=0).causes
 drawing: str = normcli.axes("all", (2, 6, 3), groups=3).svg()

@@ -20,6 +20,7 @@ from normcli.formula.language import REDUCTIONS, Call, Lines
 from normcli.planning.free import OUTPUT, FreePlan
 
 _BYTES = 16  # of a number
+_AT_ONCE = 2  # tensors that a line is worked out from
 
 
 class _Whole(Group):
@@ -86,7 +87,7 @@ def normalize(
     if grad_output is not None:
         arrays["grad_output"] = np.asarray(grad_output)
         lines += plan.gradient_lines
-    with room_for("the calculation", _BYTES * x.size * (len(lines) + 4)), np.errstate(all="ignore"):
+    with room_for("the calculation", _needed(plan, lines, len(arrays))), np.errstate(all="ignore"):
         constants = np.array([*plan.constants.values()])
         far = any(is_far(np.asarray(values)) for values in [constants, *arrays.values()])
         group = worked(plan, WIDES if far else PAIRS, arrays, back=grad_output is not None)
@@ -107,6 +108,12 @@ def normalize(
         out[...] = own
     said = not_finite(x, output, plan)
     return Result(plan=plan, named=Named(named), output=output, before=state, after=state, warnings=tuple(said))
+
+
+def _needed(plan: FreePlan, lines: Lines, given: int) -> int:
+    """The bytes that are taken at the least: by what belongs to each element, and by what a line is worked out from."""
+    whole = sum(len(plan.spans[line.name]) == len(plan.shape) for line in lines)
+    return _BYTES * math.prod(plan.shape) * (whole + given - len(plan.tensors) + _AT_ONCE)
 
 
 def _whole(plan: FreePlan, values: NDArray[np.float64]) -> NDArray[np.float64]:

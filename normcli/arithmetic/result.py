@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from normcli.planning.kinds import GRADIENTS, QUANTITIES
+from normcli.planning.kinds import GRADIENTS, QUANTITIES, RANK
+from normcli.planning.layout import rows
 from normcli.words import Told
 
 if TYPE_CHECKING:
@@ -173,6 +174,10 @@ class Result(Told):
         """What there is one value of for each group of statistics, by its name, in the order of the lines."""
         return {name: self.named[name] for name in self.plan.statistics if name in self.named}
 
+    def of_ranks(self) -> dict[str, Any]:
+        """Of ranks that share a batch what each has by itself: rank_n, and rank_mean and rank_var of (ranks, C)."""
+        return {name: self.named[name] for name in RANK if name in self.named}
+
     def gradients(self) -> dict[str, Any]:
         """The gradients by their names; none without a ``grad_output``.
 
@@ -182,6 +187,16 @@ class Result(Told):
         """
         names = (*GRADIENTS, *(self.plan.gradient_name(one.name) for one in self.plan.tensors))
         return {name: self.named[name] for name in dict.fromkeys(names) if name in self.named}
+
+    def by_rank(self, name: str = "output") -> tuple[Any, ...]:
+        """The rows of each rank's own, of what has the shape of the input; all of them where there are no ranks.
+
+        >>> from normcli.calculate import normalize
+        >>> [part.shape for part in normalize([[[1, 2]], [[3, 4], [5, 7]]], "batch", ranks=True).by_rank()]
+        [(1, 2), (2, 2)]
+        """
+        found = getattr(self, name)
+        return (found,) if found is None or not self.plan.ranks else tuple(found[at] for at in rows(self.plan.ranks))
 
     @property
     def running_mean(self) -> Any:

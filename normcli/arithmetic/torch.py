@@ -143,21 +143,16 @@ def _calculate(x: torch.Tensor, plan: Plan, state: State, place: torch.device, *
     """The output, the statistics and the state after, as tensors."""
     if plan.is_free:
         return {"output": torch_further.function(plan)(x, _given(state, plan, place))}  # type: ignore[arg-type]
-    weight, bias, mean, var = (
-        None if values is None else _tensor(values, plan.dtype, place).clone()
-        for values in (state.weight, state.bias, state.running_mean, state.running_var)
-    )
-    running = (mean, var) if plan.track_running_stats else (None, None)
+    weight, bias = _copies(plan, place, state.weight, state.bias)
+    running = _running(plan, state, place)
     values: dict[str, Any] = {"output": _function(x, plan, state, running, weight, bias)}
     values |= _statistics(x, plan, running)
     if plan.updates_running:
         tracked = state.num_batches_tracked + 1
+        mean, var = running
         values["after"] = replace(state, running_mean=mean, running_var=var, num_batches_tracked=tracked)
     if steps:
-        fresh = tuple(
-            _tensor(v, plan.dtype, place).clone() for v in (state.running_mean, state.running_var) if v is not None
-        )
-        values["normalized"] = _function(x, plan, state, fresh or (None, None), None, None)
+        values["normalized"] = _function(x, plan, state, _running(plan, state, place), None, None)
         if plan.kind.centers:
             average = values["mean"].reshape(plan.layout.stats_view)
             values["centered"] = (x.reshape(plan.layout.view) - average).reshape(plan.shape)
@@ -172,18 +167,24 @@ def _gradients(x: torch.Tensor, plan: Plan, state: State, grad_output: torch.Ten
     names = [name for name in ("weight", "bias") if plan.affine and name in plan.kind.options]
     given = {name: torch.full(fill_value=number, **like) for name, number in plan.neutral.items()}
     given |= {name: _tensor(v, plan.dtype, x.device) for name in names if (v := getattr(state, name)) is not None}
-    running = tuple(
-        _tensor(v, plan.dtype, x.device).clone() for v in (state.running_mean, state.running_var) if v is not None
-    )
+    running = _running(plan, state, x.device)
     with torch.enable_grad():
         leaves = {"input": x.detach().clone()} | {name: given[name].clone() for name in names}
         for leaf in leaves.values():
             leaf.requires_grad_()
-        output = _function(
-            leaves["input"], plan, state, running or (None, None), leaves.get("weight"), leaves.get("bias")
-        )
+        output = _function(leaves["input"], plan, state, running, leaves.get("weight"), leaves.get("bias"))
         found = torch.autograd.grad(output, [*leaves.values()], grad_output)
     return {f"grad_{name}": values for name, values in zip(leaves, found, strict=True)} | {"grad_output": grad_output}
+
+
+def _copies(plan: Plan, place: torch.device, *arrays: Any) -> tuple[torch.Tensor | None, ...]:
+    return tuple(None if values is None else _tensor(values, plan.dtype, place).clone() for values in arrays)
+
+
+def _running(plan: Plan, state: State, place: torch.device) -> tuple[torch.Tensor | None, ...]:
+    """The running statistics, which torch's function may write to; nothing where none are kept."""
+    arrays = (state.running_mean, state.running_var) if plan.track_running_stats else (None, None)
+    return _copies(plan, place, *arrays)
 
 
 def _given(state: State, plan: Plan, place: torch.device) -> dict[str, torch.Tensor]:
@@ -240,14 +241,13 @@ def _called(
 ) -> torch.Tensor:
     """The one call of torch.nn.functional that the kind is; the running statistics are updated in place."""
     axis, layout = plan.layout.channel_axis, plan.layout
-    kept = running if plan.track_running_stats else (None, None)
     momentum = plan.new_weight(state.num_batches_tracked)
     calls: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
         "layer": lambda x: _LAYER_NORM(x, plan.normalized_shape, weight, bias, plan.eps),
         "rms": lambda x: _RMS_NORM(x, plan.normalized_shape, weight, plan.eps),
         "group": lambda x: _GROUP_NORM(x.contiguous(), layout.groups, weight, bias, plan.eps),
-        "batch": lambda x: _BATCH_NORM(x, *kept, weight, bias, plan.source == "batch", momentum, plan.eps),
-        "instance": lambda x: _INSTANCE_NORM(x, *kept, weight, bias, plan.source == "batch", momentum, plan.eps),
+        "batch": lambda x: _BATCH_NORM(x, *running, weight, bias, plan.source == "batch", momentum, plan.eps),
+        "instance": lambda x: _INSTANCE_NORM(x, *running, weight, bias, plan.source == "batch", momentum, plan.eps),
     }
     call = calls[plan.kind.name]
     if axis is None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 import normcli
 from normcli import arithmetic, showing, teaching
+from normcli.arithmetic.ranks import joined
 from normcli.arithmetic.reference import SMALL
 from normcli.arithmetic.run import REFERENCE
 from normcli.calculate import assumed, gradient_of_output, initial_state, run, run_stored, said
@@ -59,7 +60,7 @@ def calculate(kind: Kind, inputs: list[str], options: dict[str, Any], show: Show
         with ExitStack() as written:  # no file is in its place before all of them are whole
             files = Files(written=written, held=held)
             if show.expect:
-                reports = [_checked(kind, inputs[0], options, show)]
+                reports = [_checked(kind, inputs, options, show)]
             else:
                 reports = list(_reports(kind, inputs, options, show, files))
             if len(reports) > 1:
@@ -80,10 +81,9 @@ def _write_files(reports: list[Report], show: Show, written: ExitStack) -> None:
     if show.save_state:
         stream = written.enter_context(whole_file(show.save_state))
         normcli.layers.write_state_to(stream, show.save_state, reports[-1].calculated)
-    for index, report in enumerate(reports):
-        if show.output and not report.written:
-            path = show.output.replace("{i}", str(index))
-            tensor = showing.sections.tensor(report.calculated, show.tensor)
+    for index, tensor in enumerate(_tensors(reports, show)):
+        if tensor is not None:
+            path = str(show.output).replace("{i}", str(index))
             write_tensor_to(written.enter_context(whole_file(path)), path, tensor, show.tensor)
     if show.svg:
         drawn = showing.svg.screenshot(reports, show.detail)
@@ -91,6 +91,16 @@ def _write_files(reports: list[Report], show: Show, written: ExitStack) -> None:
     if show.html:
         page = showing.html.page(reports, show.detail)
         written.enter_context(whole_file(show.html)).write(page.encode())
+
+
+def _tensors(reports: list[Report], show: Show) -> Iterator[Any]:
+    """What is to be written, one tensor for each input; None in the place of what is in its file already."""
+    for report in reports if show.output else ():
+        if report.written:
+            yield None
+        else:
+            showing.sections.tensor(report.calculated, show.tensor)
+            yield from report.calculated.by_rank(show.tensor)
 
 
 def _reports(kind: Kind, inputs: list[str], options: dict[str, Any], show: Show, files: Files) -> Iterator[Report]:
@@ -105,9 +115,14 @@ def _reports(kind: Kind, inputs: list[str], options: dict[str, Any], show: Show,
     flow = None if show.grad_output is None else _flow(show.grad_output, files if show.streams else None)
     state: State | None = None
     index = 0
+    together: NDArray[Any] | None = None
+    if given.get("ranks"):
+        together, sizes = joined([x for text in inputs for x in _batches(kind, text, given, show)])
+        refuse_overwriting(show, len(sizes))
+        given["ranks"], inputs = sizes, [""]
     for text in inputs:
-        streamed = _streamed(kind, text, given, show, state, flow, index, files)
-        batches = [] if streamed else _batches(kind, text, given, show)
+        streamed = _streamed(kind, text, given, show, state, flow, index, files) if together is None else None
+        batches = [together] if together is not None else [] if streamed else _batches(kind, text, given, show)
         refuse_overwriting(show, index + len(batches))
         for x in batches:
             _hint_if_slow(x, show, files)
@@ -281,8 +296,8 @@ def _filled(kind: Kind, given: Mapping[str, Any], show: Show) -> Filled | None:
     return filled
 
 
-def _checked(kind: Kind, text: str, options: dict[str, Any], show: Show) -> Report:
-    """The report on an input whose answer is checked: numbers are read together with their written decimals."""
+def _checked(kind: Kind, inputs: list[str], options: dict[str, Any], show: Show) -> Report:
+    """The report on an input, or on all ranks, whose answer is checked: numbers are read with written decimals."""
     written = {name: _read_written(value) for name, value in options.items() if isinstance(value, Source)}
     given: dict[str, Any] = {
         name: written[name].in_dtype if name in written else value for name, value in options.items()
@@ -297,7 +312,11 @@ def _checked(kind: Kind, text: str, options: dict[str, Any], show: Show) -> Repo
             name: teaching.printed.Printed(np.asarray(given[name], np.float64), filled.decimals[name])
             for name in filled.decimals
         }
-    x = _read_written(Source(text, ""), show.key)
+    read = [_read_written(Source(text, ""), show.key) for text in inputs]
+    if given.get("ranks"):
+        x, given["ranks"] = teaching.printed.Printed.joined(read)
+    else:
+        [x] = read
     cast = as_float_array(x.in_dtype, given.get("dtype"))
     flow: Printed | None = None
     if show.grad_output is not None:

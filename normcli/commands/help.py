@@ -27,6 +27,7 @@ EXAMPLES = {
     "conventions": (
         "normcli conventions",
         "normcli conventions torch keras",
+        "normcli conventions lrn",
         "normcli conventions --json",
     ),
     "state": (

@@ -144,6 +144,7 @@ CALCULATION = (
     Row("affine", switch, "", "Use weight and bias [{affine}]."),
     Row("groups", integer, "N", "Number of groups that the channels are split into; required."),
     Row("virtual_batch", integer, "N", "Give every N samples statistics of their own: ghost batch norm [all samples]."),
+    Row("ranks", mark, "", "The inputs are the ranks of one batch: statistics merged by counts, as in SyncBatchNorm."),
     Row("renorm", mark, "", "Batch renorm: take the batch's statistics to the running ones, by r and d."),
     Row("rmax", number, "FLOAT", "With --renorm: r is at most this, and at least 1 / rmax [3]."),
     Row("dmax", number, "FLOAT", "With --renorm: d is at most this, and at least -dmax [5]."),
@@ -272,7 +273,7 @@ SECTIONS = {
     ),
     "State": (
         "mode", "running_mean", "running_var", "momentum", "decay", "running_ddof", "track_running_stats",
-        "num_batches_tracked", "virtual_batch", "renorm", "rmax", "dmax", "state", "prefix", "save_state",
+        "num_batches_tracked", "virtual_batch", "ranks", "renorm", "rmax", "dmax", "state", "prefix", "save_state",
     ),
     "Check": ("expect", "cells", "decimals", "input_decimals", "atol", "rtol"),
     "Compare": ("versus", "backend", "device", "threads"),

@@ -116,7 +116,7 @@ def settled(inputs: list[str], options: Mapping[str, Any], show: Show) -> Show:
             raise InputError(f"{flag(name)} is about an answer that is checked; give the answer with --expect")
     if show.within and (show.decimals, show.input_decimals) != (None, None):
         raise InputError("--atol and --rtol take the place of what follows from decimals; give one or the other")
-    if show.expect and len(inputs) > 1:
+    if show.expect and len(inputs) > 1 and not options.get("ranks"):
         raise InputError(f"--expect is the answer for one input; {len(inputs)} are given")
     _check_files(show)
     return show

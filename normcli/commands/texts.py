@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
 
 from normcli.errors import InputError
 from normcli.planning.kinds import ALIASES, GRADIENTS, quantities
 from normcli.words import either, flag
 
+Number = TypeVar("Number", int, float)
 EXACT = 1000  # as normcli.files.numbers has it, which imports NumPy
 
 
@@ -17,12 +19,7 @@ def number(text: str, option: str) -> float:
     >>> number("1e-5", "eps")
     1e-05
     """
-    try:
-        if "_" in text:
-            raise ValueError
-        return float(text.replace("\u2212", "-"))
-    except ValueError:
-        raise InputError(f"{flag(option)} is {text!r}; it must be a number, such as 1e-5") from None
+    return _as(float, text, option, "a number, such as 1e-5")
 
 
 def integer(text: str, option: str) -> int:
@@ -31,12 +28,16 @@ def integer(text: str, option: str) -> int:
     >>> integer(" -1", "channel_axis")
     -1
     """
+    return _as(int, text, option, "a whole number")
+
+
+def _as(kind: Callable[[str], Number], text: str, option: str, what: str) -> Number:
     try:
-        if "_" in text:
+        if "_" in text:  # which Python takes between digits
             raise ValueError
-        return int(text.replace("\u2212", "-"))
+        return kind(text.replace("\u2212", "-"))
     except ValueError:
-        raise InputError(f"{flag(option)} is {text!r}; it must be a whole number") from None
+        raise InputError(f"{flag(option)} is {text!r}; it must be {what}") from None
 
 
 def integers(text: str, option: str) -> tuple[int, ...]:

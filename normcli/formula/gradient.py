@@ -13,6 +13,7 @@ from functools import cache
 from typing import NamedTuple
 
 from normcli.errors import InputError
+from normcli.formula.apart import apart
 from normcli.formula.extents import AXES, Extent, Space, extent, extents, needed, over
 from normcli.formula.language import (
     CASTS,
@@ -120,7 +121,8 @@ class _Reverse:
     def __init__(self, program: Lines, roles: Extent | Space, style: str, leaves: tuple[str, ...]) -> None:
         self._roles, self._style, self._leaves = roles, style, leaves
         self._space = roles if isinstance(roles, Space) else None
-        self._program = _apart(program, roles)
+        # What flows to a reduction must be summed before it flows on, and a line is where that is done.
+        self._program = apart(program, roles)
         own = {line.name for line in program}
         self._apart = [line for line in self._program if line.name not in own]
         self._extents = extents(self._program, roles)
@@ -239,39 +241,6 @@ def _roots(program: Lines) -> Iterator[tuple[Node, tuple[Node, Fraction]]]:
             [(base, power)] = powers.items()
             if power != 1 or (isinstance(base, Call) and base.function in ("exp", "log")):
                 yield base, (Name(line.name), power)
-
-
-def _apart(program: Lines, roles: Extent | Space) -> Lines:
-    """The program with a line of its own for each reduction that stands inside what varies more than it does.
-
-    What flows to it must be summed before it flows on, and a line is where that is done.
-    """
-    known, taken = extents(program, roles), {line.name for line in program}
-    space = roles if isinstance(roles, Space) else None
-    found: list[Line] = []
-    names: dict[Node, Node] = {}
-
-    def settled(node: Node, domain: Extent) -> Node:
-        if not isinstance(node, Call):
-            return node
-        if node.function not in REDUCTIONS:
-            return node._replace(parts=tuple(settled(part, domain) for part in node.parts))
-        varied = extent(node, known, space)
-        own = node._replace(parts=(settled(node.parts[0], varied | over(node.axes, roles)),))
-        if varied == domain:
-            return own
-        if own not in names:
-            name = next(name for i in range(1, 1000) if (name := f"{node.function}_{i}") not in taken)
-            taken.add(name)
-            found.append(Line(name, own))
-            names[own] = Name(name)
-        return names[own]
-
-    for line in program:
-        value = settled(line.value, known[line.name])
-        names.setdefault(value, Name(line.name))
-        found.append(line._replace(value=value))
-    return tuple(found)
 
 
 def _slopes(node: Call) -> tuple[_Monomial, ...]:

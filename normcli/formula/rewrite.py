@@ -102,3 +102,18 @@ def fit(pattern: Node, node: Node) -> dict[Node, Node] | None:
             return None
         found |= inner
     return found
+
+
+def with_sums(node: Node) -> Node:
+    """The same with means as sums over n.
+
+    >>> from normcli.formula.language import parsed
+    >>> with_sums(parsed("mean(x)")) == parsed("sum(x) / n")
+    True
+    """
+    if not isinstance(node, Call):
+        return node
+    parts = tuple(map(with_sums, node.parts))
+    if node.function == "mean":
+        return Call("/", (Call("sum", parts, node.axes), Name("N" if node.axes else "n")))
+    return Call(node.function, parts, node.axes)

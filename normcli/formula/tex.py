@@ -24,6 +24,8 @@ SYMBOLS = {
         }.items()
     },
     "running_mean": r"\mu_{\mathrm{running}}", "running_var": r"\sigma^2_{\mathrm{running}}",
+    "rank_n": "n_r", "rank_mean": r"\mu_r", "rank_var": r"\sigma_r^2",
+    "merged_mean": r"\mu", "merged_var": r"\sigma^2", "merged_var_unbiased": "s^2",
 }  # fmt: skip
 _NAMED = {
     "exp": r"\exp", "log": r"\log", "max": r"\max", "min": r"\min", "largest": r"\max", "smallest": r"\min",

@@ -40,6 +40,7 @@ class Profile(NamedTuple):
     numbers: Mapping[str, float] = {}
     axes: tuple[int, ...] | None = None
     channel_axis: int | None = None
+    more_after: bool = False  # whether a window of an even size has one more place after its own, not before
     changes: Mapping[str, str] = {}  # of lines, as ``normcli.formula.rewrite.replaced`` has them
 
 

@@ -7,13 +7,14 @@ dimensions each tensor that comes with the input varies over.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
 from normcli import formula
 from normcli.errors import InputError
+from normcli.formula.apart import apart
 from normcli.formula.extents import Extent, Space, extent, extents, numbered
 from normcli.formula.language import (
     FUNCTIONS,
@@ -193,50 +194,18 @@ def checked(
     for node in (node for line in found for node in walked(line.value) if isinstance(node, Call)):
         if node.function == WINDOW and not space.over(node.axes) <= extent(node.parts[0], known_extents, space):
             raise InputError("window needs what varies along its axis")
-    return _apart(found, there | {OUTPUT}, space)
-
-
-def _apart(program: Sequence[Line], taken: set[str], space: Space) -> Lines:
-    """The lines with one of its own for each reduction that stands inside what varies more than it does.
-
-    So that it is worked out, and shown, once.
-
-    >>> from normcli.formula.language import lines
-    >>> one = Space(1, ((None, frozenset({0})),), ())
-    >>> [line.name for line in _apart(lines("y = (x - mean(x)) / std(x)"), {"x"}, one)]
-    ['mean', 'var', 'y']
-    """
-    found: list[Line] = []
-    names: dict[Node, Node] = {}
-    known = extents(tuple(program), space)
-
-    def settled(node: Node, domain: Extent) -> Node:
-        if not isinstance(node, Call):
-            return node
-        inside = domain
-        if node.function in REDUCTIONS:
-            inside = extent(node, known, space) | space.over(node.axes)
-        own = node._replace(parts=tuple(settled(part, inside) for part in node.parts))
-        if node.function not in REDUCTIONS or extent(node, known, space) == domain:
-            return own
-        if own not in names:
-            word = (
-                "var" if (fits := fit(_SQUARES, own)) and fits[Name("M")] == names.get(_mean_of(own)) else node.function
-            )
-            name = next(name for name in (word, *(f"{word}_{i}" for i in range(2, 1000))) if name not in taken)
-            taken.add(name)
-            found.append(Line(name, own))
-            names[own] = Name(name)
-        return names[own]
-
-    for line in program:
-        value = settled(line.value, known[line.name])
-        names.setdefault(value, Name(line.name))
-        found.append(line._replace(value=value))
-    return tuple(found)
+    return apart(found, space, there | {OUTPUT}, _words)
 
 
 _SQUARES = parsed("mean((A - M)^2)")
+
+
+def _words(reduction: Call, names: Mapping[Node, Node]) -> Iterator[str]:
+    """What a reduction may be called: by its function, and a variance as such, with a number where there is another."""
+    is_var = (fits := fit(_SQUARES, reduction)) and fits[Name("M")] == names.get(_mean_of(reduction))
+    word = "var" if is_var else reduction.function
+    yield word
+    yield from (f"{word}_{i}" for i in range(2, 1000))
 
 
 def _mean_of(node: Call) -> Node:

@@ -218,7 +218,7 @@ FURTHER: dict[str, Kind] = {
         Kind(
             name="grn",
             title="Global Response Normalization",
-            summary="GRN: each channel by its length beside those of the further_lines.",
+            summary="GRN: each channel by its length beside those of the others.",
             options=("eps", "weight", "bias", "channel_axis", "convention", "dtype"),
             text=further_lines.GRN,
             layout=by_channel,
@@ -253,7 +253,7 @@ FURTHER: dict[str, Kind] = {
                 one.name: one
                 for one in (
                     Profile("torch", "pytorch torch/nn/functional.py local_response_norm"),
-                    Profile("onnx", "onnx docs/Operators.md LRN"),
+                    Profile("onnx", "onnx docs/Operators.md LRN", more_after=True),
                     Profile(
                         "tensorflow",
                         "tensorflow tensorflow/core/kernels/lrn_op.cc",

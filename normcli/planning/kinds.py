@@ -78,7 +78,7 @@ KINDS: dict[str, Kind] = {
             name="batch",
             title="BatchNorm",
             summary="BatchNorm: one mean for each channel.",
-            options=(*_RUNNING, "virtual_batch", "renorm", "rmax", "dmax"),
+            options=(*_RUNNING, "virtual_batch", "ranks", "renorm", "rmax", "dmax"),
             text=CENTERED,
             layout=by_channel,
             needs="(N, C) or more",
@@ -218,6 +218,7 @@ def layout_of(
 
 
 CORRECTIONS = ("r", "d")  # of batch renormalization
+RANK = ("rank_n", "rank_mean", "rank_var")  # of each rank by itself
 
 # What an answer can be given for in the family, in the order in which a person computes it.
 QUANTITIES = (

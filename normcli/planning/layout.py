@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import accumulate
 
 from normcli.errors import InputError
 from normcli.words import count, either
@@ -86,6 +87,15 @@ class Layout:
         if not self.is_batched or 0 in self.channels or self.split_axis == 0:
             return None
         return replace(self, channels=(0, *self.channels), is_per_sample=True)
+
+
+def rows(sizes: Shape) -> list[slice]:
+    """Where so many samples of each rank, one after the other, lie along axis 0.
+
+    >>> rows((2, 3))
+    [slice(0, 2, None), slice(2, 5, None)]
+    """
+    return [slice(stop - size, stop) for stop, size in zip(accumulate(sizes), sizes, strict=True)]
 
 
 def trailing(shape: Shape, *, normalized_shape: Shape) -> Layout:

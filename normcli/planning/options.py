@@ -10,7 +10,10 @@ KindName = Literal[
     "batch", "instance", "layer", "group", "rms", "lp", "zscore", "minmax", "softmax", "logsoftmax", "pixel", "frn",
     "grn", "lrn", "weight", "weight-std", "spectral", "formula",
 ]  # fmt: skip
-ConventionName = Literal["torch", "keras", "flax", "onnx", "mlx", "d2l", "cs231n"]
+ConventionName = Literal[
+    "torch", "keras", "flax", "onnx", "mlx", "d2l", "cs231n",
+    "tensorflow", "scipy", "sklearn", "pandas", "plain", "paper", "timm", "convnext", "caffe",
+]  # fmt: skip
 DtypeName = Literal["float16", "bfloat16", "float32", "float64"]
 
 
@@ -51,6 +54,7 @@ class Options(Shaping, total=False):
     weight_offset: Literal[0, 1]
     cast: Literal["before", "after"]
     virtual_batch: int
+    ranks: bool | Sequence[int]
     renorm: bool
     rmax: float
     dmax: float

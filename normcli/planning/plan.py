@@ -51,6 +51,7 @@ class Plan:
     layout: Layout
     weight_offset: int = 0  # added to the weight
     virtual_batch: int | None = None  # samples of each part of the batch that has statistics of its own
+    ranks: Shape | None = None  # the samples of each rank, one after the other, where several share the statistics
     renorm: bool = False  # whether r and d take the batch's statistics to the running ones
     rmax: float = RMAX  # bounds of r and d
     dmax: float = DMAX
@@ -75,6 +76,11 @@ class Plan:
     def group_words(self) -> tuple[str, ...]:
         """What the indices of a group of statistics count; nothing where these are rows."""
         return ("virtual batch", *self.kind.group_words) if self.virtual_batch else self.kind.group_words
+
+    @cached_property
+    def merges(self) -> bool:
+        """Whether the statistics are those of several ranks, merged."""
+        return self.ranks is not None and self.source == "batch"
 
     @cached_property
     def neutral(self) -> Mapping[str, float]:
@@ -185,6 +191,7 @@ class Plan:
             "cast": "before" if self.cast else "after",
         }
         resolved |= {"virtual_batch": self.virtual_batch} if self.virtual_batch else {}
+        resolved |= {"ranks": list(self.ranks)} if self.ranks else {}
         resolved |= {"renorm": True, "rmax": self.rmax, "dmax": self.dmax} if self.renorm else {}
         return {name: value for name, value in resolved.items() if name in self.kind.options}
 
@@ -241,7 +248,8 @@ def _settled(kind: str, shape: Shape, dtype: str, given: Mapping[str, Any]) -> P
     if kind not in KINDS:
         dtype = _dtype(given.get("dtype", dtype))
         _check_shape(family, shape)
-        return planning.settled.settled(family, shape, dtype, given)  # type: ignore[no-any-return]
+        found: Plan = planning.settled.settled(family, shape, dtype, given)
+        return found
     convention = _convention(given.get("convention", "torch"), family)
     dtype = _dtype(given.get("dtype", dtype))
     _check_shape(family, shape)
@@ -282,6 +290,7 @@ def _settled(kind: str, shape: Shape, dtype: str, given: Mapping[str, Any]) -> P
         layout=layout,
         weight_offset=values.choice(given, "weight_offset", (0, 1)),
         virtual_batch=virtual_batch,
+        ranks=values.ranks(given, shape, channel_axis, tracks=track_running_stats),
         renorm=values.switch(given.get("renorm", False), "renorm"),
         rmax=values.number(given, "rmax", least=1.0) if "rmax" in given else RMAX,
         dmax=values.number(given, "dmax") if "dmax" in given else DMAX,

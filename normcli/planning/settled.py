@@ -15,9 +15,10 @@ from normcli.planning.free import FreePlan, Given, axes_in, checked, free_plan, 
 from normcli.planning.further import EVERY
 from normcli.planning.kinds import FORMULA, Kind
 from normcli.planning.layout import Shape
-from normcli.words import either, quoted, repr_of
+from normcli.words import either, flag, quoted, repr_of
 
 _PLACED_BY_SIZE = {"before", "after"}
+_NEUTRAL = {"weight": 1.0, "bias": 0.0}  # what changes nothing
 
 
 def settled(kind: Kind, shape: Shape, dtype: str, given: Mapping[str, Any]) -> FreePlan:
@@ -44,13 +45,12 @@ def settled_further(kind: Kind, shape: Shape, dtype: str, given: Mapping[str, An
         if set_ is None and "axes" in kind.options:
             own = given.get("axes") or profile.axes or own or (-1,)
         axes[set_] = axes_in(own, rank)
-    numbers = dict(kind.numbers) | {n: v for n, v in profile.numbers.items() if n in kind.numbers}
-    numbers |= {n: float(given[n]) for n in kind.numbers if n in given}
-    program = _lines_of(kind, profile, given, numbers)
+    numbers = defaults(kind, profile) | {n: float(given[n]) for n in kind.numbers if n in given}
+    program = lines_of(kind, profile, given, numbers)
     tensors = [
         Given(one, tuple(shape[axis] for axis in axes[set_]), axes[set_][0], axes[set_])
         for one, (set_, own) in kind.tensors.items()
-        if one in given or own not in (0.0, 1.0) or one not in ("weight", "bias") or kind.name == "grn"
+        if one in given or own != _NEUTRAL.get(one)
     ]
     program = used(program, frozenset(one.name for one in tensors))
     shown: dict[str, Any] = dict(numbers)
@@ -59,9 +59,7 @@ def settled_further(kind: Kind, shape: Shape, dtype: str, given: Mapping[str, An
     if "channel_axis" in kind.options:
         shown["channel_axis"] = channel
     shown |= {n: given[n] for n in ("ddof", "eps_at") if n in given}
-    if kind.name == "lrn":
-        before, after = _window(int(numbers["size"]), profile.name)
-        numbers |= {"before": before, "after": after}
+    numbers |= _window(numbers, profile)
     return free_plan(
         kind, profile, shape, dtype,
         checked(program, dict.fromkeys([*numbers, *(t.name for t in tensors)]), rank, axes, tensors),
@@ -86,14 +84,25 @@ def unlike(plan: FreePlan, library: str) -> str:
     return "window" if any(dict(plan.numbers).get(n) != dict(there.numbers).get(n) for n in near) else ""
 
 
-def _lines_of(kind: Kind, profile: Profile, given: Mapping[str, Any], numbers: Mapping[str, float]) -> Lines:
-    changes = dict(profile.changes)
+def defaults(kind: Kind, profile: Profile) -> dict[str, float]:
+    """The numbers of a kind's lines, as a library has them by itself.
+
+    >>> defaults(EVERY["frn"], EVERY["frn"].profiles["timm"])
+    {'eps': 1e-05}
+    """
+    return dict(kind.numbers) | {name: value for name, value in profile.numbers.items() if name in kind.numbers}
+
+
+def lines_of(kind: Kind, profile: Profile, given: Mapping[str, Any], numbers: Mapping[str, float]) -> Lines:
+    """The lines of a kind, as a library has them, after the options."""
     options = {**profile.numbers, **numbers, **given}
+    of_numbers: dict[str, str] = {}
+    changes = dict(profile.changes)
     for (option, value), form in kind.forms.items():
-        if option in options and options[option] == value and not (option == "p" and profile.changes):
-            changes |= form
-    if kind.name == "lp" and numbers["p"] != 2 and "sum(x^2)" in changes.get("size", ""):
-        raise InputError(f"eps inside the root goes with --p 2 only; --p is {numbers['p']:g}")
+        if options.get(option) == value:
+            (of_numbers if option in kind.numbers else changes).update(form)
+    _refuse_number(kind, numbers, changes)
+    changes = of_numbers | changes
     program = replaced(lines(kind.text), changes)
     if kind.rounds:
         times = int(numbers["iterations"])
@@ -103,14 +112,25 @@ def _lines_of(kind: Kind, profile: Profile, given: Mapping[str, Any], numbers: M
     return program
 
 
-def _window(size: int, convention: str) -> tuple[int, int]:
-    """How many neighbours before and after a place are near it: of an even size torch has more before, ONNX after.
+def _refuse_number(kind: Kind, numbers: Mapping[str, float], changes: Mapping[str, str]) -> None:
+    """Refuse another number than the usual one where the line that it stands in is changed by something else."""
+    for (option, _), form in kind.forms.items():
+        usual = kind.numbers.get(option)
+        if usual is not None and numbers[option] != usual and (both := form.keys() & changes.keys()):
+            line, name = min(both), flag(option)
+            raise InputError(f"{line} = {changes[line]} goes with {name} {usual:g} only; {name} is {numbers[option]:g}")
 
-    >>> _window(2, "torch"), _window(2, "onnx"), _window(3, "torch")
-    ((1, 0), (0, 1), (1, 1))
+
+def _window(numbers: Mapping[str, float], profile: Profile) -> dict[str, float]:
+    """How many places before and after its own a window of a size takes; nothing where there is no size.
+
+    >>> _window({"size": 2}, OWN), _window({"size": 3}, OWN)
+    ({'before': 1, 'after': 0}, {'before': 1, 'after': 1})
     """
-    few, many = (size - 1) // 2, size // 2
-    return (few, many) if convention == "onnx" else (many, few)
+    if "size" not in numbers:
+        return {}
+    few, many = (int(numbers["size"]) - 1) // 2, int(numbers["size"]) // 2
+    return {"before": few, "after": many} if profile.more_after else {"before": many, "after": few}
 
 
 def settled_formula(shape: Shape, dtype: str, given: Mapping[str, Any]) -> FreePlan:
@@ -138,8 +158,7 @@ def settled_formula(shape: Shape, dtype: str, given: Mapping[str, Any]) -> FreeP
         if at and not at.lstrip("-").isdecimal():
             raise InputError(f"--let {quoted(key)}: after @ comes the axis beside which its first one is")
         tensors.append(placed(name, own, shape, int(at) if at else None)._replace(key=str(key)))
-    if "size" in numbers:
-        numbers |= dict(zip(("before", "after"), map(float, _window(int(numbers["size"]), "torch")), strict=True))
+    numbers |= _window(numbers, OWN)
     known = dict.fromkeys([*numbers, *(one.name for one in tensors)])
     program = used(own_lines(text), frozenset(known)) if text.strip() in EVERY else own_lines(text)
     program = checked(program, known, rank, axes, tensors)
@@ -156,7 +175,10 @@ def own_lines(text: str) -> Lines:
     >>> [line.name for line in own_lines("x / sum(x)")], own_lines("rms")[0].name
     (['output'], 'mean_square')
     """
-    if text.strip() in EVERY:
-        return EVERY[text.strip()].program
+    kind = EVERY.get(text.strip())
+    if kind is not None and kind.rounds:  # as many as there are by default
+        return lines_of(kind, OWN, {}, kind.numbers)
+    if kind is not None:
+        return kind.program
     alone = "=" not in text and ";" not in text and len(text.strip().splitlines()) == 1
     return lines(f"output = {text.strip()}" if alone else text)

@@ -135,6 +135,29 @@ def virtual_batch(given: Mapping[str, Any], shape: Shape, channel_axis: int | No
     return size
 
 
+def ranks(given: Mapping[str, Any], shape: Shape, channel_axis: int | None, *, tracks: bool) -> Shape | None:
+    """How many samples of the batch each rank has; None where it is not of several ranks."""
+    value = given.get("ranks", False)
+    if value is False:
+        return None
+    sizes = tuple(map(whole, value)) if isinstance(value, list | tuple) else ()
+    if len(sizes) < 2 or not all(size is not None and size > 0 for size in sizes):
+        raise InputError(f"ranks is {repr_of(value)}; give the number of samples of each of them, such as (2, 3)")
+    if "virtual_batch" in given:
+        raise InputError("--ranks and --virtual-batch cannot be combined: the one merges batches, the other splits one")
+    if given.get("mode") == "eval" and not tracks:
+        raise InputError(
+            "ranks are synchronized in training alone: in eval mode without running statistics each takes its own",
+            hint="leave out --ranks, and give each input alone",
+        )
+    if channel_axis == 0:
+        raise InputError("ranks share axis 0, the samples', and channel axis 0 holds the channels")
+    found = tuple(size for size in sizes if size is not None)
+    if sum(found) != shape[0]:
+        raise InputError(f"ranks of {' + '.join(map(str, found))} samples are {sum(found)}; the tensor has {shape[0]}")
+    return found
+
+
 def normalized_shape(given: Mapping[str, Any], shape: Shape) -> Shape:
     """The trailing sizes that share one mean."""
     value = given.get("normalized_shape", shape[-1:])

@@ -7,7 +7,10 @@ from typing import Any
 
 from normcli.errors import InputError
 from normcli.planning.conventions import CONVENTIONS, TORCH, Convention, spelled
+from normcli.planning.further import FURTHER
+from normcli.showing.profiles import chosen, section
 from normcli.showing.report import Report, Section
+from normcli.words import either
 
 
 def points(names: Sequence[str] = ()) -> dict[str, list[str]]:
@@ -21,30 +24,54 @@ def points(names: Sequence[str] = ()) -> dict[str, list[str]]:
     for name in names:
         if spelled(name) not in CONVENTIONS:
             raise InputError(f"convention {name!r} is not known; use {', '.join(CONVENTIONS)}")
-    chosen = [CONVENTIONS[spelled(name)] for name in (names or CONVENTIONS)]
-    rows = {point: [say(convention) for convention in chosen] for point, say in _POINTS.items()}
-    if len(chosen) == 1:
+    each = [CONVENTIONS[spelled(name)] for name in (names or CONVENTIONS)]
+    rows = {point: [say(convention) for convention in each] for point, say in _POINTS.items()}
+    if len(each) == 1:
         return rows
     return {point: texts for point, texts in rows.items() if len(set(texts)) > 1}
 
 
-def report(names: Sequence[str] = ()) -> Report:
-    """All conventions side by side, or where the named ones differ, with the sources."""
-    names = [spelled(name) for name in names]
-    rows, chosen = points(names), names or list(CONVENTIONS)
-    title = f"where {' and '.join(names)} differ" if len(names) > 1 else "conventions"
+def report(asked: Sequence[str] = ()) -> Report:
+    """All conventions side by side, or where the named ones differ, with the sources; of the named kinds alone.
+
+    A name is that of a convention, or of a kind beyond the family.
+    """
+    kinds = [name for name in map(str.lower, asked) if name in FURTHER]
+    named = [spelled(name) for name in asked if name.lower() not in FURTHER]
+    for name in named:
+        if not any(name in known for known in (CONVENTIONS, *(kind.profiles for kind in FURTHER.values()))):
+            raise InputError(f"convention {name!r} is not known; use {either(names())}")
+    profiles = chosen(kinds, named)
+    if kinds and not profiles:
+        raise InputError(
+            f"{either(kinds)} has no convention {' or '.join(named)}; it has {either(FURTHER[kinds[0]].profiles)}"
+        )
+    of_family = [name for name in named or CONVENTIONS if name in CONVENTIONS and not kinds]
+    rows = points(of_family) if of_family else {}
+    title = f"where {' and '.join(of_family)} differ" if len(of_family) > 1 and named else "conventions"
     body = [[point, *texts] for point, texts in rows.items()]
-    sources = [[name, CONVENTIONS[name].source] for name in chosen]
+    sources = [[name, CONVENTIONS[name].source] for name in of_family]
+    of_conventions = (
+        Section(part="conventions", title=title, columns=["", *of_family], rows=body, text=True),
+        Section(part="conventions", title="sources", columns=["", "public file"], rows=sources, text=True),
+    )
     return Report(
-        sections=(
-            Section(part="conventions", title=title, columns=["", *chosen], rows=body, text=True),
-            Section(part="conventions", title="sources", columns=["", "public file"], rows=sources, text=True),
-        ),
+        sections=(of_conventions if of_family else ()) + ((section(profiles),) if profiles else ()),
         document={
             name: {point: texts[i] for point, texts in rows.items()} | typed(CONVENTIONS[name])
-            for i, name in enumerate(chosen)
-        },
+            for i, name in enumerate(of_family)
+        }
+        | ({"kinds": profiles} if profiles else {}),
     )
+
+
+def names() -> list[str]:
+    """What may be asked for: the conventions, those of the kinds beyond the family, and these kinds.
+
+    >>> names()[:2], names()[-1]
+    (['torch', 'keras'], 'spectral')
+    """
+    return [*dict.fromkeys([*CONVENTIONS, *(name for kind in FURTHER.values() for name in kind.profiles)]), *FURTHER]
 
 
 def typed(convention: Convention) -> dict[str, Any]:

@@ -3,10 +3,10 @@
 Every number in full: no edges, no rounding; NaN and the infinities by the words that JSON output has.
 
 A part alone is a table of its own: the output of one or two axes a matrix without a head, as a spreadsheet
-and normcli read it; statistics with a row for each group; the trace with a row for each step; a checked
-answer with a row for each cell, a comparison with a row for each quantity. The whole result, whose parts
-differ in shape, is one long table with a row for each number, as databases and data frames want it:
-quantity, i0, i1, ... (empty where a quantity has fewer axes), value. A checked answer and
+and normcli read it; statistics with a row for each group, or a long table where they differ in shape; the trace
+with a row for each step; a checked answer with a row for each cell, a comparison with a row for each quantity. The
+whole result, whose parts differ in shape, is one long table with a row for each number, as databases and data
+frames want it: quantity, i0, i1, ... (empty where a quantity has fewer axes), value. A checked answer and
 a comparison stand before a part that is asked for beside them, with a blank line between. Several inputs
 make one table, their number in the first column.
 """
@@ -16,7 +16,7 @@ from __future__ import annotations
 import csv
 import io
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
@@ -89,10 +89,12 @@ def _part(result: Result, report: Report, only: str | None) -> tuple[list[str], 
         steps = report.trace.steps
         rows = ([step.step, step.formula, step.substituted, _values(step.value)] for step in steps)
         return ["step", "formula", "substituted", "value"], rows
+    named = _quantities(result) if only is None or alone is None else {only: np.asarray(alone)}
     if only in ("statistics", "running"):
-        head, *rest = _columns(result, only)
-        return head, iter(rest)
-    named = _quantities(result) if only is None else {only: np.asarray(alone)}
+        named = _of_part(named, only)
+        if len({np.shape(values) for values in named.values()}) == 1:
+            head, *rest = _columns(named)
+            return head, iter(rest)
     axes = max(report.axes, *(np.ndim(values) for values in named.values()))
     head = ["quantity", *(f"i{axis}" for axis in range(axes)), "value"]
     return head, chain.from_iterable(_long(name, values, axes) for name, values in named.items())
@@ -115,20 +117,26 @@ def _compared_rows(comparisons: Sequence[Comparison]) -> Iterator[list[str]]:
 
 
 def _quantities(result: Result) -> dict[str, Any]:
-    found = result.statistics()
+    found = result.statistics() | result.of_ranks()
     if result.plan.track_running_stats:
         found |= {"running_mean": result.after.running_mean, "running_var": result.after.running_var}
         found |= {"num_batches_tracked": np.array(result.after.num_batches_tracked)}
     return (found if result.output is None else found | {"output": result.output}) | result.gradients()
 
 
-def _columns(result: Result, part: str) -> Iterator[list[str]]:
+def _of_part(named: Mapping[str, Any], part: str) -> dict[str, Any]:
+    """The statistics, or the running ones."""
+    running, others = ("running_mean", "running_var"), ("output", "num_batches_tracked")
+    return {
+        name: values
+        for name, values in named.items()
+        if name not in others and not name.startswith("grad_") and (name in running) == (part == "running")
+    }
+
+
+def _columns(named: Mapping[str, Any]) -> Iterator[list[str]]:
     """A row for each group of statistics (or channel), its index first."""
-    found = {name: values for name, values in _quantities(result).items() if name not in ("output", *GRADIENTS)}
-    running = ("running_mean", "running_var")
-    chosen = {name: values for name, values in found.items() if (name in running) == (part == "running")}
-    chosen.pop("num_batches_tracked", None)
-    arrays = {name: np.atleast_1d(np.asarray(values, np.float64)) for name, values in chosen.items()}
+    arrays = {name: np.atleast_1d(np.asarray(values, np.float64)) for name, values in named.items()}
     shape = next(iter(arrays.values())).shape
     yield [*(f"i{axis}" for axis in range(len(shape))), *arrays]
     for index in np.ndindex(shape):

@@ -95,7 +95,7 @@ def _given(result: Result) -> dict[str, Any]:
 
 
 def _statistics(result: Result) -> dict[str, Any]:
-    return dict.fromkeys(result.plan.statistics) | result.statistics()
+    return dict.fromkeys(result.plan.statistics) | result.statistics() | result.of_ranks()
 
 
 def _running(result: Result) -> dict[str, Any] | None:

@@ -2,8 +2,8 @@
 
 On a terminal the values are colours; without colour they are shade characters, or letters of more
 and more ink where there is only ASCII. The input's scale goes from its least to its greatest value; the
-output's reaches as far below 0 as above it, so that a mean of 0 is seen to be one. A large tensor is drawn
-by its edges, and that is said.
+output's reaches as far below 0 as above it, so that a mean of 0 is seen to be one, or begins at 0 where nothing is
+below. A large tensor is drawn by its edges, and that is said.
 """
 
 from __future__ import annotations
@@ -126,7 +126,8 @@ def pair(x: NDArray[Any], result: Result) -> Pair:
     nothing = Scale(0.0, 0.0)
     after = extent(np.asarray(result.output)) or nothing
     reach = max(-after.low, after.high)
-    return Pair(x=x, result=result, before=extent(x) or nothing, after=Scale(-reach, reach, signed=True))
+    scale = Scale(-reach, reach, signed=True) if after.low < 0 else Scale(0.0, reach)
+    return Pair(x=x, result=result, before=extent(x) or nothing, after=scale)
 
 
 def drawer(x: NDArray[Any], result: Result) -> Callable[[Canvas], list[Line]]:

@@ -33,6 +33,8 @@ def refuse_missing(report: Report, detail: Detail) -> None:
     """Refuse a part that is asked for alone and is not there."""
     if detail.only == "running" and report.result is not None and not report.result.plan.track_running_stats:
         raise InputError("there are no running statistics to show", hint="they come with --track-running-stats")
+    if detail.only == "statistics" and report.result is not None and not report.result.statistics():
+        raise InputError(f"there are no statistics to show: {report.result.plan.kind.title} has none of a group")
     if detail.only in GRADIENTS and report.result is not None:
         tensor(report.result, detail.only)
 
@@ -103,6 +105,8 @@ def headline(result: Result) -> str:
         parts.append(f"renorm, r up to {short(plan.rmax)}, d up to {short(plan.dmax)}")
     if plan.virtual_batch:
         parts.append(f"virtual batches of {count(plan.virtual_batch, 'sample')}")
+    if plan.ranks:
+        parts.append(f"{len(plan.ranks)} ranks, of {' + '.join(map(str, plan.ranks))} samples")
     if plan.ddof:
         parts.append("variance divided by n - 1")
     if plan.updates_running:
@@ -143,15 +147,17 @@ def _of_result(result: Result, trace: Trace | None, detail: Detail) -> Iterator[
     yield from (
         _free_statistics(result, detail, most) if result.plan.is_free else [_statistics(result, detail.precision, most)]
     )
+    if result.plan.merges:
+        yield _ranks(result, detail.precision, most)
     if result.plan.track_running_stats:
         yield _running(result, detail.precision, most)
-    yield from _matrices("output", result.output, detail.precision, most)
+    yield from _by_rank("output", result, detail, most)
     if result.plan.is_free:
         for name in result.gradients().keys() - {"grad_input"}:
             yield from _matrices(name, result.named[name], detail.precision, most)
     elif result.gradients().keys() & set(PARAMETERS):
         yield _parameters(result, detail, most)
-    yield from _matrices("grad_input", result.grad_input, detail.precision, most)
+    yield from _by_rank("grad_input", result, detail, most)
 
 
 def traced(trace: Trace, precision: int, *, full: bool) -> Section:
@@ -193,8 +199,18 @@ def _free_statistics(result: Result, detail: Detail, most: int) -> Iterator[Sect
 
 
 def _statistics_title(result: Result) -> str:
-    source = "of the input" if result.plan.source == "batch" else "running, as given"
+    own = "of all ranks, merged by their counts" if result.plan.merges else "of the input"
+    source = own if result.plan.source == "batch" else "running, as given"
     return f"statistics ({source})"
+
+
+def _ranks(result: Result, precision: int, most: int) -> Section:
+    """What each rank has by itself, beside that of all."""
+    own = {name.removeprefix("rank_"): values for name, values in result.of_ranks().items()}
+    shape = own["mean"].shape
+    own["n"] = np.repeat(own["n"], shape[1]).reshape(shape)
+    pooled = {f"{name} of all": np.broadcast_to(getattr(result, name), shape) for name in ("mean", "var")}
+    return _listed("statistics", "statistics of each rank", ["rank", "channel"], own | pooled, precision, most)
 
 
 def _running(result: Result, precision: int, most: int) -> Section:
@@ -226,7 +242,8 @@ def _listed(part: str, title: str, words: list[str], columns: dict[str, Any], pr
     size = len(flat[0])
     edges = size > most // 10
     shown = np.array(edge_indices(size)) if edges else np.arange(size)
-    notations = [_notation(values[shown], precision) for values in flat]
+    decimals = [0 if name == "n" else precision for name in columns]  # a count is whole
+    notations = [_notation(values[shown], each) for values, each in zip(flat, decimals, strict=True)]
 
     def write(start: int, stop: int) -> list[list[str]]:
         places = shown[start:stop]
@@ -254,7 +271,15 @@ def _parameters(result: Result, detail: Detail, most: int) -> Section:
     return _listed(part, title, words, columns, detail.precision, most)
 
 
-def _matrices(name: str, output: Any, precision: int, most: int) -> Iterator[Section]:
+def _by_rank(name: str, result: Result, detail: Detail, most: int) -> Iterator[Section]:
+    """A tensor of the input's shape, that of each rank by itself where several share a batch."""
+    parts = result.by_rank(name)
+    for rank, part in enumerate(parts):
+        of_rank = f" of rank {rank}" if result.plan.ranks else ""
+        yield from _matrices(name, part, detail.precision, most, of_rank)
+
+
+def _matrices(name: str, output: Any, precision: int, most: int, of_rank: str = "") -> Iterator[Section]:
     """A tensor as 2-D slices over its last two axes, large tensors by their edges; nothing of one not asked for."""
     if output is None:
         return
@@ -263,7 +288,7 @@ def _matrices(name: str, output: Any, precision: int, most: int) -> Iterator[Sec
     large = output.size > most
     kept = [edge_indices(size) if large else [*range(size)] for size in shape]
     whole = output if isinstance(output, Stored) and large else np.asarray(output)
-    note = _left_out(shape, kept)
+    note = of_rank + _left_out(shape, kept)
     for leading in product(*kept[:-2]):
         at = "".join(f"{i}, " for i in leading)
         title = f"{name}[{at}:, :]" if leading else name
@@ -275,7 +300,7 @@ def _matrices(name: str, output: Any, precision: int, most: int) -> Iterator[Sec
             values = values[np.ix_(lines, kept[-1])] if large else values
         labels = [str(i) for i in lines] if len(shape) > 1 else [""]
         yield _matrix(name, title + note, values, labels, [str(j) for j in kept[-1]], shape, precision)
-        note = ""  # once is enough
+        note = of_rank  # what is left out is said once
 
 
 def _left_out(shape: tuple[int, ...], kept: list[list[int]]) -> str:

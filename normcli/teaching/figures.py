@@ -6,18 +6,25 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from normcli.arithmetic.evaluate import worked_out
 from normcli.arithmetic.numbers import FLOATS, Float
 from normcli.formula.language import Call, Line, Name, Node
-from normcli.planning.kinds import PARAMETERS
+from normcli.planning.kinds import PARAMETERS, RANK
+from normcli.planning.layout import rows
 from normcli.teaching.program import REPORTED, UPDATES, Step, names_of
 from normcli.teaching.sheet import Array, Found, grouped, ungrouped
 from normcli.teaching.work import STARTS, Change, Work, round_to
 
 _ZERO, _ONE = Float(np.float64(0)), Float(np.float64(1))
+_OF_RANK: Mapping[str, Callable[[Array, tuple[int, ...]], Any]] = {
+    "rank_n": lambda x, axes: np.float64(math.prod(x.shape[axis] for axis in axes)),
+    "rank_mean": lambda x, axes: x.mean(axes, keepdims=True),
+    "rank_var": lambda x, axes: x.var(axes, keepdims=True),
+}
 
 
 class Figures:
@@ -181,8 +188,18 @@ class Figures:
             values = getattr(state, name)
             _, old = sheet.once(id(values), lambda: (values, Float(np.asarray(values, np.float64).reshape(-1, 1))))
             return old if channels else self._in_groups(old)
+        if name in RANK:
+            return sheet.grouped(self._of_ranks(name), layout)
         number = self._number(name, layout.count)
         return sheet.once(("number", number), lambda: Float(np.float64(number)))
+
+    def _of_ranks(self, name: str) -> Array:
+        """What the rank of each element has by itself."""
+        x, own, axes = self.sheet.x, _OF_RANK[name], self.plan.layout.reported_axes
+        ranks = rows(self.plan.ranks or ())
+        return self.sheet.once(
+            name, lambda: np.concatenate([np.broadcast_to(own(x[at], axes), x[at].shape) for at in ranks])
+        )
 
     def _number(self, name: str, n: int) -> float:
         match name:
@@ -194,6 +211,8 @@ class Figures:
                 return self.plan.momentum or 0.0
             case "k":
                 return self.work.state.num_batches_tracked
+            case "ranks":
+                return len(self.plan.ranks or ())
             case "batch_size":
                 return self.plan.shape[0]
         return self.sheet.x.size // n // math.prod(self.plan.weight_shape)  # N

@@ -7,7 +7,7 @@ may lie from the exact one; an answer is held to whichever of its readings fits 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, BinaryIO
@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from normcli.arithmetic.ranks import joined
 from normcli.dtypes import DTYPES
 from normcli.files.numbers import EXACT, to_float64
 from normcli.files.read import read_tensor
@@ -53,6 +54,18 @@ class Printed:
     def exactly(cls, values: NDArray[np.floating], dtype: str | None = None) -> Printed:
         """Numbers that nobody has rounded, but perhaps to ``dtype``."""
         return cls(np.asarray(values, np.float64), np.full(np.shape(values), EXACT), dtype)
+
+    @classmethod
+    def joined(cls, ranks: Sequence[Printed]) -> tuple[Printed, tuple[int, ...]]:
+        """The numbers of several ranks as one along axis 0, and how many samples each has.
+
+        >>> ranks = [Printed.exactly(np.ones((size, 2))) for size in (1, 2)]
+        >>> Printed.joined(ranks)[1]
+        (1, 2)
+        """
+        sizes = joined([rank.in_dtype for rank in ranks])[1]
+        values, decimals = (np.concatenate([getattr(r, name) for r in ranks]) for name in ("values", "decimals"))
+        return cls(values, decimals, ranks[0].dtype, any(r.pasted for r in ranks), all(r.fixed for r in ranks)), sizes
 
     def rounded_to(self, decimals: int | None) -> Printed:
         """The same numbers, all of them printed with ``decimals`` decimals; None leaves them alone."""

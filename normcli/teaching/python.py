@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from normcli.arithmetic.run import REFERENCE
-from normcli.calculate import gradient_of_output, initial_state, normalize, settled_options
+from normcli.calculate import gradient_of_output, initial_state, normalize, of_ranks, settled_options
 from normcli.errors import InputError
 from normcli.files.numbers import EXACT
 from normcli.floats import as_float_array, dtype_name, is_torch
@@ -58,7 +58,10 @@ def check(
     given, _ = settled_options(kind, options)
     written = {name: _written(given[name], name) for name in STATE_ARRAYS if given.get(name) is not None}
     given |= {name: printed.in_dtype for name, printed in written.items()}
-    read = _written(x, "the tensor")
+    if given.get("ranks") is True and isinstance(x, list | tuple):
+        read, given["ranks"] = Printed.joined([_written(rank, f"rank {number}") for number, rank in enumerate(x)])
+    else:
+        read = _written(x, "the tensor")
     tensor = as_float_array(read.in_dtype, given.get("dtype"))
     settled = plan(kind, tensor.shape, dtype_name(tensor), given)
     flow = None
@@ -96,8 +99,10 @@ def versus(
     >>> versus([[1, 2], [3, 6]], "batch", "keras")
     <Comparison with keras: the output differs by 0.000495 at most [eps] [momentum] [running_ddof]>
     """
-    given, _ = settled_options(kind, options)
+    x, given = of_ranks(x, settled_options(kind, options)[0])
     tensor = as_float_array(x, given.get("dtype"))
+    if "ranks" in given:
+        options["ranks"] = given["ranks"]
     result = normalize(tensor, kind, backend=backend, device=device, grad_output=grad_output, **options)
     return compare(tensor, given, result, spec)
 
@@ -126,9 +131,10 @@ def trace(
     >>> trace([[1, 2, 4]], "layer", (0, 2), eps=0).steps[2].substituted
     '((-1.3333)^2 + (-0.3333)^2 + 1.6667^2) / 3'
     """
-    tensor = (
-        x if is_torch(x) and backend != REFERENCE else as_float_array(x, settled_options(kind, options)[0].get("dtype"))
-    )
+    x, given = of_ranks(x, settled_options(kind, options)[0])
+    tensor = x if is_torch(x) and backend != REFERENCE else as_float_array(x, given.get("dtype"))
+    if "ranks" in given:
+        options["ranks"] = given["ranks"]
     result = normalize(tensor, kind, backend=backend, device=device, steps=True, grad_output=grad_output, **options)
     array = as_float_array(tensor)
     place = (element,) if isinstance(element, int) else None if element is None else tuple(element)

@@ -14,6 +14,7 @@ from itertools import combinations
 from normcli.digits import short
 from normcli.planning.conventions import CONVENTIONS
 from normcli.planning.kinds import STATE_ARRAYS
+from normcli.planning.layout import by_virtual_batch
 from normcli.planning.plan import Plan
 from normcli.teaching.backward import BACKWARD
 from normcli.teaching.other_axes import axes_words
@@ -78,6 +79,15 @@ def _cast_after(work: Work) -> Iterator[Change]:
         yield Change(options={"cast": None}, note=work.plan.cast)
 
 
+def _ranks_apart(work: Work) -> Iterator[Change]:
+    sizes = work.plan.ranks or ()
+    if len(set(sizes)) == 1:
+        axis = work.plan.layout.channel_axis or 0
+        yield Change(layout=by_virtual_batch(work.plan.shape, channel_axis=axis, samples=sizes[0]))
+    elif sizes:
+        yield Change("normalized = A -> normalized = (x - rank_mean) / sqrt(rank_var + eps)")
+
+
 _NORMALIZED = "(x - mean) / sqrt(var + eps)"
 _RSTD = "1 / sqrt(var + eps)"
 _OUTPUT = "normalized * weight + bias"
@@ -90,6 +100,7 @@ _CLIPPED = "{0} = stop(clip(A, B, C)) -> {0} = stop(A)"
 _CORRECTED = GRADIENT | {"output"}
 _OLD = "running statistics far from the batch's"
 _VIRTUAL = "mean over {virtual}"
+_MERGED = "sum(rank_n * rank_mean) / n"
 _VARIANCE = "a smaller variance, or more decimals"
 _WEIGHT = "a weight that is not 1 and a bias that is not 0"
 
@@ -179,6 +190,18 @@ FORWARD: tuple[Slip, ...] = (
     Slip(key="virtual_other", gives="virtual batches of {note}", slipped="mean over {note}",
          instead="was given another size", right=_VIRTUAL, axes="virtual_other", family="axes", affects=EVERYTHING,
          tells="more samples", rare=True),
+    Slip(key="ranks_apart", gives="taking each rank's own statistics, not synchronized,",
+         slipped="(x - rank_mean) / sqrt(rank_var + eps)", instead="takes those of all ranks together", right=_MERGED,
+         changes=_ranks_apart, family="axes", tells="ranks that differ more"),
+    Slip(key="ranks_means", gives="the mean of the ranks' means", slipped="sum(rank_mean) / ranks",
+         instead="merges them by their counts", right=_MERGED, changes="sum(x) / n -> sum(rank_mean / rank_n) / ranks",
+         family="merged", affects=EVERYTHING, tells="ranks of sizes that differ more"),
+    Slip(key="ranks_vars", gives="the mean of the ranks' variances", slipped="{note}",
+         instead="adds how far apart the ranks' means lie", right="sum(rank_n * (rank_var + (rank_mean - mean)^2)) / n",
+         changes=(
+             Change("sum(centered^2) / D -> sum(rank_var / rank_n) * n / ranks / D", note="sum(rank_var) / ranks"),
+             Change("sum(centered^2) / D -> sum(rank_var) / D", note="sum(rank_n * rank_var) / n"),
+         ), family="merged_var", affects=EVERYTHING - {"mean", "running_mean"}, tells="means further apart"),
     Slip(key="renorm_omitted", gives="leaving out r and d", slipped="normalized",
          instead="corrects with them, for --renorm", right=_RENORM, changes=Change(options={"renorm": False}),
          family="renorm", affects=_CORRECTED, tells=_OLD),

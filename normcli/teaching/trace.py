@@ -35,10 +35,12 @@ from normcli.formula.language import (
     parsed,
     substituted,
 )  # fmt: skip
+from normcli.formula.rewrite import with_sums
 from normcli.formula.spelled import LIST, Text, inlined, mapped, spelled
 from normcli.planning.kinds import taught
 from normcli.planning.layout import Shape, number_of, place_of
 from normcli.teaching.filled import EXACT, LEFT_OUT, Decimals, Expression, Figure, as_printed, gapped, listed, summed
+from normcli.teaching.merged import MERGED, Ranks
 from normcli.teaching.traced import Over, Traced, counted_from_start
 from normcli.words import Told
 
@@ -162,7 +164,7 @@ def filled_in(
     text, _, more = formula.partition(" with ")
     try:
         others: dict[Node, Node] = {Name(line.name): line.value for line in lines(more)}
-        node = _with_sums(substituted(parsed(text), others))
+        node = with_sums(substituted(parsed(text), others))
     except InputError:
         return None
     group = _traced(result, x, element)
@@ -183,16 +185,6 @@ def filled_in(
     )[0]
 
 
-def _with_sums(node: Node) -> Node:
-    """The same with means as sums over n."""
-    if not isinstance(node, Call):
-        return node
-    parts = tuple(map(_with_sums, node.parts))
-    if node.function == "mean":
-        return Call("/", (Call("sum", parts, node.axes), Name("N" if node.axes else "n")))
-    return Call(node.function, parts, node.axes)
-
-
 def in_stages(result: Result, x: NDArray[Any], course: str) -> Result:
     """The same calculation in the stages of a course, with its steps.
 
@@ -205,7 +197,7 @@ def in_stages(result: Result, x: NDArray[Any], course: str) -> Result:
     plan = result.plan
     if plan.renorm:
         raise InputError(f"the steps of {course} have no batch renormalization; leave out --renorm or --steps")
-    staged = replace(plan, kind=taught(plan.kind, course), track_running_stats=plan.source == "running")
+    staged = replace(plan, kind=taught(plan.kind, course), ranks=None, track_running_stats=plan.source == "running")
     return run(x, staged, result.before, steps=True, grad_output=result.grad_output)
 
 
@@ -227,6 +219,9 @@ class _Writer:
         for line in plan.lines:
             if line.role == "shown":
                 yield self._of_group_or_each(line)
+                if plan.merges:
+                    for name in MERGED.get(line.name, ()):
+                        yield name, "group", partial(self._of_ranks, name)
         where = {line.name: line.value for line in plan.running_lines if line.role == "where"}
         for line in plan.running_lines:
             if line.role == "shown":
@@ -246,6 +241,11 @@ class _Writer:
         """A number of the group as a whole."""
         value = self.group.statistic(line.name)
         return self._step(line.name, line.value, [self._filled(line.value, self._of_group)], [value], value)
+
+    def _of_ranks(self, name: str) -> Step:
+        """How the ranks come to a statistic."""
+        tree, filled, values = Ranks(self.group, self.precision, self._shown).step(name)
+        return self._step(name, tree, filled, values, values if name.startswith("rank") else values[0])
 
     def _each(self, line: Line) -> Step:
         """One number for each traced element."""

@@ -23,7 +23,7 @@ from normcli.words import count
 
 _LARGEST = 2**16  # elements of a group whose statistics are worked out beyond float64's digits
 Over = tuple[str, int]  # the axes that a sum takes, and the member of the group through which it goes
-_BEYOND = Context(prec=400)  # for a thousand of them, each divided by n or multiplied
+BEYOND = Context(prec=400)  # for a thousand of them, each divided by n or multiplied
 
 
 class Traced:
@@ -134,6 +134,11 @@ class Traced:
         values = np.asarray(getattr(self.result, name))
         return [float(value) for value in values[..., self._place[-1]].ravel()]
 
+    def of_ranks(self, name: str) -> list[float]:
+        """What each rank has by itself for this group's channel."""
+        values: list[float] = np.asarray(getattr(self.result, name))[:, self._place[-1]].tolist()
+        return values
+
     def running(self, name: str) -> tuple[float, float]:
         """A running statistic of this group's channel, before and after."""
         old, new = (getattr(state, name)[self._place[-1]] for state in (self.result.before, self.result.after))
@@ -162,7 +167,7 @@ class Traced:
         if self._exact is None:
             return None
         try:
-            with localcontext(_BEYOND):
+            with localcontext(BEYOND):
                 [block] = self._exact.blocks()
                 found = self._exact[name] if place is None else block[name][place]
         except (ArithmeticError, KeyError):  # a quotient by 0; a line that these numbers do not have

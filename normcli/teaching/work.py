@@ -15,7 +15,7 @@ from normcli.arithmetic.numbers import FLOATS, Float
 from normcli.arithmetic.result import State
 from normcli.floats import rounded
 from normcli.formula.language import Lines, names_in, parsed
-from normcli.planning.kinds import GRADIENTS
+from normcli.planning.kinds import GRADIENTS, RANK
 from normcli.planning.layout import Layout
 from normcli.planning.plan import Plan
 from normcli.teaching.printed import Printed
@@ -84,6 +84,7 @@ class Work:
         report, updates = tuple(made.report.items()), 1 if made.updates is None else made.updates
         counted = {"k"} if own.momentum is None or self.state.num_batches_tracked else frozenset()
         known = _KNOWN | counted | frozenset(STARTS if own.track_running_stats else ())
+        known |= {"ranks", *RANK} if own.merges else set()
         roles = own.layout.roles if own.renorm else ANY_AXES
         return program_of(
             there.lines,
