@@ -218,7 +218,7 @@ FURTHER: dict[str, Kind] = {
         Kind(
             name="grn",
             title="Global Response Normalization",
-            summary="GRN: each channel by its length beside those of the further_lines.",
+            summary="GRN: each channel by its length beside those of the others.",
             options=("eps", "weight", "bias", "channel_axis", "convention", "dtype"),
             text=further_lines.GRN,
             layout=by_channel,
