@@ -263,9 +263,10 @@ def _line(line: Line, settled: Plan, pool: Pool) -> tuple[str | int, ...]:
 
 
 def _fillable(node: Node, settled: Plan) -> Node:
-    """A line as its numbers are filled in: with options and how many a mean is over, and the state before the update."""
+    """A line as its numbers are filled in: options, how many a mean is over, the state before the update."""
     if isinstance(node, Name):
-        if isinstance(settled, FreePlan) and node.name != "eps" and node.name in (numbers := dict(settled.numbers)):
+        numbers = dict(settled.numbers) if isinstance(settled, FreePlan) else {}
+        if node.name in numbers and node.name != "eps":  # which may be changed
             return Number(numbers[node.name])
         return Name(_OLD + node.name) if node.name in _updated(settled) else node
     if not isinstance(node, Call):
