@@ -12,9 +12,7 @@ READABLE = 100  # columns of prose, however wide the terminal is
 WHEN = ("auto", "always", "never")
 BAD, DOUBTFUL, GOOD = "1;31", "1;33", "1;32"  # as terminals count colours
 
-_INSIDE = re.compile(
-    r"(?<= [-+*/=x]) (?=\S)| (?=[-+*/=x] )|(?<=\d,) (?=(?:\d+, )*\d+\))"
-)  # blanks of a formula or shape
+_INSIDE = r"(?<= [-+*/=x]) (?=\S)| (?=[-+*/=x] )|(?<=\d,) (?=(?:\d+, )*\d+\))"  # the blanks of a formula or shape
 _LEAST = 20  # columns, where a terminal says that it has fewer
 _settled = {"colour": "auto"}  # one terminal, one answer
 
@@ -85,7 +83,7 @@ def words(text: str, width: int) -> list[str]:
     ['LayerNorm', 'of', '(2, 6, 4):', 'sum(x) / n,', 'not', 'n - 1.']
     """
     found: list[str] = []
-    for word in _INSIDE.sub("\0", text).split(" "):
+    for word in re.sub(_INSIDE, "\0", text).split(" "):
         whole = word.replace("\0", " ")
         found += [whole] if places(whole) <= width // 3 else whole.split(" ")
     return found
