@@ -12,6 +12,7 @@ READABLE = 100  # columns of prose, however wide the terminal is
 WHEN = ("auto", "always", "never")
 BAD, DOUBTFUL, GOOD = "1;31", "1;33", "1;32"  # as terminals count colours
 
+_INSIDE = r"(?<= [-+*/=x]) (?=\S)| (?=[-+*/=x] )|(?<=\d,) (?=(?:\d+, )*\d+\))"  # the blanks of a formula or shape
 _LEAST = 20  # columns, where a terminal says that it has fewer
 _settled = {"colour": "auto"}  # one terminal, one answer
 
@@ -24,17 +25,15 @@ def settle_colour(when: str) -> None:
 def has_colours(stream: TextIO) -> bool:
     """Whether text on a stream is to be coloured.
 
-    A picture of a screen always is. Else what was settled comes first, then NO_COLOR, then FORCE_COLOR; and a terminal
-    has colours by itself, unless it is dumb.
+    A stream of ours says so itself, by ``colours``. Else what was settled comes first, then NO_COLOR, then FORCE_COLOR;
+    and a terminal has colours by itself, unless it is dumb.
 
     >>> from io import StringIO
     >>> has_colours(StringIO()) and "FORCE_COLOR" not in os.environ
     False
     """
-    if getattr(stream, "is_picture", False):
-        return True
-    if getattr(stream, "is_plain", False):
-        return False
+    if (own := getattr(stream, "colours", None)) is not None:
+        return bool(own)
     if _settled["colour"] != "auto":
         return _settled["colour"] == "always"
     if os.environ.get("NO_COLOR"):
@@ -77,6 +76,19 @@ def places(text: str) -> int:
     return sum(0 if combining(letter) else 2 if east_asian_width(letter) in "WF" else 1 for letter in text)
 
 
+def words(text: str, width: int) -> list[str]:
+    """What is between the blanks of a text; a formula or a shape that is short for the width is one word.
+
+    >>> words("LayerNorm of (2, 6, 4): sum(x) / n, not n - 1.", 40)
+    ['LayerNorm', 'of', '(2, 6, 4):', 'sum(x) / n,', 'not', 'n - 1.']
+    """
+    found: list[str] = []
+    for word in re.sub(_INSIDE, "\0", text).split(" "):
+        whole = word.replace("\0", " ")
+        found += [whole] if places(whole) <= width // 3 else whole.split(" ")
+    return found
+
+
 def folded(text: str, width: int | None, hang: int | None = None) -> list[str]:
     """A line in lines of at most ``width`` places, broken at blanks only; a longer word has a line to itself.
 
@@ -98,9 +110,9 @@ def folded(text: str, width: int | None, hang: int | None = None) -> list[str]:
                 below = first + " " * 6 + text[columns.end() :]
                 return [*folded(columns[0].rstrip(), width), *folded(below, width)]
             first, hang = columns[0], columns.end()
-    word, *words = text[len(first) :].split(" ")
+    word, *others = words(text[len(first) :], width)
     lines = [first + word]
-    for word in words:
+    for word in others:
         if places(longer := f"{lines[-1]} {word}") > width:
             lines.append(" " * hang + word)
         else:

@@ -180,7 +180,7 @@ def test_the_tolerance_is_the_sum_of_all_slopes(
 
 def right_answers() -> Iterator[tuple[str, Check]]:
     rng = np.random.default_rng(SEED)
-    for layer, decimals in layers(rng, 5):
+    for layer, decimals in layers(rng, 3):
         g = rng.normal(size=layer.x.shape)
         result = normalize(layer.x, layer.kind, grad_output=g, **layer.options)
         expected = {name: printed(values, decimals) for name, values in result.gradients().items()}
@@ -198,7 +198,7 @@ def right_answers() -> Iterator[tuple[str, Check]]:
 
 def test_every_right_gradient_checks() -> None:
     verdicts = [(kind, found.ok) for kind, found in right_answers()]
-    assert len(verdicts) >= 75
+    assert len(verdicts) >= 50
     assert Counter(kind for kind, ok in verdicts if not ok) == Counter()
 
 
@@ -207,7 +207,7 @@ def test_gradients_of_torch_in_float32_check(kind: str) -> None:
     torch = pytest.importorskip("torch")
     rng = np.random.default_rng(SEED)
     wrong = []
-    for turn in range(100):
+    for turn in range(50):
         x, g = (torch.from_numpy(rng.normal(m, 2, (8, 5)).astype(np.float32)) for m in (3, 0))
         weight = torch.from_numpy(rng.uniform(0.5, 2, 5).astype(np.float32)).requires_grad_()
         x.requires_grad_()
@@ -246,7 +246,7 @@ def wrong_answers(seed: int, rounds: int) -> Iterator[Tried]:
         work, exact = gradients(typed, g)
         for slip in SLIPS:
             works = slip.works(work)
-            if not works or not slip.affects & exact.keys() or rng.random() < 0.65:
+            if not works or not slip.affects & exact.keys() or rng.random() < 0.8:
                 continue
             decimals = int(rng.choice([3, 4, 5, 6]))
             chosen = works[int(rng.integers(len(works)))]
@@ -268,7 +268,7 @@ CHUNKS = range(2)
 def test_slips_of_gradients_are_named(chunk: int) -> None:
     tried = list(wrong_answers(SEED + chunk, 1))
     missed = Counter((one.key, one.kind, one.note) for one in tried if not any(one.key in keys for keys in one.keys))
-    assert len(tried) * len(CHUNKS) >= 300
+    assert len(tried) * len(CHUNKS) >= 150
     assert sum(missed.values()) <= 0.05 * len(tried), missed
 
 
@@ -276,11 +276,11 @@ def test_slips_of_gradients_are_named(chunk: int) -> None:
 def test_noise_in_gradients_gets_no_name(chunk: int) -> None:
     rng = np.random.default_rng(SEED + 10 + chunk)
     found = []
-    for typed in [*typed_layers(rng, 4)][:52]:
+    for typed in [*typed_layers(rng, 2)][:34]:
         g = short(rng.normal(size=typed.x.values.shape), 1)
         _, exact = gradients(typed, g)
         decimals = int(rng.choice([2, 3, 4, 5, 6]))
         name = list(exact)[int(rng.integers(len(exact)))] if rng.random() < 0.3 else "grad_input"
         found.append(checked(typed, g, {name: printed(noise(rng, exact[name], decimals), decimals)}))
-    assert len(found) * len(CHUNKS) >= 100
+    assert len(found) * len(CHUNKS) >= 60
     assert [one.keys for one in found if one.keys] == []

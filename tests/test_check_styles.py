@@ -17,7 +17,7 @@ from normcli.teaching.verdict import Check
 
 torch = pytest.importorskip("torch")
 
-SEED, ROUNDS = 20250311, 6  # rounds for each way of printing
+SEED, ROUNDS = 20250311, 3  # rounds for each way of printing
 Style = Callable[[np.ndarray], str]
 
 # kind, shape, parameters drawn (weight, bias, running statistics), options
@@ -157,7 +157,7 @@ def answers(name: str) -> Iterator[tuple[str, Check]]:
 def test_right_answers_check_however_they_were_printed(name: str) -> None:
     verdicts = list(answers(name))
     assert Counter(what for what, found in verdicts if not found.ok) == Counter()
-    assert len(verdicts) * len(STYLES) >= 2000
+    assert len(verdicts) * len(STYLES) >= 1000
 
 
 def beyond_three_units(found: Check, answer: Printed) -> bool:

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import re
 import runpy
+import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import typer
+from conftest import Started
 
 from normcli.commands.cli import COMMANDS, make_app
 
@@ -46,13 +49,13 @@ def examples(block: str) -> list[Example]:
     return found
 
 
-def prepare(place: Path, command: Path) -> None:
-    """Copy examples/ to ``place`` and make a ``normcli`` command."""
+def prepare(place: Path, command: Path, run: Sequence[str] = (sys.executable, "-m", "normcli")) -> None:
+    """Copy examples/ to ``place`` and make a ``normcli`` command that runs so."""
     shutil.copytree(ROOT / "examples", place, dirs_exist_ok=True)
     for picture in (place / "pictures").iterdir():
         picture.unlink()
     command.parent.mkdir(parents=True, exist_ok=True)
-    command.write_text(f'#!/bin/sh\nexec {sys.executable} -m normcli "$@"\n')
+    command.write_text(f'#!/bin/sh\nexec {shlex.join(run)} "$@"\n')
     command.chmod(0o755)
 
 
@@ -77,10 +80,12 @@ def as_run(page: Path, place: Path, env: dict[str, str]) -> str:
 
 
 @pytest.fixture(scope="session")
-def folder(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> tuple[Path, dict[str, str]]:
+def folder(
+    tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str], started: Started
+) -> tuple[Path, dict[str, str]]:
     """A copy of examples/ to run in, with a ``normcli`` command on the path."""
     place, command = tmp_path_factory.mktemp("docs"), tmp_path_factory.mktemp("bin") / "normcli"
-    prepare(place, command)
+    prepare(place, command, started(torch=False))
     return place, environment | {"PATH": f"{command.parent}:{environment['PATH']}"}
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, Run
+from conftest import ROOT, Run, Started
 from test_docs import prepare
 
 from normcli.commands.cli import COMMANDS
@@ -32,10 +32,10 @@ HELP_EXAMPLES = [example for command in COMMANDS for example in examples(command
 
 
 @pytest.fixture(scope="session")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def place(tmp_path_factory: pytest.TempPathFactory, started: Started) -> Path:
     """A folder with a ``normcli`` command, beside a copy of examples/."""
     made = tmp_path_factory.mktemp("help")
-    prepare(made / "examples", made / "bin" / "normcli")
+    prepare(made / "examples", made / "bin" / "normcli", started(torch=False))
     return made
 
 

@@ -303,6 +303,67 @@ def test_what_if_is_what_normcli_would_say(
     assert page.inner_text(".whatif .note") == ""
 
 
+FREE: dict[str, tuple[str, tuple[int, ...], dict[str, Any]]] = {
+    "lp": ("lp", (3, 4), {"p": 3.0}),
+    "zscore": ("zscore", (3, 4), {"ddof": 1}),
+    "minmax": ("minmax", (3, 4), {}),
+    "softmax": ("softmax", (3, 4), {}),
+    "logsoftmax": ("logsoftmax", (3, 4), {}),
+    "pixel": ("pixel", (2, 3, 2), {}),
+    "frn": ("frn", (2, 3, 4), {"weight": np.array([1.5, -2, 3]), "tau": np.array([0.5, -1, 0.25])}),
+    "grn": ("grn", (2, 3, 4), {"weight": np.array([1.5, -2, 3]), "bias": np.array([1.0, 2, 3])}),
+    "weight": ("weight", (3, 4), {"weight": np.array([2.0, -1, 3])}),
+    "weight_std": ("weight-std", (3, 4), {}),
+    "spectral": ("spectral", (3, 4), {"iterations": 2}),
+    "renorm": ("batch", (3, 4), {"renorm": True, "running_mean": np.arange(4.0), "running_var": np.full(4, 2.0)}),
+    "virtual": ("batch", (4, 3), {"virtual_batch": 2}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "shape", "options"), FREE.values(), ids=FREE)
+def test_what_if_works_out_every_kind_by_its_own_lines(
+    kind: str, shape: tuple[int, ...], options: dict[str, Any], show: Open
+) -> None:
+    x = seeded(*shape)
+    page = show(made(kind, x, precision=10, **options))
+    before = shown_trace(page)
+    assert page.locator(".lit, .term").count() > 0
+    change(page, "x (0, 0", "7.25")
+    x.flat[0] = 7.25
+    expected = normalize(x, kind, steps=True, **options)
+    np.testing.assert_allclose(shown_numbers(page, "output"), expected.output.ravel(), atol=2e-10)
+    steps = trace(expected, x, (0,) * x.ndim, 10).steps
+    rows = shown_trace(page)
+    assert [(row[0], row[1]) for row in rows] == [(step.step, step.formula) for step in steps]
+    np.testing.assert_allclose([float(row[3]) for row in rows], [float(step.value) for step in steps], atol=2e-10)
+    page.click("text=back to the exact numbers")
+    assert shown_trace(page) == before
+
+
+@pytest.mark.parametrize("case", ["lp", "softmax", "frn", "grn", "renorm"])
+def test_what_if_fills_in_the_numbers_as_the_trace_does(case: str, show: Open) -> None:
+    kind, shape, options = FREE[case]
+    page = show(made(kind, seeded(*shape), **options))
+    exact = [re.sub(r"~?[\d.]+", "#", row[2]) for row in shown_trace(page)]
+    change(page, "x (0, 0", str(seeded(*shape).flat[0]))
+    assert [re.sub(r"~?[\d.]+", "#", row[2]) for row in shown_trace(page)] == exact
+
+
+@pytest.mark.parametrize(("kind", "fields"), [("softmax", ["x (0, 0)"]), ("lp", ["x (0, 0)", "eps"])])
+def test_what_if_asks_only_for_what_a_kind_has(kind: str, fields: list[str], show: Open) -> None:
+    page = show(made(kind, seeded(3, 4)))
+    labels = page.eval_on_selector_all(
+        ".whatif label:not([hidden]) span", "labels => labels.map(label => label.textContent)"
+    )
+    assert labels == fields
+
+
+def test_every_kind_s_terms_mark_their_cells(show: Open) -> None:
+    page = show(made("softmax", seeded(3, 4)))
+    page.locator(".trace li").first.locator(".term").nth(2).hover()
+    assert page.eval_on_selector_all(".input .marked", "cells => cells.map(cell => Number(cell.dataset.i))") == [2]
+
+
 @pytest.mark.parametrize("case", ["weight_offset", "weight_each"])
 def test_what_if_keeps_the_weight(case: str, show: Open) -> None:
     kind, x, options = CASES[case]

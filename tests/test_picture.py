@@ -317,8 +317,8 @@ def test_all_norms_are_drawn_side_by_side(normcli: Run) -> None:
     assert (
         done.stdout
         == """\
-BatchNorm, LayerNorm, InstanceNorm, GroupNorm, RMSNorm of (2, 6, 4, 4): in each,
-equal letters share one mean (RMSNorm: one mean square)
+BatchNorm, LayerNorm, InstanceNorm, GroupNorm, RMSNorm of (2, 6, 4, 4): in each, equal letters share one mean (RMSNorm:
+one mean square)
 
 BatchNorm           LayerNorm, RMSNorm   InstanceNorm        GroupNorm
      0 1 2 3 4 5         0 1 2 3 4 5          0 1 2 3 4 5         0 1 2 3 4 5

@@ -373,9 +373,9 @@ def test_an_infinity_in_eval_mode_stays_alone() -> None:
 @pytest.mark.parametrize(
     ("values", "warning"),
     [
-        ([NAN, NAN, 1.0], "the input holds 2 NaN and 0 infinities"),
+        ([NAN, NAN, 1.0], "the input holds 2 NaN"),
         ([-INF, NAN, 1.0], "the input holds 1 NaN and 1 infinity"),
-        ([-INF, INF, 1.0], "the input holds 0 NaN and 2 infinities"),
+        ([-INF, INF, 1.0], "the input holds 2 infinities"),
     ],
     ids=["nan", "one_of_each", "infinities"],
 )

@@ -28,11 +28,12 @@ ANSWERED: dict[str, tuple[list[str], str]] = {
     "axis of lp": (["lp", "[1]", "--axis", "0"], "lp has no option --axis; here it is --axes"),
     "scale": (["layer", "[1]", "--scale", "2"], "layer has no option --scale; here it is --weight"),
     "training": (["batch", BN1D, "--training"], "here it is --mode train or --mode eval"),
-    "eval": (["batch", BN1D, "--eval"], "here it is --mode train or --mode eval"),
+    "eval": (["batch", BN1D, "--eval"], "batch has no option --eval; here it is --mode eval"),
     "eval of a layer": (["layer", "[1]", "--eval"], "that is --mode, which belongs to batch or instance"),
     "epsilon": (["rms", "[1]", "--epsilon", "1"], "here it is --eps"),
     "checkpoint": (["layer", "[1]", "--checkpoint", "x"], "here it is --state"),
     "format": (["state", "x", "--fmt", "json"], "here it is --format"),
+    "the beginning of an option": (["layer", "[1]", "--exp", "1"], "no such option: --exp; did you mean --expect?"),
     "a typing error": (["layer", "[1]", "--esp", "1"], "no such option: --esp; did you mean --eps?"),
     "numbers": (["layer", "1", "2", "3", "4"], "4 numbers are one tensor in quotes and brackets: "
                 "normcli layer '[1, 2, 3, 4]'"),

@@ -45,13 +45,18 @@ def not_finite(x: Elements, output: Elements | None, plan: Plan, zero: int = 0) 
         return
     nan, infinite = (_counted(test, x) for test in (np.isnan, np.isinf))
     if nan or infinite:
-        yield f"the input holds {nan} NaN and {count(infinite, 'infinity', 'infinities')}"
+        yield f"the input holds {_not_numbers(nan, infinite)}"
         return
     if plan.is_free and output is not None and (undefined := _counted(np.isnan, output)):
         yield f"{count(undefined, 'output value')} NaN: 0 divided by 0, or the root or logarithm of a negative number"
     overflow = 0 if output is None or zero else _counted(np.isinf, output)
     if overflow:
         yield f"{count(overflow, 'output value')} beyond the range of {plan.dtype} became infinite"
+
+
+def _not_numbers(nan: int, infinite: int) -> str:
+    counted = {f"{nan} NaN": nan, count(infinite, "infinity", "infinities"): infinite}
+    return " and ".join(words for words, number in counted.items() if number)
 
 
 def gradient_warnings(gradients: Mapping[str, Any], plan: Plan, undefined: int) -> Iterator[str]:
@@ -64,7 +69,7 @@ def gradient_warnings(gradients: Mapping[str, Any], plan: Plan, undefined: int) 
         return  # and so is grad_output: what is not would be in them
     nan, infinite = (_counted(test, gradients["grad_output"]) for test in (np.isnan, np.isinf))
     if nan or infinite:
-        yield f"grad_output holds {nan} NaN and {count(infinite, 'infinity', 'infinities')}"
+        yield f"grad_output holds {_not_numbers(nan, infinite)}"
     elif overflow := _counted(np.isinf, gradients.get(plan.gradient_name("x"), np.empty(0))):
         yield f"{count(overflow, 'value')} of grad_input beyond the range of {plan.dtype} became infinite"
 

@@ -137,7 +137,9 @@ def _answered(error: typer.TyperException, context: Any) -> str | None:
     if near := getattr(error, "possibilities", None):
         from difflib import get_close_matches
 
-        return f"no such option: {unknown}; did you mean {get_close_matches(unknown, near, 1, 0.0)[0]}?"
+        begun = [option for option in near if option.startswith(unknown)]
+        meant = either(begun) if begun else get_close_matches(unknown, near, 1, 0.0)[0]
+        return f"no such option: {unknown}; did you mean {meant}?"
     return None
 
 

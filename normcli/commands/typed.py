@@ -106,6 +106,9 @@ def _opened(word: str) -> int:
     return sum(map(word.count, "[(")) - sum(map(word.count, "])"))
 
 
+_MODES = {"train": "--mode train", "eval": "--mode eval", "evaluate": "--mode eval", "inference": "--mode eval"}
+
+
 def option_meant(typed: str, known: Collection[str], kind: str) -> str | None:
     """What a word for an option is called here, in words; None for a word that means nothing.
 
@@ -115,7 +118,7 @@ def option_meant(typed: str, known: Collection[str], kind: str) -> str | None:
     name = typed.lstrip("-").replace("-", "_").lower()
     for words, names in _OPTIONS.items():
         if name in words and (ours := [flag(own) for own in names if own in known]):
-            how = {"--mode": "--mode train or --mode eval"}.get(ours[0], either(ours))
+            how = _MODES.get(name, "--mode train or --mode eval") if ours[0] == "--mode" else either(ours)
             return f"{kind} has no option {typed}; here it is {how}"
     return None
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from normcli.formula.language import Call, Name, Node, Number, names_in, walked
+from normcli.formula.language import REDUCTIONS, Call, Name, Node, Number, names_in, walked
 from normcli.formula.spelled import PARENTHESES, parenthesized
 
 _COUNTS = {"n", "N"}  # never 0
 _OPERATORS = "+-*/^"
-_SUMS = frozenset({"sum", "mean"})
-_CALLS: Mapping[str, str] = {"sqrt": "Math.sqrt", "abs": "Math.abs", "sign": "Math.sign", "larger": "Math.max"}
+_CALLS: Mapping[str, str] = {
+    "sqrt": "Math.sqrt", "abs": "Math.abs", "sign": "Math.sign", "exp": "Math.exp", "log": "Math.log",
+    "larger": "Math.max", "smaller": "Math.min", "equal": "v.equal", "stop": "",
+}  # fmt: skip
 
 
 def javascript(node: Node) -> str:
@@ -35,7 +37,7 @@ def is_translatable(node: Node) -> bool:
     >>> is_translatable(parsed("sqrt(larger(var, eps))"))
     True
     """
-    known = {*_OPERATORS, *_SUMS, *_CALLS}
+    known = {*_OPERATORS, *REDUCTIONS, *_CALLS}
     return all(part.function in known for part in walked(node) if isinstance(part, Call))
 
 
@@ -47,7 +49,7 @@ def _written(node: Any) -> str:
     parts = [_written(part) for part in node.parts]
     if node.function == PARENTHESES:
         return f"({parts[0]})"
-    if node.function in _SUMS:
+    if node.function in REDUCTIONS:
         return f"v.{node.function}_of(v => {parts[0]}, '{node.axes or ''}')"
     if node.function in _CALLS:
         return f"{_CALLS[node.function]}({', '.join(parts)})"

@@ -38,8 +38,8 @@ def of_names(node: Node) -> str:
     """An expression as a template of names.
 
     >>> from normcli.formula.language import parsed
-    >>> of_names(parsed("sum(x^2) / n - mean"))
-    '([:@x^2]) / @n - @mean'
+    >>> of_names(parsed("sum(x^2) / n - mean")), of_names(parsed("max(x)"))
+    ('([:@x^2]) / @n - @mean', 'max([:@x])')
     """
     return put_together(_placed(whole(_with_terms(node))))
 
@@ -66,7 +66,10 @@ def _with_terms(node: Node) -> Any:
     if node.function == "^":
         return Call("^", (_with_terms(node.parts[0]), node.parts[1]))
     parts = tuple(map(_with_terms, node.parts))
-    return Call(TERMS, parts, node.axes or "") if node.function in REDUCTIONS else Call(node.function, parts)
+    if node.function not in REDUCTIONS:
+        return Call(node.function, parts)
+    terms = Call(TERMS, parts, node.axes or "")
+    return Call(node.function, (terms,)) if node.function in ("max", "min") else terms
 
 
 def _placed(node: Any) -> Any:
@@ -78,9 +81,9 @@ def _placed(node: Any) -> Any:
     if node.function == PARENTHESES and isinstance(inside := node.parts[0], Text) and inside.startswith(_PLACE):
         return Text("@" + inside.removeprefix(_PLACE))
     parts = tuple(map(_placed, node.parts))
-    if node.function != TERMS:
+    if node.function not in (TERMS, "largest", "smallest"):
         return Call(node.function, parts, node.axes)
     if node.axes is not None:
         return Text(f"[{node.axes}:{put_together(parts[0])}]")
     terms: list[Any] = [part if part == GAP else Text(f"{{{put_together(part)}}}") for part in parts]
-    return Call(TERMS, tuple(terms))
+    return Call(node.function, tuple(terms))

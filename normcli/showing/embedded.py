@@ -12,17 +12,18 @@ import numpy as np
 from normcli.errors import InputError
 from normcli.formula.extents import AXES, extents, reductions
 from normcli.formula.javascript import is_translatable, javascript
-from normcli.formula.language import Line, Lines, Name, Node, parsed, substituted
+from normcli.formula.language import Call, Line, Lines, Name, Node, Number, parsed, substituted
 from normcli.formula.spelled import inlined, spelled
 from normcli.formula.template import of_names, of_numbers
+from normcli.planning.free import FreePlan
 from normcli.planning.kinds import KINDS
-from normcli.planning.layout import Layout, Shape, number_of
+from normcli.planning.layout import Shape, number_of
 from normcli.planning.plan import Plan, plan
 from normcli.showing.grids import value, wrong_cells
 from normcli.showing.sections import edge_indices
 
 if TYPE_CHECKING:
-    from normcli.arithmetic.result import Result
+    from normcli.arithmetic.result import Result, State
     from normcli.showing.report import Report
     from normcli.teaching.trace import Step
 
@@ -80,7 +81,7 @@ def embedded(
         "output": result.output,
         "grad_input": result.grad_input,
     }
-    found: dict[str, Any] = {"shape": settled.shape, **_axes(settled.layout), "first": number_of(first, settled.shape)}
+    found: dict[str, Any] = {"shape": settled.shape, **_axes(settled), "first": number_of(first, settled.shape)}
     found |= {"precision": precision, "title": settled.kind.title, "kept": None if is_whole(settled.shape) else kept}
     found["tensors"] = {
         name: _numbers(np.asarray(values)[np.ix_(*kept)]) for name, values in tensors.items() if values is not None
@@ -99,9 +100,16 @@ def embedded(
     return found
 
 
-def _axes(layout: Layout) -> dict[str, Any]:
+def _axes(settled: Plan) -> dict[str, Any]:
     """How the script looks at a tensor: the dimensions of the view, and those that each kind of sum takes."""
-    taken = {name or "": [a for a, role in enumerate(layout.dimensions) if takes(role)] for name, takes in AXES.items()}
+    layout = settled.layout
+    if isinstance(settled, FreePlan):
+        lines = settled.lines + settled.gradient_lines
+        names = {node.axes for line in lines for node in reductions(line.value)}
+        taken = {name or "": sorted(settled.space.over(name)) for name in names}
+    else:
+        roles = [*enumerate(layout.dimensions)]
+        taken = {name or "": [axis for axis, role in roles if takes(role)] for name, takes in AXES.items()}
     return {"view": layout.view, "axes": layout.axes, "channels": layout.channels, "over": taken}
 
 
@@ -157,6 +165,8 @@ def _check(report: Report) -> dict[str, str]:
 def _given(result: Result) -> dict[str, Any]:
     """The numbers of the layer, and those that may be changed."""
     settled, before = result.plan, result.before
+    if isinstance(settled, FreePlan):
+        return _given_freely(settled, before)
     arrays = {
         name: _numbers(values)
         for name in ("weight", "bias", "running_mean", "running_var")
@@ -166,9 +176,26 @@ def _given(result: Result) -> dict[str, Any]:
     return arrays | {"eps": settled.eps, "m": settled.new_weight(batches), "batches": batches}
 
 
+def _given_freely(settled: FreePlan, before: State) -> dict[str, Any]:
+    """The same for a kind beyond the family: by name, the dimensions that the numbers vary over, and the numbers."""
+    numbers = {name: [(), _numbers(value)] for name, value in settled.numbers}
+    tensors = {
+        one.name: [one.dimensions, _numbers(values)]
+        for one in settled.tensors
+        if (values := before.tensor(one.name)) is not None
+    }
+    return {"eps": settled.eps, "m": 1.0, "named": numbers | tensors}
+
+
 def _others(result: Result) -> Iterator[Plan]:
-    """Every calculation that may be made of this one: the kinds, train and eval, n and n - 1; its own first."""
+    """Every calculation that may be made of this one: the kinds, train and eval, n and n - 1; its own first.
+
+    A kind beyond the family has its own numbers, which no other kind has.
+    """
     own = result.plan
+    if own.is_free:
+        yield own
+        return
     for kind in sorted(KINDS, key=lambda name: name != own.kind.name):
         basis = own if kind == own.kind.name else _other(kind, own)
         if basis is None:
@@ -205,7 +232,9 @@ def _program(settled: Plan, pool: Pool, known: dict[tuple[str | int, ...], int],
     """What the script needs of a calculation; of each line its number among the ``known``, and what it varies over."""
     layout = settled.layout
     lines = settled.lines + _updating(settled.running_lines) + (settled.gradient_lines if back else ())
-    varies = extents(lines, layout.roles)
+    is_free = isinstance(settled, FreePlan)
+    varies = extents(lines, settled.space if isinstance(settled, FreePlan) else layout.roles)
+    dimensions = [*enumerate(range(len(layout.view)) if is_free else layout.dimensions)]
     groups = "" if settled.groups is None else f", {settled.groups} groups"
     return {
         "kind": settled.kind.name,
@@ -214,11 +243,11 @@ def _program(settled: Plan, pool: Pool, known: dict[tuple[str | int, ...], int],
         "ddof": settled.ddof if "ddof" in settled.kind.options and settled.source == "batch" else 0,
         "updates": settled.updates_running,
         "affine": settled.affine,
-        **_axes(layout),
+        **_axes(settled),
         "lines": [
             [
                 known.setdefault(_line(line, settled, pool), len(known)),
-                [axis for axis, role in enumerate(layout.dimensions) if role in varies[line.name]],
+                [axis for axis, known_by in dimensions if known_by in varies[line.name]],
             ]
             for line in lines
         ],
@@ -227,8 +256,32 @@ def _program(settled: Plan, pool: Pool, known: dict[tuple[str | int, ...], int],
 
 def _line(line: Line, settled: Plan, pool: Pool) -> tuple[str | int, ...]:
     """A line's name and function, and where it is shown, its formula and the template of its numbers."""
-    shown = (_formula(line, settled), of_names(substituted(line.value, _OLD_SHARE))) if line.role == "shown" else ()
-    return line.name, pool.number(javascript(line.value)), *shown
+    number = pool.number(javascript(line.value))
+    if line.role != "shown":
+        return line.name, number
+    return line.name, number, _formula(line, settled), of_names(_fillable(substituted(line.value, _OLD_SHARE), settled))
+
+
+def _fillable(node: Node, settled: Plan) -> Node:
+    """A line as its numbers are filled in: options, how many a mean is over, the state before the update."""
+    if isinstance(node, Name):
+        numbers = dict(settled.numbers) if isinstance(settled, FreePlan) else {}
+        if node.name in numbers and node.name != "eps":  # which may be changed
+            return Number(numbers[node.name])
+        return Name(_OLD + node.name) if node.name in _updated(settled) else node
+    if not isinstance(node, Call):
+        return node
+    parts = tuple(_fillable(part, settled) for part in node.parts)
+    if node.function == "stop":  # which matters to the way back only
+        return parts[0]
+    if node.function == "mean" and isinstance(settled, FreePlan):
+        size = math.prod(settled.shape[axis] for axis in settled.space.over(node.axes))
+        return Call("/", (Call("sum", parts, node.axes), Number(size)))
+    return Call(node.function, parts, node.axes)
+
+
+def _updated(settled: Plan) -> set[str]:
+    return {line.name for line in settled.running_lines if line.role == "shown"}
 
 
 def _updating(lines: Lines) -> Lines:

@@ -58,7 +58,9 @@ class Figure:
     def names(self) -> tuple[str, ...]:
         """What the axes are called: N, C and the like where that is known, else by their numbers."""
         rank = len(self.plan.shape)
-        if self.plan.layout.channel_axis is None and rank != 4:
+        layout = self.plan.layout
+        is_weight = self.plan.is_free and layout.channel_axis == 0  # which holds no samples
+        if is_weight or (layout.channel_axis is None and rank != 4):
             return tuple(f"axis {axis}" for axis in range(rank))
         known = _SPATIAL.get(len(self.spatial), "")
         inside = known or tuple(f"S{place}" for place in range(1, len(self.spatial) + 1))

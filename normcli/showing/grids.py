@@ -168,7 +168,9 @@ def table(section: Section, hatched: str = "") -> str:
     """One of a report's tables; the column of that name is hatched, for what is wrong in it."""
     classes = []
     for column, name in enumerate(section.columns):
-        words = [word for word, holds in (("words", section.is_words(column)), ("wrong", name == hatched)) if holds]
+        words = [
+            word for word, holds in (("words", section.is_words(column)), ("wrong", name and name == hatched)) if holds
+        ]
         classes.append(f' class="{" ".join(words)}"' if words else "")
     heads = _cells("th", section.columns, classes)
     rows = "".join(f"<tr>{_cells('td', row, classes)}</tr>" for row in section.rows)

@@ -58,8 +58,8 @@
     for (const [token] of template.matchAll(/[{}#@]|[^{}#@]+/g)) {
       if (token === "{") {
         inside = true;
-        if (between === " + ") term += 1;
-        else if (between === " + ... + ") term = -3;
+        if (between === " + " || between === ", ") term += 1;
+        else if (between === " + ... + " || between === ", ..., ") term = -3;
         else { sum += 1; term = 0; }
       } else if (token === "}") { inside = false; between = ""; }
       else {
@@ -97,12 +97,14 @@
   // --- what if: the lines in double precision -------------------------------------------------------
 
   const over = (above, below) => (below === 0 ? 0 : above / below); // a constant group gives 0 by definition
+  const divided = (above, below) => above / below; // as kinds beyond the family have it
 
   function calculated(program, known, x, given, flow) {
     const view = new View(program);
-    const [n, N, channels] = [view.axes, view.over.samples, view.channels].map((axes) => view.size(axes));
+    const [n, N, channels] = [view.axes, view.over.samples ?? [], view.channels].map((axes) => view.size(axes));
     const own = (name, channel, otherwise) =>
       given[name] && given[name].length === channels ? number(given[name][channel]) : otherwise;
+    const named = Object.entries(given.named ?? {}).filter(([name]) => name !== "eps"); // which may be changed
     const elements = x.map((value, i) => {
       const channel = view.key(i, view.channels);
       const mean = own("running_mean", channel, 0), spread = own("running_var", channel, 1);
@@ -110,9 +112,13 @@
         x: value, grad_output: flow ? flow[i] : 0, n, N, eps: given.eps, m: given.m, rest_of_m: Number((1 - given.m).toPrecision(10)),
         weight: own("weight", channel, 1), bias: own("bias", channel, 0),
         running_mean: mean, running_var: spread, old_running_mean: mean, old_running_var: spread,
+        ...Object.fromEntries(named.map(([name, [axes, values]]) => [name, number(values[view.key(i, axes)])])),
         members: (axes) => view.members(i, view.over[axes]).map((other) => elements[other]),
-        over,
+        over: given.named ? divided : over,
+        equal(one, other) { return Number(one === other); },
         sum_of(term, axes) { return this.members(axes).reduce((total, v) => total + term(v), 0); },
+        max_of(term, axes) { return this.members(axes).reduce((most, v) => Math.max(most, term(v)), -Infinity); },
+        min_of(term, axes) { return this.members(axes).reduce((least, v) => Math.min(least, term(v)), Infinity); },
         mean_of(term, axes) { return this.sum_of(term, axes) / view.size(view.over[axes]); },
       };
     });
@@ -130,12 +136,13 @@
 
   const GIVEN = new Set(["x", "weight", "bias", "grad_output", "n", "N", "eps", "m", "rest_of_m"]);
 
-  function withNumbers(words, v, precision) {
+  function withNumbers(words, v, precision, given) {
     const fill = (text, at) => text.replace(/([#@])(\w+)/g, (_, place, name) => guarded(
-      GIVEN.has(name) ? written(at[name]) : computed(at[name], precision), place));
-    return fill(words.replace(/\[(\w*):([^\]]*)\]/g, (_, axes, term) => {
-      const terms = v.members(axes).map((one) => `{${fill(term, one)}}`);
-      return (terms.length > 1000 ? [...terms.slice(0, 3), "...", ...terms.slice(-3)] : terms).join(" + ");
+      GIVEN.has(name) || given.has(name) ? written(at[name]) : computed(at[name], precision), place));
+    return fill(words.replace(/(max\(|min\()?\[(\w*):([^\]]*)\]/g, (_, extreme = "", axes, term) => {
+      const terms = v.members(axes).map((one) => `{${fill(extreme ? term.replace(/^@/, "#") : term, one)}}`);
+      const some = terms.length > 1000 ? [...terms.slice(0, 3), "...", ...terms.slice(-3)] : terms;
+      return extreme + some.join(extreme ? ", " : " + ");
     }), v);
   }
 
@@ -172,6 +179,7 @@
         if (!order[scope].has(key)) order[scope].set(key, order[scope].size);
       }
     }
+    const given = new Set(Object.keys(data.given?.named ?? {}));
     const steps = data.steps.map((step) => ({ ...step, lines: step.lines.split(";") }));
 
     function* exactly(i) {
@@ -188,7 +196,7 @@
       for (const [name, , formula, line] of what.program.lines.map(([line]) => data.lines[line])) {
         if (formula === undefined) continue;
         const sums = [...line.matchAll(/\[(\w*):/g)].map((found) => found[1]);
-        const parts = pieces(withNumbers(line, v, data.precision), []);
+        const parts = pieces(withNumbers(line, v, data.precision, given), []);
         const value = decimal(v[name], notation([v[name]], data.precision), data.precision);
         yield { name, formula, sums, parts, value };
       }
@@ -396,12 +404,14 @@
     eps.min = momentum.min = 0;
     momentum.max = 1;
     cell.required = false;
-    const optional = [[field("momentum", momentum), () => chosenProgram().updates],
+    const optional = [[field("kind", kind), () => kinds.length > 1],
+      [field("eps", eps), () => !data.given.named || "eps" in data.given.named],
+      [field("momentum", momentum), () => chosenProgram().updates],
       [field("mode", mode), () => programsOf().some((program) => program.mode === "eval")],
       [field("divide by", divisor), () => programsOf().some((program) => program.ddof !== programsOf()[0].ddof)]];
     const note = element("p", { className: "note" });
     note.setAttribute("aria-live", "polite");
-    form.append(element("strong", {}, "what if"), label, field("kind", kind), field("eps", eps),
+    form.append(element("strong", {}, "what if"), label,
       ...optional.map(([made]) => made), back, note);
     form.setAttribute("aria-label", "what if");
     form.hidden = false;

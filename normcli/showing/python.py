@@ -31,7 +31,7 @@ class _Paper(StringIO):
     """What is printed on to have it as text."""
 
     encoding = "utf-8"
-    is_plain = True  # whatever the environment says of colours
+    colours = False  # whatever the environment says
 
 
 def told(thing: object) -> str:

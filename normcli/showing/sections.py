@@ -243,7 +243,10 @@ def _listed(part: str, title: str, words: list[str], columns: dict[str, Any], pr
     edges = size > most // 10
     shown = np.array(edge_indices(size)) if edges else np.arange(size)
     decimals = [0 if name == "n" else precision for name in columns]  # a count is whole
-    notations = [_notation(values[shown], each) for values, each in zip(flat, decimals, strict=True)]
+    notations = [
+        _notation(_telling(name, values[shown], each), each)
+        for name, values, each in zip(columns, flat, decimals, strict=True)
+    ]
 
     def write(start: int, stop: int) -> list[list[str]]:
         places = shown[start:stop]
@@ -356,6 +359,12 @@ def _rows(count: int, width: int, write: Callable[[int, int], list[list[str]]]) 
 def _notation(values: NDArray[Any], precision: int) -> str:
     sizes = np.abs(values[np.isfinite(values)])
     return common(float(sizes.max()) if sizes.size else 0.0, precision)
+
+
+def _telling(name: str, values: NDArray[Any], precision: int) -> NDArray[Any]:
+    """The values that settle a column's notation: an rstd is never 0, and must not look as if it were."""
+    small = values[(values > 0) & (values < 0.5 * 10.0**-precision)] if name == "rstd" else values[:0]
+    return small if small.size else values
 
 
 def _texts(values: NDArray[Any], notation: str) -> list[str]:

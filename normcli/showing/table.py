@@ -23,7 +23,7 @@ from normcli.showing.canvas import Canvas, Line
 from normcli.showing.panels import GUTTER, cut, widths
 from normcli.showing.report import Detail, Report, Section
 from normcli.showing.sections import checked, heading, refuse_missing, sections
-from normcli.terminal import BAD, GOOD, coloured, has_colours, places, prose, width_of
+from normcli.terminal import BAD, GOOD, coloured, has_colours, places, prose, width_of, words
 from normcli.words import printable
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ def progress_bar(what: str, size: int | None = None) -> Iterator[Callable[[float
 
 
 def picture(
-    draw: Callable[[Canvas], list[Line]], screen: TextIO, headline: str = "", words: Sequence[str] = ()
+    draw: Callable[[Canvas], list[Line]], screen: TextIO, headline: str = "", sentences: Sequence[str] = ()
 ) -> Iterator[str]:
     """A picture between its headline and its words; ``draw`` is told what there is to draw on."""
     width = width_of(screen) or _READABLE
@@ -166,15 +166,15 @@ def picture(
     canvas = Canvas(width=width, colour=console.color_system is not None, utf8=utf8)
     above = [Text("\n".join(_folded(headline, width)), style="bold"), Text()] if headline else []
     drawn = [Text.assemble(*((text, style or "") for text, style in line)) for line in draw(canvas)]
-    below = [Text("\n".join(_folded(sentence, width))) for sentence in words]
-    yield _text(console, *above, *drawn, *([Text()] if words else []), *below)
+    below = [Text("\n".join(_folded(sentence, width))) for sentence in sentences]
+    yield _text(console, *above, *drawn, *([Text()] if sentences else []), *below)
 
 
 class Screen(StringIO):
     """A terminal that keeps what is printed on it, in colour whatever the environment says."""
 
     encoding = "utf-8"
-    is_picture = True
+    colours = True
 
     def isatty(self) -> bool:
         """It is a terminal."""
@@ -263,11 +263,7 @@ def _with_folded_text(section: Section, width: int) -> Section:
 
 def _folded(text: str, width: int | None, joint: str = " ") -> list[str]:
     """The text in lines of at most ``width``, broken at ``joint`` only."""
-    terms = text.split(", ")
-    if width is not None and joint == " " and all(len(term) < width for term in terms):
-        terms = [*(f"{term}," for term in terms[:-1]), terms[-1]]  # whole terms of a list, where they fit
-    else:
-        terms = text.split(joint)
+    terms = words(text, width) if width is not None and joint == " " else text.split(joint)
     lines = [""]
     for term in terms:
         longer = f"{lines[-1]}{joint}{term}" if lines[-1] else term
