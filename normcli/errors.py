@@ -36,8 +36,10 @@ class UnavailableError(NormcliError):
 
 
 @contextmanager
-def room_for(name: str, bytes_: int) -> Iterator[None]:
+def room_for(name: str, bytes_: int, *, at_once: bool = True) -> Iterator[None]:
     """What is done within takes that much memory for ``name``; UnavailableError, in words, where it is not free.
+
+    Where it is taken ``at_once`` it is asked for before, otherwise as it comes.
 
     >>> with room_for("x.npy", 2**20):
     ...     raise MemoryError
@@ -45,7 +47,7 @@ def room_for(name: str, bytes_: int) -> Iterator[None]:
     normcli.errors.UnavailableError: x.npy needs 1 MiB of memory; they are not free
     """
     short = UnavailableError(f"{name} needs {bytes_ / 2**20:.0f} MiB of memory; they are not free")
-    if bytes_ > _MUCH and (free := free_memory()) is not None and bytes_ > free:
+    if at_once and bytes_ > _MUCH and (free := free_memory()) is not None and bytes_ > free:
         raise short  # where a system promises more than it has, what takes it is killed
     try:
         yield

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from test_check_seeded import LAYERS as EVERY
 from test_check_seeded import SEED, Typed, layers, noise, printed, short, typed_layers
 
 from normcli.arithmetic.result import State
@@ -241,7 +242,7 @@ class Tried:
 def wrong_answers(seed: int, rounds: int) -> Iterator[Tried]:
     """Every slip that applies to a layer, as an answer for what it affects, where its digits show it."""
     rng = np.random.default_rng(seed)
-    for typed in typed_layers(rng, rounds):
+    for typed in typed_layers(rng, EVERY * rounds):
         g = short(rng.normal(size=typed.x.values.shape), 1)
         work, exact = gradients(typed, g)
         for slip in SLIPS:
@@ -276,7 +277,7 @@ def test_slips_of_gradients_are_named(chunk: int) -> None:
 def test_noise_in_gradients_gets_no_name(chunk: int) -> None:
     rng = np.random.default_rng(SEED + 10 + chunk)
     found = []
-    for typed in [*typed_layers(rng, 2)][:34]:
+    for typed in typed_layers(rng, EVERY * 2):
         g = short(rng.normal(size=typed.x.values.shape), 1)
         _, exact = gradients(typed, g)
         decimals = int(rng.choice([2, 3, 4, 5, 6]))

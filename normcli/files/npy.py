@@ -113,7 +113,7 @@ def read_data(stream: BinaryIO, header: Header, name: str, size: int | None = No
     there = None if size is None else size - header.data_offset
     if there is not None:
         _check_size(there, header.nbytes, name)
-    with room_for(name, header.nbytes):
+    with room_for(name, header.nbytes, at_once=there is not None):
         flat = _of_unknown_size(stream, header, name) if there is None else _of_known_size(stream, header, name)
     if not header.dtype.isnative:
         flat = flat.byteswap(inplace=True).view(header.dtype.newbyteorder("="))
