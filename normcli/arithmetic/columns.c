@@ -47,6 +47,7 @@ INLINE void add_columns(const Slab *t, int how) {
     int64_t down = rows > 1 ? t->x_stride[above] : 0;
     const double *pilots = how == SQUARES ? t->mean : t->rstd;
     double buffer[ROWS][COLUMNS];
+    int halves = t->x_dtype <= BFLOAT16 && t->x_stride[last] == 2;
     for (int64_t at = 0; at < size; at += COLUMNS) {
         int64_t n = size - at < COLUMNS ? size - at : COLUMNS;
         Run run = first_run(t);
@@ -57,8 +58,11 @@ INLINE void add_columns(const Slab *t, int how) {
                 const char *x[ROWS];
                 int single = 0;
                 several = rows - row < ROWS ? 1 : ROWS;
-                for (int64_t k = 0; k < several; k++)
-                    x[k] = readable(t, run.x + (row + k) * down + at * t->x_stride[last], n, buffer[k], &single);
+                for (int64_t k = 0; k < several; k++) {
+                    x[k] = run.x + (row + k) * down + at * t->x_stride[last];
+                    if (!halves) x[k] = readable(t, x[k], n, buffer[k], &single);
+                    else normcli_widen(t->x_dtype, x[k], 2, n, (float *)buffer[k]), x[k] = (char *)buffer[k], single = 1;
+                }
                 if (single && several == ROWS) add_some(x, ROWS, n, 1, how, pilot, sum, square, ROWS * down);
                 else if (single) add_some(x, 1, n, 1, how, pilot, sum, square, ROWS * down);
                 else if (several == ROWS) add_some(x, ROWS, n, 0, how, pilot, sum, square, ROWS * down);
@@ -122,7 +126,7 @@ INLINE void emit_some(const char *const *x, char *const *y, int rows, int64_t n,
 /* Outputs of floats whose statistics lie side by side; false where they do not, or where a scale left double's range. */
 EVERY_PROCESSOR int normcli_emit_columns(const Slab *t) {
     int64_t last = t->rank - 1, above = last - 1, size = t->shape[last], rows = rows_of(t), wide = t->y_stride[last];
-    int64_t each = t->x_dtype == FLOAT32 ? 4 : 2;
+    int64_t each = t->x_dtype == FLOAT32 ? 4 : 2, in_singles = normcli_takes_single_columns(t);
     if (t->dtype == FLOAT64 || t->x_dtype == FLOAT64 || t->x_stride[last] != each || !t->stat_stride[last]) return 0;
     if (rows < ROWS || wide != (t->dtype == FLOAT32 ? 4 : 2)) return 0;
     int64_t ahead = each == 4 ? ROWS * t->x_stride[above] : 0, below = ROWS * t->y_stride[above];
@@ -135,6 +139,7 @@ EVERY_PROCESSOR int normcli_emit_columns(const Slab *t) {
         do {
             int64_t s = run.stat + at, p = run.param + t->param_stride[last] * at;
             const double *mean = t->mean + s, *low = t->mean_low + s;
+            if (in_singles && normcli_emit_single_columns(t, &run, at, n)) continue;
             if (!block_of(t, s, p, n, &block)) return 0;
             for (int64_t row = 0, several; row < rows; row += several) {
                 const char *x[ROWS];

@@ -141,51 +141,8 @@ EVERY_PROCESSOR static void emit_at(const Slab *t, const Run *run, int64_t at, i
     else emit_rows(t, run, at, rows, 0);
 }
 
-/* Whether rows lie one after the other, each too short for sixteen of 16 bits at a time. */
-static int in_short_rows(const Slab *t) {
-    int64_t last = t->rank - 1, each = t->x_dtype == FLOAT32 ? 4 : 2, n = t->shape[last];
-    return t->dtype <= BFLOAT16 && in_rows(t) && last && n <= PIECE / ROWS && t->y_stride[last] == 2 &&
-           t->y_stride[last - 1] == 2 * n && t->x_stride[last - 1] == each * n;
-}
-
-/* A few rows at a time as floats, which are then rounded; where one of these is in doubt, the doubles. */
-static void emit_short_rows(const Slab *t) {
-    int64_t above = t->rank - 2, n = t->shape[above + 1];
-    float rounded[PIECE], widened[PIECE];
-    Run run = first_run(t);
-    do {
-        Slab rows = *t;
-        rows.rank = 2;
-        for (int64_t d = 0; d < 2; d++) {
-            rows.shape[d] = t->shape[above + d], rows.x_stride[d] = t->x_stride[above + d];
-            rows.y_stride[d] = t->y_stride[above + d];
-            rows.stat_stride[d] = t->stat_stride[above + d], rows.param_stride[d] = t->param_stride[above + d];
-        }
-        rows.x = run.x, rows.y = run.y;
-        rows.mean += run.stat, rows.mean_low += run.stat, rows.rstd += run.stat;
-        if (rows.weight) rows.weight += run.param;
-        if (rows.bias) rows.bias += run.param;
-        for (int64_t row = 0; row < t->shape[above]; row += PIECE / n) {
-            Slab some = rows, single;
-            take(&some, 0, row, PIECE / n);
-            single = some;
-            single.dtype = single.x_dtype = FLOAT32;
-            single.y = (char *)rounded, single.y_stride[0] = 4 * n, single.y_stride[1] = 4;
-            single.x_stride[0] = 4 * n, single.x_stride[1] = 4;
-            if (t->x_dtype != FLOAT32) {
-                normcli_widen(t->x_dtype, some.x, 2, some.shape[0] * n, widened);
-                single.x = (const char *)widened;
-            }
-            normcli_emit_rows(&single);
-            if (normcli_narrow(t->dtype, rounded, some.shape[0] * n, (uint16_t *)some.y))
-                EACH_CHUNK(&some, emit_at(&some, &run, at, rows));
-        }
-    } while (next_run(t, &run, 2));
-}
-
 void normcli_emit_tile(const Slab *t) {
     if (normcli_takes_singles(t)) normcli_emit_singles(t);
-    else if (in_short_rows(t)) emit_short_rows(t);
     else if (in_rows(t) && t->dtype == FLOAT32 && t->y_stride[t->rank - 1] == 4) normcli_emit_rows(t);
     else if (!normcli_emit_columns(t)) EACH_CHUNK(t, emit_at(t, &run, at, rows));
 }

@@ -25,6 +25,9 @@ typedef struct {
     float mean, low, rstd, slack;
 } Single;
 typedef struct {
+    float mean[CHUNK], low[CHUNK], rstd[CHUNK], slack[CHUNK];
+} Columns; /* the same of groups side by side */
+typedef struct {
     float weight[CHUNK], bias[CHUNK], wrong[CHUNK];
     double largest; /* weight, infinite where one is too small to keep its digits */
 } Singles;
@@ -76,55 +79,94 @@ SIXTEEN static int64_t narrow_halves(const float *from, int64_t n, uint16_t *to,
  *
  * The product is at most |result| + |bias|, and adding or subtracting the bound is wrong by another u of the result: so
  * 7 u (|result| + |bias|) + slack suffices, where slack has what the mean and an underflow may add. Where both ends
- * are rounded to the same 16 bits, these are right; the others, and what is not finite, are doubtful. */
-SIXTEEN static inline __attribute__((always_inline)) int64_t sixteen_at(
-    int64_t dtype, const char *x, char *y, int64_t i, __mmask16 some, Single group, const Singles *with, Doubt *doubt) {
-    const __m512 mean = _mm512_set1_ps(group.mean), low = _mm512_set1_ps(group.low), rstd = _mm512_set1_ps(group.rstd);
-    const __m512 slack = _mm512_set1_ps(group.slack), most = _mm512_set1_ps(0x1p100f);
+ * are rounded to the same 16 bits, these are right; the others, and what is not finite, are doubtful.
+ *
+ * Without weight and bias (plain), of groups whose |mean| rstd is at most 2^9, an element of 2^-14 or more is wrong by less than
+ * 3.1 + 1 of its units in the last place, and so doubtful only within 6 of halfway between two results. */
+typedef struct {
+    __m512 mean, low, rstd, slack;
+} Sixteen;
+enum { NEAR = 6 };
+#define IN_SIXTEENS SIXTEEN static inline __attribute__((always_inline))
+
+IN_SIXTEENS __m256i rounded_halves(__m512 value) {
+    return _mm512_cvtps_ph(value, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+
+IN_SIXTEENS __mmask16 plainly(int64_t dtype, __m512 result, __m256i *narrow) {
+    __m512i bits = _mm512_castps_si512(result), size = _mm512_and_si512(bits, EACH(0x7fffffff));
+    __m512i half = EACH(dtype == FLOAT16 ? 0x1000 : 0x8000), below = EACH(dtype == FLOAT16 ? 0x1fff : 0xffff);
+    __m512i up = _mm512_add_epi32(bits, half); /* a multiple of 2 * half where the result was halfway */
+    *narrow = dtype == FLOAT16 ? rounded_halves(result) : _mm512_cvtepi32_epi16(_mm512_srli_epi32(up, 16));
+    __mmask16 apart = _mm512_cmpgt_epu32_mask(_mm512_and_si512(_mm512_add_epi32(up, EACH(NEAR)), below), EACH(2 * NEAR));
+    return _mm512_mask_cmpge_epu32_mask(apart, size, EACH(0x38800000)); /* 2^-14 */
+}
+
+IN_SIXTEENS __mmask16 surely(int64_t dtype, __m512 result, __m512 error, __m256i *narrow) {
+    __m512 below = _mm512_sub_ps(result, error), above = _mm512_add_ps(result, error);
+    __mmask16 sure = _mm512_cmp_ps_mask(error, _mm512_set1_ps(0x1p100f), _CMP_LT_OQ);
+    if (dtype == FLOAT16) {
+        *narrow = rounded_halves(below);
+        return sure & _mm256_cmpeq_epi16_mask(*narrow, rounded_halves(above));
+    } /* halfway is upwards for both, as neither end is the result */
+    __m512i one = _mm512_add_epi32(_mm512_castps_si512(below), EACH(0x8000));
+    __m512i other = _mm512_add_epi32(_mm512_castps_si512(above), EACH(0x8000));
+    *narrow = _mm512_cvtepi32_epi16(_mm512_srli_epi32(one, 16));
+    return sure & _mm512_testn_epi32_mask(_mm512_xor_si512(one, other), EACH(-0x10000));
+}
+
+IN_SIXTEENS int64_t sixteen_at(int64_t dtype, const char *x, char *y, int64_t i, __mmask16 some, Sixteen group,
+                               const Singles *with, Doubt *doubt) {
     __m256i read = _mm256_maskz_loadu_epi16(some, x + 2 * i), narrow;
     __m512 value = dtype == FLOAT16 ? _mm512_cvtph_ps(read)
                                     : _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(read), 16));
-    __m512 normalized = _mm512_fmsub_ps(_mm512_sub_ps(value, mean), rstd, low);
-    __m512 result = _mm512_fmadd_ps(normalized, _mm512_loadu_ps(with->weight + i), _mm512_loadu_ps(with->bias + i));
-    __m512 error = _mm512_fmadd_ps(_mm512_abs_ps(result), _mm512_set1_ps(WRONG), _mm512_loadu_ps(with->wrong + i));
-    error = _mm512_add_ps(error, slack);
-    __m512 below = _mm512_sub_ps(result, error), above = _mm512_add_ps(result, error);
-    __mmask16 sure = _mm512_cmp_ps_mask(error, most, _CMP_LT_OQ);
-    if (dtype == FLOAT16) {
-        narrow = _mm512_cvtps_ph(below, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-        sure &= _mm256_cmpeq_epi16_mask(narrow, _mm512_cvtps_ph(above, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
-    } else { /* halfway is upwards for both, as neither end is the result */
-        __m512i one = _mm512_add_epi32(_mm512_castps_si512(below), EACH(0x8000));
-        __m512i other = _mm512_add_epi32(_mm512_castps_si512(above), EACH(0x8000));
-        narrow = _mm512_cvtepi32_epi16(_mm512_srli_epi32(one, 16));
-        sure &= _mm512_testn_epi32_mask(_mm512_xor_si512(one, other), EACH(-0x10000));
-    }
+    __m512 result = _mm512_fmsub_ps(_mm512_sub_ps(value, group.mean), group.rstd, group.low);
+    __mmask16 sure;
+    if (with) {
+        result = _mm512_fmadd_ps(result, _mm512_loadu_ps(with->weight + i), _mm512_loadu_ps(with->bias + i));
+        __m512 error = _mm512_fmadd_ps(_mm512_abs_ps(result), _mm512_set1_ps(WRONG), _mm512_loadu_ps(with->wrong + i));
+        sure = surely(dtype, result, _mm512_add_ps(error, group.slack), &narrow);
+    } else
+        sure = plainly(dtype, result, &narrow);
     _mm256_mask_storeu_epi16(y + 2 * i, some, narrow);
     doubt->at = i;
     doubt->left = (uint32_t)some & ~(uint32_t)sure;
     return doubt->left != 0;
 }
 
-SIXTEEN static inline __attribute__((always_inline)) int64_t sixteens(
-    int64_t dtype, const char *x, char *y, int64_t n, Single group, const Singles *with, Doubt *doubts) {
+/* The numbers of one group, or of sixteen side by side. */
+IN_SIXTEENS Sixteen sixteen_of(const Single *group, const Columns *columns, int64_t i) {
+    if (!columns)
+        return (Sixteen){_mm512_set1_ps(group->mean), _mm512_set1_ps(group->low), _mm512_set1_ps(group->rstd),
+                         _mm512_set1_ps(group->slack)};
+    return (Sixteen){_mm512_loadu_ps(columns->mean + i), _mm512_loadu_ps(columns->low + i), _mm512_loadu_ps(columns->rstd + i),
+                     _mm512_loadu_ps(columns->slack + i)};
+}
+
+IN_SIXTEENS int64_t sixteens(int64_t dtype, const char *x, char *y, int64_t n, const Single *group, const Columns *columns,
+                             const Singles *with, Doubt *doubts) {
     int64_t i = 0, count = 0;
-    for (; i + 16 <= n; i += 16) count += sixteen_at(dtype, x, y, i, 0xffff, group, with, doubts + count);
+    for (; i + 16 <= n; i += 16)
+        count += sixteen_at(dtype, x, y, i, 0xffff, sixteen_of(group, columns, i), with, doubts + count);
     __mmask16 rest = (__mmask16)((1u << (n - i)) - 1);
-    if (rest) count += sixteen_at(dtype, x, y, i, rest, group, with, doubts + count);
+    if (rest) count += sixteen_at(dtype, x, y, i, rest, sixteen_of(group, columns, i), with, doubts + count);
     return count;
 }
 
 /* How many sixteens have doubtful elements. */
-SIXTEEN static int64_t emit_sixteens(int64_t dtype, const char *x, char *y, int64_t n, Single group, const Singles *with,
-                                     Doubt *doubts) {
-    return dtype == FLOAT16 ? sixteens(FLOAT16, x, y, n, group, with, doubts)
-                            : sixteens(BFLOAT16, x, y, n, group, with, doubts);
+#define SIXTEENS(group, columns, with)                                                         \
+    (dtype == FLOAT16 ? sixteens(FLOAT16, x, y, n, group, columns, with, doubts)               \
+                      : sixteens(BFLOAT16, x, y, n, group, columns, with, doubts))
+SIXTEEN static int64_t emit_sixteens(int64_t dtype, const char *x, char *y, int64_t n, const Single *group, const Columns *columns,
+                                     const Singles *with, Doubt *doubts) {
+    if (columns) return with ? SIXTEENS(NULL, columns, with) : SIXTEENS(NULL, columns, NULL);
+    return with ? SIXTEENS(group, NULL, with) : SIXTEENS(group, NULL, NULL);
 }
 #else
 static int has_sixteen(void) { return 0; }
-static int64_t emit_sixteens(int64_t dtype, const char *x, char *y, int64_t n, Single group, const Singles *with,
-                             Doubt *doubts) {
-    return (void)dtype, (void)x, (void)y, (void)n, (void)group, (void)with, (void)doubts, 0;
+static int64_t emit_sixteens(int64_t dtype, const char *x, char *y, int64_t n, const Single *group, const Columns *columns,
+                             const Singles *with, Doubt *doubts) {
+    return (void)dtype, (void)x, (void)y, (void)n, (void)group, (void)columns, (void)with, (void)doubts, 0;
 }
 static int64_t widen_halves(const uint16_t *from, int64_t n, float *to) { return (void)from, (void)n, (void)to, 0; }
 static int64_t narrow_halves(const float *from, int64_t n, uint16_t *to, int *doubtful) {
@@ -177,6 +219,9 @@ INLINE int single_of(double mean, double mean_low, double rstd, double largest, 
     return largest < INFINITY && fabs(mean) < 0x1p100 && rstd < 0x1p60 && rstd > 0x1p-60;
 }
 
+/* Whether what the mean adds to an error is below what a result of 2^-14 or more can be told apart by. */
+INLINE int is_near(double mean, double rstd) { return fabs(mean) * rstd <= 0x1p9; }
+
 /* Parameters of n elements, or, where these share theirs (each == 0), of all. */
 INLINE void singles_of(int64_t n, const double *restrict weight, const double *restrict bias, int64_t each,
                        Singles *restrict to) {
@@ -217,6 +262,7 @@ EVERY_PROCESSOR void normcli_emit_singles(const Slab *t) {
     int64_t rows = last && !t->param_stride[above] ? t->shape[above] : 1, inside = rows > 1 ? 2 : 1;
     int64_t down = rows > 1 ? t->x_stride[above] : 0, below = rows > 1 ? t->y_stride[above] : 0;
     int64_t next = rows > 1 ? t->stat_stride[above] : 0, had = -1, size_had = 0;
+    int plain = !t->weight && !t->bias;
     Run run = first_run(t);
     do
         for (int64_t at = 0; at < size; at += CHUNK) {
@@ -232,7 +278,7 @@ EVERY_PROCESSOR void normcli_emit_singles(const Slab *t) {
                 Single group;
                 int64_t count = 0;
                 if (single_of(mean, mean_low, rstd, singles.largest, &group))
-                    count = emit_sixteens(t->dtype, x, y, n, group, &singles, doubts);
+                    count = emit_sixteens(t->dtype, x, y, n, &group, NULL, plain && is_near(mean, rstd) ? NULL : &singles, doubts);
                 else
                     for (int64_t i = 0; i < n; i += 16)
                         doubts[count++] = (Doubt){i, n - i < 16 ? (1u << (n - i)) - 1 : 0xffff};
@@ -244,4 +290,42 @@ EVERY_PROCESSOR void normcli_emit_singles(const Slab *t) {
             }
         }
     while (next_run(t, &run, inside));
+}
+
+/* Whether columns' outputs can be had in single precision. */
+int normcli_takes_single_columns(const Slab *t) {
+    int64_t last = t->rank - 1;
+    return has_sixteen() && t->dtype <= BFLOAT16 && t->x_dtype == t->dtype && t->x_stride[last] == 2 && t->stat_stride[last] &&
+           (!t->y || t->y_stride[last] == 2) && rows_of(t) >= ROWS;
+}
+
+/* Outputs of n columns from `at` on, in all rows of a run; false, and nothing done, where some are out of the bound's range. */
+EVERY_PROCESSOR int normcli_emit_single_columns(const Slab *t, const Run *run, int64_t at, int64_t n) {
+    Columns columns;
+    Singles singles;
+    Doubt doubts[CHUNK / 16 + 1];
+    int64_t last = t->rank - 1, above = last - 1, each = t->param_stride[last] != 0;
+    const double *w = t->weight ? t->weight + run->param + each * at : NULL;
+    const double *c = t->bias ? t->bias + run->param + each * at : NULL;
+    const double *mean = t->mean + run->stat + at, *low = t->mean_low + run->stat + at, *rstd = t->rstd + run->stat + at;
+    int within = 1, plain = !w && !c;
+    singles_of(n, w, c, each, &singles);
+    for (int64_t i = 0; i < n; i++) {
+        Single group;
+        within &= single_of(mean[i], low[i], rstd[i], singles.largest, &group);
+        plain &= is_near(mean[i], rstd[i]);
+        columns.mean[i] = group.mean, columns.low[i] = group.low, columns.rstd[i] = group.rstd, columns.slack[i] = group.slack;
+    }
+    if (!within) return 0;
+    for (int64_t row = 0; row < t->shape[above]; row++) {
+        const char *x = run->x + row * t->x_stride[above] + 2 * at;
+        char *y = run->y + row * t->y_stride[above] + 2 * at;
+        int64_t count = emit_sixteens(t->dtype, x, y, n, NULL, &columns, plain ? NULL : &singles, doubts);
+        for (int64_t d = 0; d < count; d++)
+            for (uint32_t left = doubts[d].left; left; left &= left - 1) {
+                int64_t k = doubts[d].at + __builtin_ctz(left), of = each ? k : 0;
+                emit_one(t->dtype, x + 2 * k, y + 2 * k, mean[k], low[k], rstd[k], w ? w[of] : 1, c ? c[of] : -0.0);
+            }
+    }
+    return 1;
 }

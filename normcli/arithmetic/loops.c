@@ -102,11 +102,14 @@ static void widen_rows(const Slab *t, Wide *wide) {
     if (t->bias && parameters) slab->bias = bias;
 }
 
+/* Rows of floats so short that columns with statistics of their own are quicker, although these must be spread. */
+static int are_short(const Slab *t) { return t->dtype != FLOAT64 && t->shape[t->rank - 1] < SHORT; }
+
 Wide normcli_widened(const Slab *t) {
     Wide wide = {.slab = *t, .rest = *t};
     if (t->rank > 1 && t->stat_stride[t->rank - 1]) {
         if (!t->g) widen_rows(t, &wide); /* what parameters receive is not folded */
-    } else if (t->rank > 1 && (t->g || !in_rows(t))) widen_row(t, &wide);
+    } else if (t->rank > 1 && (t->g || !in_rows(t) || are_short(t))) widen_row(t, &wide);
     return wide;
 }
 
@@ -196,9 +199,10 @@ void normcli_whole(const Slab *whole) {
     Slab slab = in_tiles(whole, 0);
     for (int64_t start = 0; start < slab.shape[slab.cut]; start += slab.step) {
         Slab tile = tile_of(&slab, start), copy;
-        float *single = normcli_takes_singles(&tile) ? NULL : normcli_in_single(&tile, &copy);
-        if (single) tile = copy;
         Wide wide = normcli_widened(&tile);
+        int as_they_are = normcli_takes_singles(&tile) || normcli_takes_single_columns(&wide.slab);
+        float *single = as_they_are ? NULL : normcli_in_single(&tile, &copy);
+        if (single) free(wide.held), tile = copy, wide = normcli_widened(&tile);
         normcli_means_and_squares(&tile, &wide, slab.n);
         normcli_finish(&tile);
         if (slab.y) emit_with(&tile, &wide);

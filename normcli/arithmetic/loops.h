@@ -364,6 +364,8 @@ HIDDEN void normcli_widen(int64_t dtype, const char *x, int64_t stride, int64_t 
 HIDDEN int normcli_narrow(int64_t dtype, const float *from, int64_t n, uint16_t *to);
 HIDDEN int normcli_takes_singles(const Slab *t);
 HIDDEN void normcli_emit_singles(const Slab *t);
+HIDDEN int normcli_takes_single_columns(const Slab *t);
+HIDDEN int normcli_emit_single_columns(const Slab *t, const Run *run, int64_t at, int64_t n);
 HIDDEN void normcli_emit_tile(const Slab *t);
 
 /* A tile of short runs as one of longer ones whose every element has statistics of its own. */
