@@ -164,7 +164,7 @@ typedef struct {
     double *sum, *sum_low, *product, *product_low;
 } Sums;
 
-INLINE void eight_columns(const Slab *t, const Rows *rows, int count, int64_t s, int64_t next, int64_t at, int own,
+INLINE void eight_columns(const Slab *t, const Rows *rows, int count, int64_t s, const Factors *each, int64_t at, int own,
                           int gradients, const double *weight, int own_weight, const Sums *to) {
     const int64_t n = LANES;
     Lanes w = some_of(weight, at, n, own_weight), sum = {0}, product = {0};
@@ -176,7 +176,7 @@ INLINE void eight_columns(const Slab *t, const Rows *rows, int count, int64_t s,
             __builtin_prefetch(rows->g[k] + rows->g_ahead + 4 * at);
             if (gradients) __builtin_prefetch(rows->to[k] + rows->to_ahead + 4 * at, 1);
         }
-        if (!own) f = factors_of(t, s + k * next, 0, n, 0);
+        if (!own) f = each[k];
         if (gradients) eight_gradients(rows, k, at, n, &f, w, &sum, &product);
         else {
             Lanes d = eight_of(rows->g[k], at, n, 1);
@@ -211,10 +211,15 @@ INLINE void one_column(const Slab *t, const Rows *rows, int count, int64_t s, in
     to->product_low[i] += lost;
 }
 
-INLINE void columns(const Slab *t, const Rows *rows, int count, int64_t s, int64_t next, int64_t n, int own, int gradients,
+INLINE void columns(const Slab *t, const Rows *some, int count, int64_t s, int64_t next, int64_t n, int own, int gradients,
                     const double *weight, int own_weight, const Sums *to) {
+    const Rows kept = *some, *rows = &kept; /* which nothing that is written can change */
+    const Sums at = to ? *to : (Sums){0};
+    Factors each[ROWS];
     int64_t i = 0;
-    for (; i + LANES <= n; i += LANES) eight_columns(t, rows, count, s, next, i, own, gradients, weight, own_weight, to);
+    for (int k = 0; !own && k < count; k++) each[k] = factors_of(t, s + k * next, 0, LANES, 0);
+    for (; i + LANES <= n; i += LANES)
+        eight_columns(t, rows, count, s, each, i, own, gradients, weight, own_weight, to ? &at : NULL);
     for (; i < n; i++)
         one_column(t, rows, count, own ? s + i : s, own ? 0 : next, i, gradients, weight[own_weight ? i : 0], to);
 }
@@ -253,8 +258,9 @@ void normcli_sum_floats(const Slab *t) {
 /* ---- gradients ---------------------------------------------------------------------------------------- */
 
 /* A row whose parameters are one of each: what these receive is added up along it. */
-INLINE void reduce_row(const Slab *t, const Rows *rows, int64_t s, int64_t n, int own, const double *weight, int64_t p,
+INLINE void reduce_row(const Slab *t, const Rows *some, int64_t s, int64_t n, int own, const double *weight, int64_t p,
                        int adds) {
+    const Rows kept = *some, *rows = &kept; /* which nothing that is written can change */
     Lanes sums[SUMS] = {{0}}, products[SUMS] = {{0}}, none[SUMS] = {{0}}, w = (Lanes){0} + *weight;
     Factors f = factors_of(t, s, 0, n < LANES ? n : LANES, own);
     int64_t i = 0;
