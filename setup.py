@@ -16,6 +16,7 @@ SOURCES = (
     "tensors",
     "threads",
     "backward",
+    "backward_floats",
     "once",
     "running",
     "pool",

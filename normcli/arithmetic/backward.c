@@ -3,6 +3,9 @@
 
 #include "loops.h"
 
+/* Whether sums are pairs; of others backward_floats.c knows more. */
+static int in_pairs(const Slab *t) { return t->dtype == FLOAT64 || t->g_dtype == FLOAT64; }
+
 /* What one element, or all of a chunk, is worked out with. */
 typedef struct {
     const double *mean, *mean_low, *rstd, *rstd_low, *shift, *shift_low, *slope, *slope_low;
@@ -16,23 +19,22 @@ INLINE Factors factors_at(const Slab *t, int64_t s) {
                      t->shift + s, t->shift_low + s, t->slope + s, t->slope_low + s};
 }
 
-/* Where a chunk of x and of g can be read, both as float or both as double. */
+/* Where a chunk of x and of g can be read as doubles. */
 typedef struct {
-    const char *x[ROWS], *g[ROWS];
-    int single;
+    const double *x, *g;
 } Both;
 
-INLINE void read_both(const Slab *t, const char *x, const char *g, int64_t n, double *buffers, Both *both, int64_t k) {
-    int64_t last = t->rank - 1, x_stride = t->x_stride[last], g_stride = t->g_stride[last];
-    int64_t size = t->x_dtype == FLOAT32 ? 4 : t->x_dtype == FLOAT64 ? 8 : 0;
-    both->x[k] = x, both->g[k] = g, both->single = size == 4;
-    if (t->g_dtype == t->x_dtype && size && x_stride == size && g_stride == size) return;
-    load(t->x_dtype, x, x_stride, n, buffers);
-    load(t->g_dtype, g, g_stride, n, buffers + CHUNK);
-    both->x[k] = (const char *)buffers, both->g[k] = (const char *)(buffers + CHUNK), both->single = 0;
+INLINE const double *doubles_of(int64_t dtype, const char *x, int64_t stride, int64_t n, double *buffer) {
+    if (dtype == FLOAT64 && stride == 8) return (const double *)x;
+    load(dtype, x, stride, n, buffer);
+    return buffer;
 }
 
-#define AT(b, i) (single ? (double)((const float *)(b))[i] : ((const double *)(b))[i])
+INLINE Both read_both(const Slab *t, const char *x, const char *g, int64_t n, double *buffers) {
+    int64_t last = t->rank - 1;
+    return (Both){doubles_of(t->x_dtype, x, t->x_stride[last], n, buffers),
+                  doubles_of(t->g_dtype, g, t->g_stride[last], n, buffers + CHUNK)};
+}
 
 /* ---- sums ------------------------------------------------------------------------------------------- */
 
@@ -41,30 +43,21 @@ typedef struct {
 } Products;
 
 /* Eight elements of a chunk, or the n that are left: where there are fewer, g is 0 for the others. */
-INLINE void add_eight_products(const char *x, const char *g, int64_t at, int64_t n, int single, int pairs, int own_stat,
-                               int own_weight, const Factors *f, const double *weight, Lanes *sum, Lanes *sum_low,
-                               Lanes *products, Lanes *products_low, Lanes *size) {
-    Lanes value = eight_of(x, at, n, single), d = eight_of(g, at, n, single), d_low = {0}, product, lost;
+INLINE void add_eight_products(const Both *both, int64_t at, int64_t n, int own_stat, int own_weight, const Factors *f,
+                               const double *weight, Lanes *sum, Lanes *sum_low, Lanes *products, Lanes *products_low,
+                               Lanes *size) {
+    Lanes value = eight_of((const char *)both->x, at, n, 0), d = eight_of((const char *)both->g, at, n, 0), d_low = {0};
     Lanes mean = (Lanes){0} + f->mean[0], mean_low = (Lanes){0} + f->mean_low[0], r, r_low;
     if (own_stat) {
         mean = eight_of((const char *)f->mean, at, n, 0), mean_low = eight_of((const char *)f->mean_low, at, n, 0);
-        r = eight_of((const char *)f->rstd, at, n, 0);
-        if (pairs) r_low = eight_of((const char *)f->rstd_low, at, n, 0);
+        r = eight_of((const char *)f->rstd, at, n, 0), r_low = eight_of((const char *)f->rstd_low, at, n, 0);
     }
     if (own_weight) {
         Lanes w = eight_of((const char *)weight, at, n, 0), scaled = d * w;
-        if (pairs)
-            for (int k = 0; k < LANES; k++) d_low[k] = __builtin_fma(d[k], w[k], -scaled[k]);
+        for (int k = 0; k < LANES; k++) d_low[k] = __builtin_fma(d[k], w[k], -scaled[k]);
         d = scaled;
     }
-    if (!pairs) {
-        product = d * (value - mean - mean_low);
-        if (own_stat) product *= r;
-        *sum += d;
-        *products += product;
-        return;
-    }
-    Lanes deviation, rest, more, minus = -mean;
+    Lanes deviation, rest, product, more, lost, minus = -mean;
     TWO_SUM(deviation, rest, value, minus);
     rest -= mean_low;
     product = d * deviation;
@@ -84,100 +77,66 @@ INLINE void add_eight_products(const char *x, const char *g, int64_t at, int64_t
 }
 
 /* The sums of a chunk; with statistics for each element, those of d * (x - mean) * rstd. */
-INLINE Products products_of_chunk(const char *x, const char *g, int64_t n, int single, int pairs, int own_stat,
-                                  int own_weight, const Factors *f, const double *weight) {
+INLINE Products products(const Both *both, int64_t n, int own_stat, int own_weight, const Factors *f, const double *weight) {
     Lanes sum[SUMS] = {{0}}, sum_low[SUMS] = {{0}}, product[SUMS] = {{0}}, product_low[SUMS] = {{0}}, size = {0};
     int64_t i = 0;
 #define ADD(n, q)                                                                                          \
-    add_eight_products(x, g, i + (q) * LANES, n, single, pairs, own_stat, own_weight, f, weight, sum + (q), \
-                       sum_low + (q), product + (q), product_low + (q), &size)
+    add_eight_products(both, i + (q) * LANES, n, own_stat, own_weight, f, weight, sum + (q), sum_low + (q), \
+                       product + (q), product_low + (q), &size)
     for (; i + SUMS * LANES <= n; i += SUMS * LANES)
         for (int q = 0; q < SUMS; q++) ADD(LANES, q);
-    for (; i + LANES <= n; i += LANES) ADD(LANES, 0);
-    if (i < n) ADD(n - i, 0);
+    for (; i < n; i += LANES) ADD(n - i < LANES ? n - i : LANES, 0);
 #undef ADD
     Products found = {0};
-    add_lanes(sum, sum_low, pairs, &found.sum, &found.sum_low);
-    add_lanes(product, product_low, pairs, &found.product, &found.product_low);
+    add_lanes(sum, sum_low, 1, &found.sum, &found.sum_low);
+    add_lanes(product, product_low, 1, &found.product, &found.product_low);
     for (int k = 0; k < LANES; k++) found.size += size[k];
     return found;
 }
 
-/* The same by its flags, none of which costs anything inside a loop. */
-INLINE Products products(const Both *both, int64_t n, int pairs, int own_stat, int own_weight, const Factors *f,
-                         const double *weight) {
-    const char *x = both->x[0], *g = both->g[0];
-    if (!pairs && both->single) {
-        if (own_stat) return products_of_chunk(x, g, n, 1, 0, 1, 0, f, weight);
-        if (own_weight) return products_of_chunk(x, g, n, 1, 0, 0, 1, f, weight);
-        return products_of_chunk(x, g, n, 1, 0, 0, 0, f, weight);
-    }
-    if (own_stat) return products_of_chunk(x, g, n, 0, pairs, 1, 0, f, weight);
-    if (own_weight) return products_of_chunk(x, g, n, 0, pairs, 0, 1, f, weight);
-    return products_of_chunk(x, g, n, 0, pairs, 0, 0, f, weight);
-}
-
-/* Where sums lie side by side: one of d and one of d * deviation for each element of a row, of one or several rows. */
+/* Where sums lie side by side: one of d and one of d * deviation, or of d * deviation * rstd, for each element of a row. */
 typedef struct {
     double *sum, *sum_low, *product, *product_low, *size;
 } Sums;
 
-INLINE void add_rows(const Both *both, int64_t n, int64_t rows, int single, int pairs, int own_stat, int own_weight,
-                     int scaled, int in_pairs, const Factors f[ROWS], const double *restrict weight, const Sums *to) {
+INLINE void add_row(const Both *both, int64_t n, int own_stat, int scaled, const Factors *f, const double *restrict weight,
+                    int64_t own_weight, const Sums *to) {
     double *restrict sums = to->sum, *restrict sums_low = to->sum_low, *restrict size = to->size;
     double *restrict products = to->product, *restrict products_low = to->product_low;
-    Both b = *both;
+    const double *restrict x = both->x, *restrict g = both->g;
     INDEPENDENT
     for (int64_t i = 0; i < n; i++) {
-        int64_t s = own_stat ? i : 0, p = own_weight ? i : 0;
-        double sum = 0, product = 0, sum_low = 0, product_low = 0, w = weight[p], lost;
-        for (int64_t k = 0; k < rows; k++) { /* one row, or all */
-            double x = AT(b.x[k], i), g = AT(b.g[k], i), deviation, rest, more, r = scaled ? f[k].rstd[s] : 1;
-            if (!pairs) {
-                deviation = x - f[k].mean[s] - f[k].mean_low[s];
-                sum += g;
-                product += scaled ? g * (deviation * r) : g * deviation;
-                continue;
-            }
-            TWO_SUM(deviation, rest, x, -f[k].mean[s]);
-            rest -= f[k].mean_low[s];
-            double d = g * w, d_low = __builtin_fma(g, w, -d);
-            product = d * deviation;
-            more = __builtin_fma(d, deviation, -product) + (d * rest + d_low * deviation);
-            if (scaled) {
-                double whole = product * r;
-                more = __builtin_fma(product, r, -whole) + (product * f[k].rstd_low[s] + more * r);
-                product = whole;
-            }
-            sum = d, sum_low = d_low, product_low = more;
-            if (size) size[i] += fabs(d);
+        int64_t s = own_stat ? i : 0;
+        double w = weight[own_weight ? i : 0], deviation, rest, lost, d = g[i] * w, d_low = __builtin_fma(g[i], w, -d);
+        TWO_SUM(deviation, rest, x[i], -f->mean[s]);
+        rest -= f->mean_low[s];
+        double product = d * deviation, more = __builtin_fma(d, deviation, -product) + (d * rest + d_low * deviation);
+        if (scaled) {
+            double r = f->rstd[s], whole = product * r;
+            more = __builtin_fma(product, r, -whole) + (product * f->rstd_low[s] + more * r);
+            product = whole;
         }
-        if (!pairs) sum *= w, product *= w;
-        if (in_pairs) {
-            TWO_SUM(sums[i], lost, sums[i], sum);
-            sums_low[i] += lost + sum_low;
-            TWO_SUM(products[i], lost, products[i], product);
-            products_low[i] += lost + product_low;
-        } else
-            sums[i] += sum, products[i] += product;
+        if (size) size[i] += fabs(d);
+        TWO_SUM(sums[i], lost, sums[i], d);
+        sums_low[i] += lost + d_low;
+        TWO_SUM(products[i], lost, products[i], product);
+        products_low[i] += lost + more;
     }
 }
 
 /* ---- what a group's gradients share ------------------------------------------------------------------- */
 
-INLINE void product_chunk(const Slab *t, const Run *run, int64_t at, int64_t rows, int pairs) {
-    double buffers[ROWS][2 * CHUNK];
+EVERY_PROCESSOR static void product_at(const Slab *t, const Run *run, int64_t at, int64_t rows) {
+    double buffers[2 * CHUNK];
     int64_t last = t->rank - 1, above = last - 1, n = t->shape[last] - at < CHUNK ? t->shape[last] - at : CHUNK;
     int64_t s = run->stat + t->stat_stride[last] * at, p = run->param + t->param_stride[last] * at;
     int own_weight = t->weight && t->param_stride[last];
     const double *weight = t->weight ? t->weight + p : ONE;
     const char *x = run->x + at * t->x_stride[last], *g = run->g + at * t->g_stride[last];
-    Factors f[ROWS];
-    Both both;
-    f[0] = factors_at(t, s);
+    Factors f = factors_at(t, s);
     if (!t->stat_stride[last]) {
-        read_both(t, x, g, n, buffers[0], &both, 0);
-        Products found = products(&both, n, pairs, 0, own_weight, f, weight);
+        Both both = read_both(t, x, g, n, buffers);
+        Products found = own_weight ? products(&both, n, 0, 1, &f, weight) : products(&both, n, 0, 0, &f, weight);
         if (t->weight && !own_weight) {
             multiply_pair(&found.sum, &found.sum_low, *weight);
             multiply_pair(&found.product, &found.product_low, *weight);
@@ -185,32 +144,21 @@ INLINE void product_chunk(const Slab *t, const Run *run, int64_t at, int64_t row
         }
         add_pair(t->shift + s, t->shift_low + s, found.sum, found.sum_low);
         add_pair(t->slope + s, t->slope_low + s, found.product, found.product_low);
-        if (pairs) t->size[s] += found.size;
+        if (t->size) t->size[s] += found.size;
         return;
     }
-    for (int64_t k = 1; k < ROWS; k++) f[k] = f[0];
-    Sums to = {t->shift + s, t->shift_low + s, t->slope + s, t->slope_low + s, pairs ? t->size + s : NULL};
-    for (int64_t row = 0, some; row < rows; row += some) {
-        some = !pairs && row + ROWS <= rows ? ROWS : 1;
-        for (int64_t k = 0; k < some; k++) {
-            int64_t down = rows > 1 ? (row + k) * t->x_stride[above] : 0, below = rows > 1 ? (row + k) * t->g_stride[above] : 0;
-            read_both(t, x + down, g + below, n, buffers[k], &both, k);
-        }
-#define ADD(rows, single, own_weight) add_rows(&both, n, rows, single, pairs, 1, own_weight, 0, 1, f, weight, &to)
-        if (own_weight) {
-            if (some == 1 || pairs) both.single && !pairs ? ADD(1, 1, 1) : ADD(1, 0, 1);
-            else if (both.single) ADD(ROWS, 1, 1);
-            else ADD(ROWS, 0, 1);
-        } else if (some == 1 || pairs) both.single && !pairs ? ADD(1, 1, 0) : ADD(1, 0, 0);
-        else if (both.single) ADD(ROWS, 1, 0);
-        else ADD(ROWS, 0, 0);
-#undef ADD
+    Sums to = {t->shift + s, t->shift_low + s, t->slope + s, t->slope_low + s, t->size ? t->size + s : NULL};
+    for (int64_t row = 0; row < rows; row++) {
+        int64_t down = rows > 1 ? row * t->x_stride[above] : 0, below = rows > 1 ? row * t->g_stride[above] : 0;
+        Both both = read_both(t, x + down, g + below, n, buffers);
+        if (own_weight) add_row(&both, n, 1, 0, &f, weight, 1, &to);
+        else add_row(&both, n, 1, 0, &f, weight, 0, &to);
     }
 }
 
-EVERY_PROCESSOR static void product_at(const Slab *t, const Run *run, int64_t at, int64_t rows) {
-    if (t->dtype == FLOAT64) product_chunk(t, run, at, rows, 1);
-    else product_chunk(t, run, at, rows, 0);
+static void sum_tile(const Slab *t) {
+    if (in_pairs(t)) EACH_CHUNK(t, product_at(t, &run, at, rows));
+    else normcli_sum_floats(t);
 }
 
 static void clear_products(const Slab *t) {
@@ -223,13 +171,14 @@ static void add_products(const Slab *t, const Wide *wide) {
     const Slab *slab = &wide->slab;
     clear_products(t);
     if (!wide->held) {
-        EACH_CHUNK(t, product_at(t, &run, at, rows));
+        sum_tile(t);
         return;
     }
     normcli_spread(t, wide, t->mean, slab->mean), normcli_spread(t, wide, t->mean_low, slab->mean_low);
     clear_products(slab);
     if (t->size) clear(slab->size, NULL, slab);
-    EACH_CHUNK(slab, product_at(slab, &run, at, rows));
+    if (wide->by_rows && wide->rest.shape[t->rank - 2]) sum_tile(&wide->rest);
+    sum_tile(slab);
     normcli_fold(t, wide, t->shift, t->shift_low, slab->shift, slab->shift_low);
     normcli_fold(t, wide, t->slope, t->slope_low, slab->slope, slab->slope_low);
     if (t->size) normcli_fold(t, wide, t->size, NULL, slab->size, NULL);
@@ -237,17 +186,21 @@ static void add_products(const Slab *t, const Wide *wide) {
 
 /* Sums become rstd^3 * sum(d * deviation) / divisor, by which a deviation is multiplied, and rstd times the mean of d, less
  * what a deviation from the mean's higher part is too large by. */
-EVERY_PROCESSOR void normcli_finish_backward(const Slab *t) {
-    int pairs = t->dtype == FLOAT64;
+EVERY_PROCESSOR static void finish_doubles(const Slab *t) {
+    const double *restrict mean_low = t->mean_low, *restrict rstd = t->rstd, n = t->n, divisor = t->divisor;
+    double *restrict shift = t->shift, *restrict shift_low = t->shift_low;
+    double *restrict slope = t->slope, *restrict slope_low = t->slope_low, centers = t->centers != 0;
     EACH_STATISTIC(t, s) {
-        double r = t->rstd[s], mean_low = t->mean_low[s];
-        if (!pairs) {
-            double slope = (t->slope[s] + t->slope_low[s]) / t->divisor * r * r * r;
-            t->shift[s] = (t->centers ? (t->shift[s] + t->shift_low[s]) / t->n * r : 0) - slope * mean_low;
-            t->slope[s] = slope, t->shift_low[s] = t->slope_low[s] = 0;
-            continue;
-        }
-        double r_low = t->rstd_low[s];
+        double r = rstd[s], each = (slope[s] + slope_low[s]) / divisor * r * r * r, mean = (shift[s] + shift_low[s]) / n * r;
+        shift[s] = (centers ? mean : 0) - each * mean_low[s];
+        slope[s] = each, shift_low[s] = slope_low[s] = 0;
+    }
+    END_EACH(t);
+}
+
+EVERY_PROCESSOR static void finish_pairs(const Slab *t) {
+    EACH_STATISTIC(t, s) {
+        double r = t->rstd[s], r_low = t->rstd_low[s], mean_low = t->mean_low[s];
         double shift = t->centers ? t->shift[s] : 0, shift_low = t->centers ? t->shift_low[s] : 0, more;
         double slope = t->slope[s], slope_low = t->slope_low[s];
         divide_pair(&shift, &shift_low, t->n);
@@ -267,108 +220,83 @@ EVERY_PROCESSOR void normcli_finish_backward(const Slab *t) {
     END_EACH(t);
 }
 
+void normcli_finish_backward(const Slab *t) {
+    if (t->dtype == FLOAT64) finish_pairs(t);
+    else finish_doubles(t);
+}
+
 /* ---- gradients -------------------------------------------------------------------------------------- */
 
 /* g * weight * rstd - slope * (x - mean) - shift; factors and weight are those of each element, or of all. */
-INLINE void gradient_chunk(const char *restrict x, const char *restrict g, char *restrict to, int64_t n, int single,
-                           int to_single, int pairs, int own_stat, int own_weight, const Factors *f,
-                           const double *restrict weight) {
+INLINE void gradient_chunk(const double *restrict x, const double *restrict g, double *restrict to, int64_t n, int own_stat,
+                           int own_weight, const Factors *f, const double *restrict weight) {
     const double *restrict mean = f->mean, *restrict rstd = f->rstd, *restrict rstd_low = f->rstd_low;
     const double *restrict shift = f->shift, *restrict shift_low = f->shift_low;
     const double *restrict slope = f->slope, *restrict slope_low = f->slope_low;
     for (int64_t i = 0; i < n; i++) {
-        int64_t s = own_stat ? i : 0, p = own_weight ? i : 0;
-        double value = AT(x, i), d = AT(g, i), r = rstd[s], w = weight[p];
-        if (!pairs)
-            value = d * (w * r) - (value - mean[s]) * slope[s] - shift[s];
-        else {
-            double scaled = d * w, low = __builtin_fma(d, w, -scaled), deviation, rest, term, term_low, less, plain;
-            d = scaled * r;
-            low = __builtin_fma(scaled, r, -d) + (scaled * rstd_low[s] + low * r);
-            TWO_SUM(deviation, rest, value, -mean[s]);
-            term = deviation * slope[s];
-            term_low = __builtin_fma(deviation, slope[s], -term) + (deviation * slope_low[s] + rest * slope[s]);
-            plain = d - term - shift[s];
-            TWO_SUM(value, rest, d, -term);
-            TWO_SUM(value, less, value, -shift[s]);
-            value += (rest + less) + (low - term_low - shift_low[s]);
-            value = fabs(value) <= DBL_MAX ? value : plain; /* what infinity lost is not a number */
-        }
-        if (to_single) ((float *)to)[i] = (float)value;
-        else ((double *)to)[i] = value;
+        int64_t s = own_stat ? i : 0;
+        double w = weight[own_weight ? i : 0], r = rstd[s], value, deviation, rest, term, term_low, less, plain;
+        double scaled = g[i] * w, low = __builtin_fma(g[i], w, -scaled), d = scaled * r;
+        low = __builtin_fma(scaled, r, -d) + (scaled * rstd_low[s] + low * r);
+        TWO_SUM(deviation, rest, x[i], -mean[s]);
+        term = deviation * slope[s];
+        term_low = __builtin_fma(deviation, slope[s], -term) + (deviation * slope_low[s] + rest * slope[s]);
+        plain = d - term - shift[s];
+        TWO_SUM(value, rest, d, -term);
+        TWO_SUM(value, less, value, -shift[s]);
+        value += (rest + less) + (low - term_low - shift_low[s]);
+        to[i] = fabs(value) <= DBL_MAX ? value : plain; /* what infinity lost is not a number */
     }
 }
 
 /* What a chunk adds to the gradients of weight and bias where these are one number for all of it. */
-INLINE void add_to_parameter(const Slab *t, const Both *both, int64_t n, int64_t p, int pairs, int own_stat, const Factors *f) {
-    Products found = products(both, n, pairs, own_stat, 0, f, ONE);
+INLINE void add_to_parameter(const Slab *t, const Both *both, int64_t n, int64_t p, int own_stat, const Factors *f) {
+    Products found = own_stat ? products(both, n, 1, 0, f, ONE) : products(both, n, 0, 0, f, ONE);
     double more = own_stat ? 0 : found.product * *f->rstd_low;
     if (!own_stat) multiply_pair(&found.product, &found.product_low, *f->rstd);
     add_pair(t->grad_bias + p, t->grad_bias_low + p, found.sum, found.sum_low);
     add_pair(t->grad_weight + p, t->grad_weight_low + p, found.product, found.product_low + more);
 }
 
-INLINE void emit_chunk(const Slab *t, const Run *run, int64_t at, int64_t rows, int pairs) {
-    double buffers[ROWS][2 * CHUNK], result[CHUNK];
+EVERY_PROCESSOR static void emit_at(const Slab *t, const Run *run, int64_t at, int64_t rows) {
+    double buffers[2 * CHUNK], result[CHUNK];
     int64_t last = t->rank - 1, above = last - 1, n = t->shape[last] - at < CHUNK ? t->shape[last] - at : CHUNK;
     int own_stat = t->stat_stride[last] != 0, own_weight = t->weight && t->param_stride[last];
     int64_t s = run->stat + t->stat_stride[last] * at, p = run->param + t->param_stride[last] * at;
     const double *weight = t->weight ? t->weight + p : ONE;
     const char *x = run->x + at * t->x_stride[last], *g = run->g + at * t->g_stride[last];
-    Factors f[ROWS];
-    Both both;
-    for (int64_t row = 0, some; row < rows; row += some) {
-        some = !pairs && row + ROWS <= rows ? ROWS : 1;
-        for (int64_t k = 0; k < some; k++) {
-            int64_t down = rows > 1 ? row + k : 0, up = rows > 1 ? above : last; /* strides of the last times 0 */
-            f[k] = factors_at(t, s + down * t->stat_stride[up]);
-            read_both(t, x + down * t->x_stride[up], g + down * t->g_stride[up], n, buffers[k], &both, k);
-            if (!t->y) continue;
-            char *y = run->y + at * t->y_stride[last] + down * t->y_stride[up], *to = (char *)result;
-            int direct = t->y_stride[last] == (t->dtype == FLOAT64 ? 8 : 4) && t->dtype == (both.single ? FLOAT32 : FLOAT64);
-            if (direct) to = y;
-            const char *deviant = t->given ? (const char *)NONE : both.x[k]; /* of no account, and maybe not finite */
-#define GRADIENT(single, to_single, own, param) \
-    gradient_chunk(deviant, both.g[k], to, n, single, to_single, pairs, own, param, f + k, weight)
-#define GRADIENT_EACH(single, to_single)                                   \
-    do {                                                                   \
-        if (own_stat && own_weight) GRADIENT(single, to_single, 1, 1);     \
-        else if (own_stat) GRADIENT(single, to_single, 1, 0);              \
-        else if (own_weight) GRADIENT(single, to_single, 0, 1);            \
-        else GRADIENT(single, to_single, 0, 0);                            \
-    } while (0)
-            if (pairs || !both.single) GRADIENT_EACH(0, 0);
-            else if (direct) GRADIENT_EACH(1, 1);
-            else GRADIENT_EACH(1, 0);
+    int direct = t->dtype == FLOAT64 && t->y_stride[last] == 8;
+    for (int64_t row = 0; row < rows; row++) {
+        int64_t down = rows > 1 ? row : 0, up = rows > 1 ? above : last; /* strides of the last times 0 */
+        Factors f = factors_at(t, s + down * t->stat_stride[up]);
+        Both both = read_both(t, x + down * t->x_stride[up], g + down * t->g_stride[up], n, buffers);
+        if (t->y) {
+            char *y = run->y + at * t->y_stride[last] + down * t->y_stride[up];
+            double *to = direct ? (double *)y : result;
+            const double *deviant = t->given ? NONE : both.x; /* of no account, and maybe not finite */
+#define GRADIENT(own, param) gradient_chunk(deviant, both.g, to, n, own, param, &f, weight)
+            if (own_stat && own_weight) GRADIENT(1, 1);
+            else if (own_stat) GRADIENT(1, 0);
+            else if (own_weight) GRADIENT(0, 1);
+            else GRADIENT(0, 0);
             if (!direct) store(t->dtype, result, n, y, t->y_stride[last]);
         }
         if (!t->grad_weight) continue;
         if (!t->param_stride[last]) {
-            add_to_parameter(t, &both, n, p, pairs, own_stat, f);
+            add_to_parameter(t, &both, n, p, own_stat, &f);
             continue;
         }
         Sums to = {t->grad_bias + p, t->grad_bias_low + p, t->grad_weight + p, t->grad_weight_low + p, NULL};
-#define ADD(rows, single, own) add_rows(&both, n, rows, single, pairs, own, 0, 1, 1, f, ONE, &to)
-        if (own_stat) {
-            if (some == 1 || pairs) both.single && !pairs ? ADD(1, 1, 1) : ADD(1, 0, 1);
-            else if (both.single) ADD(ROWS, 1, 1);
-            else ADD(ROWS, 0, 1);
-        } else if (some == 1 || pairs) both.single && !pairs ? ADD(1, 1, 0) : ADD(1, 0, 0);
-        else if (both.single) ADD(ROWS, 1, 0);
-        else ADD(ROWS, 0, 0);
-#undef ADD
+        if (own_stat) add_row(&both, n, 1, 1, &f, ONE, 0, &to);
+        else add_row(&both, n, 0, 1, &f, ONE, 0, &to);
     }
-}
-
-EVERY_PROCESSOR static void emit_at(const Slab *t, const Run *run, int64_t at, int64_t rows) {
-    if (t->dtype == FLOAT64) emit_chunk(t, run, at, rows, 1);
-    else emit_chunk(t, run, at, rows, 0);
 }
 
 static void emit_tile(const Slab *t) {
     int64_t last = t->rank - 1, above = last - 1;
     int64_t several = above >= 0 && t->param_stride[last] && !t->param_stride[above] ? t->shape[above] : 1;
-    EACH_CHUNK_OF(t, several, t->param_stride[last] || t->stat_stride[last], emit_at(t, &run, at, rows));
+    if (in_pairs(t)) EACH_CHUNK_OF(t, several, t->param_stride[last] || t->stat_stride[last], emit_at(t, &run, at, rows));
+    else normcli_emit_floats(t);
 }
 
 static void emit_with(const Slab *t, const Wide *wide) {
@@ -381,7 +309,13 @@ static void emit_with(const Slab *t, const Wide *wide) {
     normcli_spread(t, wide, t->rstd, to->rstd), normcli_spread(t, wide, t->rstd_low, to->rstd_low);
     normcli_spread(t, wide, t->shift, to->shift), normcli_spread(t, wide, t->shift_low, to->shift_low);
     normcli_spread(t, wide, t->slope, to->slope), normcli_spread(t, wide, t->slope_low, to->slope_low);
+    if (wide->by_rows && wide->rest.shape[t->rank - 2]) emit_tile(&wide->rest);
     emit_tile(to);
+    if (to->grad_weight == t->grad_weight) return;
+    for (int64_t i = 0, last = t->rank - 1, n = t->shape[last]; i < to->shape[last]; i++) {
+        add_pair(t->grad_weight + i % n, t->grad_weight_low + i % n, to->grad_weight[i], to->grad_weight_low[i]);
+        add_pair(t->grad_bias + i % n, t->grad_bias_low + i % n, to->grad_bias[i], to->grad_bias_low[i]);
+    }
 }
 
 /* ---- slabs ------------------------------------------------------------------------------------------ */

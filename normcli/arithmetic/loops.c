@@ -44,14 +44,15 @@ int64_t normcli_packed(Slab *t) {
     return size;
 }
 
-/* Room for the statistics of a widened slab, of which only the strides' zeros are right, and for parameters after it. */
+/* Room for the statistics that a widened slab has, of which only the strides' zeros are right, and for parameters after it. */
 double *normcli_hold(Slab *wide, int64_t parameters, double **after) {
     int64_t size = normcli_packed(wide);
     double **own[] = {&wide->mean, &wide->mean_low, &wide->var, &wide->rstd, &wide->var_low, &wide->rstd_low,
                       &wide->shift, &wide->shift_low, &wide->slope, &wide->slope_low, &wide->size};
     int64_t count = wide->g ? sizeof own / sizeof *own : 6;
-    double *held = count * size > MOST_WIDE ? NULL : malloc((size_t)(count * size + 2 * parameters) * sizeof *held);
-    for (int64_t k = 0; held && k < count; k++) *own[k] = held + k * size;
+    double *held = count * size > MOST_WIDE ? NULL : malloc((size_t)(count * size + parameters) * sizeof *held);
+    for (int64_t k = 0; held && k < count; k++)
+        if (*own[k]) *own[k] = held + k * size;
     *after = held + count * size;
     return held;
 }
@@ -85,13 +86,15 @@ static void widen_rows(const Slab *t, Wide *wide) {
     slab->shape[above] = rows / times;
     slab->x_stride[above] *= times;
     slab->y_stride[above] *= times;
+    slab->g_stride[above] *= times;
     rest->shape[above] = rows % times;
     rest->x += (rows - rows % times) * t->x_stride[above];
     if (rest->y) rest->y += (rows - rows % times) * t->y_stride[above];
+    if (rest->g) rest->g += (rows - rows % times) * t->g_stride[above];
     wide->times = times;
     wide->by_rows = 1;
     double *weight, *bias;
-    wide->held = normcli_hold(slab, parameters, &weight);
+    wide->held = normcli_hold(slab, 6 * parameters, &weight);
     if (!wide->held) return;
     bias = weight + parameters;
     for (int64_t i = 0; i < parameters; i++) {
@@ -100,6 +103,10 @@ static void widen_rows(const Slab *t, Wide *wide) {
     }
     if (t->weight && parameters) slab->weight = weight;
     if (t->bias && parameters) slab->bias = bias;
+    if (!t->grad_weight || !parameters) return;
+    slab->grad_weight = bias + parameters, slab->grad_weight_low = bias + 2 * parameters;
+    slab->grad_bias = bias + 3 * parameters, slab->grad_bias_low = bias + 4 * parameters;
+    memset(slab->grad_weight, 0, (size_t)(4 * parameters) * sizeof *slab->grad_weight);
 }
 
 /* Rows of floats so short that columns with statistics of their own are quicker, although these must be spread. */
@@ -107,9 +114,8 @@ static int are_short(const Slab *t) { return t->dtype != FLOAT64 && t->shape[t->
 
 Wide normcli_widened(const Slab *t) {
     Wide wide = {.slab = *t, .rest = *t};
-    if (t->rank > 1 && t->stat_stride[t->rank - 1]) {
-        if (!t->g) widen_rows(t, &wide); /* what parameters receive is not folded */
-    } else if (t->rank > 1 && (t->g || !in_rows(t) || are_short(t))) widen_row(t, &wide);
+    if (t->rank > 1 && t->stat_stride[t->rank - 1]) widen_rows(t, &wide);
+    else if (t->rank > 1 && (t->g || !in_rows(t) || are_short(t))) widen_row(t, &wide);
     return wide;
 }
 

@@ -229,6 +229,23 @@ INLINE void add_lanes(Lanes high[SUMS], Lanes low[SUMS], int pairs, double *sum,
     else *sum += highs[0];
 }
 
+typedef double Four __attribute__((vector_size(32)));
+#ifdef __clang__
+#define OF_BOTH(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define OF_BOTH(a, b, ...) __builtin_shuffle(a, b, (Places){__VA_ARGS__})
+typedef int64_t Places __attribute__((vector_size(32)));
+#endif
+
+/* The lanes of four sums, added up. */
+INLINE Four totals_of(const Lanes lanes[ROWS]) {
+    Four ends[ROWS], halves[2];
+    for (int k = 0; k < ROWS; k++) memcpy(halves, lanes + k, sizeof halves), ends[k] = halves[0] + halves[1];
+    for (int k = 0; k < ROWS; k += 2)
+        ends[k] = OF_BOTH(ends[k], ends[k + 1], 0, 4, 2, 6) + OF_BOTH(ends[k], ends[k + 1], 1, 5, 3, 7);
+    return OF_BOTH(ends[0], ends[2], 0, 1, 4, 5) + OF_BOTH(ends[0], ends[2], 2, 3, 6, 7);
+}
+
 /* Where the elements of a chunk can be read as float or double: in the tensor itself, or widened in a buffer. */
 INLINE const char *readable(const Slab *t, const char *x, int64_t n, double *buffer, int *single) {
     int64_t stride = t->x_stride[t->rank - 1];
@@ -358,6 +375,8 @@ INLINE int in_rows(const Slab *t) {
 
 HIDDEN void normcli_add_rows(const Slab *t, int how);
 HIDDEN void normcli_emit_rows(const Slab *t);
+HIDDEN void normcli_sum_floats(const Slab *t);
+HIDDEN void normcli_emit_floats(const Slab *t);
 HIDDEN void normcli_add_columns(const Slab *t, int how);
 HIDDEN int normcli_emit_columns(const Slab *t);
 HIDDEN void normcli_widen(int64_t dtype, const char *x, int64_t stride, int64_t n, float *to);

@@ -5,13 +5,6 @@
 /* Short rows are added up four at once, so that no addition waits for the one before it; each row's last eight are read
  * together, those before them left out. */
 typedef int64_t Bits __attribute__((vector_size(64), aligned(8)));
-typedef double Four __attribute__((vector_size(32)));
-#ifdef __clang__
-#define OF_BOTH(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
-#else
-#define OF_BOTH(a, b, ...) __builtin_shuffle(a, b, (Places){__VA_ARGS__})
-typedef int64_t Places __attribute__((vector_size(32)));
-#endif
 enum { FEW = 192, PART = 4096 }; /* elements of a row that is short; that are added up before they join the rest */
 
 static const int64_t COUNTED[2 * LANES] = {[LANES... 2 * LANES - 1] = -1};
@@ -30,15 +23,6 @@ INLINE const char *floats_of(const Slab *t, const char *x, int64_t at, int64_t n
 INLINE void add_eight_floats(Lanes d, int how, Lanes *sum, Lanes *square) {
     if (how & TOTALS) *sum += d;
     if (how & SQUARES) *square += d * d;
-}
-
-/* The lanes of four sums, added up. */
-INLINE Four totals_of(const Lanes lanes[ROWS]) {
-    Four ends[ROWS], halves[2];
-    for (int k = 0; k < ROWS; k++) memcpy(halves, lanes + k, sizeof halves), ends[k] = halves[0] + halves[1];
-    for (int k = 0; k < ROWS; k += 2)
-        ends[k] = OF_BOTH(ends[k], ends[k + 1], 0, 4, 2, 6) + OF_BOTH(ends[k], ends[k + 1], 1, 5, 3, 7);
-    return OF_BOTH(ends[0], ends[2], 0, 1, 4, 5) + OF_BOTH(ends[0], ends[2], 2, 3, 6, 7);
 }
 
 INLINE void add_four_rows(const char *const x[ROWS], int64_t n, int how, const double pilot[ROWS], double sum[ROWS],
