@@ -57,7 +57,8 @@ def width_of(stream: TextIO) -> int | None:
         return None
     for one in (stream, sys.__stdout__):
         try:
-            return max(_LEAST, os.get_terminal_size(one.fileno()).columns) if one is not None else 80
+            own = os.get_terminal_size(one.fileno()).columns if one is not None else 0
+            return max(_LEAST, own) if own else 80  # 0 columns has a terminal that does not know
         except (AttributeError, ValueError, OSError):
             continue
     return 80

@@ -245,7 +245,17 @@ def test_text_fits_the_terminal(environment: dict[str, str], arguments: tuple[st
     assert max(len(line) for line in shown.splitlines()) <= columns
 
 
+def test_a_terminal_that_does_not_know_its_width_has_80_columns(environment: dict[str, str]) -> None:
+    shown = in_terminal(["layer", "[1,2,4]", "--expect", "[1,2,4]"], environment | {"NO_COLOR": "1"}, 0)
+    assert shown.startswith("does not check: 3 of 3 cells differ, the largest by 2.664 (allowed: 2.7e-15)\n")
+
+
 # --- what is refused ------------------------------------------------------------------------------
+
+
+def test_a_missing_value_leads_to_the_command_s_help(normcli: Run) -> None:
+    done = normcli("layer", "[1,2]", "--expect")
+    assert done.stderr.splitlines()[1] == "hint: normcli layer --help shows what is possible"
 
 
 @pytest.mark.parametrize(

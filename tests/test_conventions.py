@@ -11,9 +11,9 @@ from conftest import Run
 
 import normcli
 from normcli.errors import InputError
-from normcli.planning.conventions import CONVENTIONS
+from normcli.planning.conventions import CONVENTIONS, TORCH
 from normcli.planning.further import FURTHER
-from normcli.showing.conventions import points
+from normcli.showing.conventions import concerning, points
 from normcli.showing.profiles import chosen
 
 BN1D = [[1, 2, 4, 1], [6, 3, 2, 4], [2, 4, 6, 1]]
@@ -120,3 +120,15 @@ def test_command_prints_json(normcli: Run) -> None:
 @pytest.mark.parametrize("convention", CONVENTIONS.values(), ids=CONVENTIONS)
 def test_each_profile_names_its_source(convention: Any) -> None:
     assert "/" in convention.source or "." in convention.source
+
+
+def test_of_a_kind_of_the_family_only_its_own_points_are_shown(normcli: Run) -> None:
+    lines = normcli("conventions", "group", "torch", "d2l").stdout.splitlines()
+    assert lines[0] == "where torch and d2l differ in group"
+    assert [line.split("  ")[0] for line in lines[3:6]] == ["eps of group", "affine of group", "groups of channels"]
+    document = json.loads(normcli("conventions", "layer", "--json").stdout)
+    assert [key for key in document["keras"] if " of " in key] == ["eps of layer", "affine of layer"]
+
+
+def test_each_point_concerns_a_kind() -> None:
+    assert set().union(*map(concerning, TORCH.eps)) == set(points(["torch"]))

@@ -616,6 +616,52 @@ def test_an_audit_would_find_something(show: Open) -> None:
     assert "html-has-lang" in {name for name, _, _ in audited(show(text))}
 
 
+SPLIT = """[...document.querySelectorAll("code, p, h2, td")].flatMap((text) => {
+    const walk = document.createTreeWalker(text, NodeFilter.SHOW_TEXT), found = [];
+    while (walk.nextNode()) for (const number of walk.currentNode.data.matchAll(/[\\w.]+-\\d+/g)) {
+        const range = document.createRange();
+        range.setStart(walk.currentNode, number.index);
+        range.setEnd(walk.currentNode, number.index + number[0].length);
+        found.push([number[0], new Set([...range.getClientRects()].map((box) => Math.round(box.top))).size]);
+    }
+    return found;
+})"""
+
+
+@pytest.mark.parametrize("scripts", [True, False], ids=["with scripts", "without"])
+@pytest.mark.parametrize("width", range(360, 480, 20))
+def test_no_number_is_broken_after_its_hyphen(scripts: bool, width: int, show: Open) -> None:
+    text = made("batch", seeded(3, 4) * 1e-5, virtual_batch=3)
+    page = show(text if scripts else text.replace("<script>", "<noscript>"), viewport={"width": width, "height": 800})
+    found = page.evaluate(SPLIT)
+    assert len(found) > 10 and {number for number, lines in found if lines > 1} == set()
+
+
+@pytest.mark.parametrize("answer", [None, "[[1,2,4,1],[6,3,2,4],[2,4,6,1]]"], ids=["alone", "beside a wrong answer"])
+def test_four_columns_fit_on_a_telephone(answer: str | None, normcli: Run, show: Open, tmp_path: Path) -> None:
+    asked = ("--expect", answer) if answer else ()
+    normcli("batch", X, *asked, "--html", str(tmp_path / "page.html"))
+    page = show((tmp_path / "page.html").read_text(encoding="utf-8"), **LOOKS["narrow"])
+    wide = """[...document.querySelectorAll(":is(.above, .tables) .scroll")]
+        .filter((pane) => pane.scrollWidth > pane.clientWidth)
+        .map((pane) => pane.querySelector("table").className)"""
+    assert page.evaluate(wide) == []
+    assert page.evaluate("document.documentElement.scrollWidth") == 400
+
+
+def test_a_page_of_ranks_shows_every_trace(normcli: Run, show: Open, tmp_path: Path) -> None:
+    normcli("batch", "[[1,2],[3,4]]", "[[6,1],[2,5],[0,3],[9,1]]", "--ranks", "--html", str(tmp_path / "page.html"))
+    page = show((tmp_path / "page.html").read_text(encoding="utf-8"))
+    step = ["rank_mean", "sum(x, rank) / rank_n", "(2 + 4) / 2, (1 + 5 + 3 + 1) / 4", "3, 2.5000"]
+    assert traces_by_focus(page)[11][1] == step
+
+
+def test_a_small_number_is_short_in_what_if(show: Open) -> None:
+    page = show(made("layer", [[1.823902130126953e-05, 2]]))
+    fields = page.eval_on_selector_all(".whatif input:not([hidden])", "all => all.map((one) => one.value)")
+    assert fields[:2] == ["1.823902130126953e-05", "1e-05"]
+
+
 def test_nothing_moves_for_those_who_ask(show: Open) -> None:
     lasts = "getComputedStyle(document.querySelector('.input td.lit')).transitionDuration"
     assert show(made("batch", json.loads(X))).evaluate(lasts) == "0s"

@@ -17,7 +17,7 @@ def conventions(
         list[str] | None,
         typer.Argument(
             metavar="NAME...",
-            help="Only these conventions, or kinds beyond the family.",
+            help="Only these conventions, or kinds.",
             show_default=False,
             autocompletion=offered(lambda: showing.conventions.names()),
         ),

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from typer import TyperException
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from normcli.commands.options import SECTIONS, offered
@@ -27,6 +28,7 @@ EXAMPLES = {
     "conventions": (
         "normcli conventions",
         "normcli conventions torch keras",
+        "normcli conventions batch",
         "normcli conventions lrn",
         "normcli conventions --json",
     ),
@@ -158,6 +160,14 @@ class Command(TyperCommand):
     def __init__(self, name: str | None, **settings: Any) -> None:
         super().__init__(name, **settings)
         self.params.append(_colour_option())
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """The values of the arguments; an error knows the command whose help is of use, which Click leaves out."""
+        try:
+            return super().parse_args(ctx, args)
+        except TyperException as error:
+            error.ctx = getattr(error, "ctx", None) or ctx  # type: ignore[attr-defined]
+            raise
 
     def get_help(self, ctx: Any) -> str:
         """The help of the command, as wide as the terminal."""

@@ -8,6 +8,7 @@ from typing import Any
 from normcli.errors import InputError
 from normcli.planning.conventions import CONVENTIONS, TORCH, Convention, spelled
 from normcli.planning.further import FURTHER
+from normcli.planning.kinds import KINDS
 from normcli.showing.profiles import chosen, section
 from normcli.showing.report import Report, Section
 from normcli.words import either
@@ -34,21 +35,24 @@ def points(names: Sequence[str] = ()) -> dict[str, list[str]]:
 def report(asked: Sequence[str] = ()) -> Report:
     """All conventions side by side, or where the named ones differ, with the sources; of the named kinds alone.
 
-    A name is that of a convention, or of a kind beyond the family.
+    A name is that of a convention or of a kind.
     """
     kinds = [name for name in map(str.lower, asked) if name in FURTHER]
-    named = [spelled(name) for name in asked if name.lower() not in FURTHER]
+    of_formula = [name for name in map(str.lower, asked) if name in TORCH.eps]
+    named = [spelled(name) for name in asked if name.lower() not in {*kinds, *of_formula}]
     for name in named:
         if not any(name in known for known in (CONVENTIONS, *(kind.profiles for kind in FURTHER.values()))):
             raise InputError(f"convention {name!r} is not known; use {either(names())}")
-    profiles = chosen(kinds, named)
+    profiles = {} if of_formula and not kinds else chosen(kinds, named)
     if kinds and not profiles:
         raise InputError(
             f"{either(kinds)} has no convention {' or '.join(named)}; it has {either(FURTHER[kinds[0]].profiles)}"
         )
-    of_family = [name for name in named or CONVENTIONS if name in CONVENTIONS and not kinds]
-    rows = points(of_family) if of_family else {}
+    of_family = [name for name in named or CONVENTIONS if name in CONVENTIONS and (of_formula or not kinds)]
+    concerned = {point for kind in of_formula or TORCH.eps for point in concerning(kind)}
+    rows = {point: texts for point, texts in points(of_family).items() if point in concerned} if of_family else {}
     title = f"where {' and '.join(of_family)} differ" if len(of_family) > 1 and named else "conventions"
+    title += f" in {' and '.join(of_formula)}" if of_formula else ""
     body = [[point, *texts] for point, texts in rows.items()]
     sources = [[name, CONVENTIONS[name].source] for name in of_family]
     of_conventions = (
@@ -66,12 +70,25 @@ def report(asked: Sequence[str] = ()) -> Report:
 
 
 def names() -> list[str]:
-    """What may be asked for: the conventions, those of the kinds beyond the family, and these kinds.
+    """What may be asked for: the conventions, those of the kinds beyond the family, and all kinds.
 
     >>> names()[:2], names()[-1]
     (['torch', 'keras'], 'spectral')
     """
-    return [*dict.fromkeys([*CONVENTIONS, *(name for kind in FURTHER.values() for name in kind.profiles)]), *FURTHER]
+    profiles = (name for kind in FURTHER.values() for name in kind.profiles)
+    return [*dict.fromkeys([*CONVENTIONS, *profiles]), *TORCH.eps, *FURTHER]
+
+
+def concerning(kind: str) -> set[str]:
+    """The points that a kind of the family has to do with.
+
+    >>> sorted(concerning("layer"))
+    ['affine of layer', 'eps of layer']
+    """
+    found = {f"eps of {kind}", f"affine of {kind}"}
+    found |= {"channel axis"} if "channel_axis" in KINDS[kind].options else set()
+    found |= {"groups of channels"} if "groups" in KINDS[kind].options else set()
+    return found | (_OF_RUNNING if KINDS[kind].has_running_stats else set())
 
 
 def typed(convention: Convention) -> dict[str, Any]:
@@ -115,6 +132,14 @@ def _affine(kind: str) -> Callable[[Convention], str]:
     return lambda c: ("on" if c.affine.get(kind, True) else "off") if kind in c.eps else "(none)"
 
 
+_OF_RUNNING = {
+    "momentum multiplies",
+    "its default",
+    "weight of the new batch",
+    "running variance",
+    "it starts at",
+    "1 value per channel",
+}
 _POINTS: Mapping[str, Callable[[Convention], str]] = {
     **{f"eps of {kind}": _eps(kind) for kind in TORCH.eps},
     "momentum multiplies": lambda c: "the new batch" if c.momentum_sense == "new" else "the old value",

@@ -86,7 +86,7 @@ def embedded(
     found["tensors"] = {
         name: _numbers(np.asarray(values)[np.ix_(*kept)]) for name, values in tensors.items() if values is not None
     }
-    found["steps"] = _steps(steps, precision, {line.name for line in settled.running_lines})
+    found["steps"] = _steps(steps, precision, set(found["over"]), {line.name for line in settled.running_lines})
     found["backward"] = settled.gradient_lines[0].name if result.gradients() else None
     found["check"] = _check(report)
     own = settled.lines + settled.running_lines + settled.gradient_lines
@@ -123,24 +123,32 @@ def _word(number: float) -> str:
     return "NaN" if math.isnan(number) else "Infinity" if number > 0 else "-Infinity"
 
 
-def _steps(steps: Iterable[tuple[str, Shape, Step]], precision: int, running: set[str]) -> list[dict[str, Any]]:
-    """Each step once, and for all that it belongs to the numbers of its template, its value last."""
+def _steps(
+    steps: Iterable[tuple[str, Shape, Step]], precision: int, over: set[str], running: set[str]
+) -> list[dict[str, Any]]:
+    """Each step once, and for all that it belongs to the numbers of its template, its value last.
+
+    The terms of a sum that is over none of ``over``, such as one for each rank, are no cells to be marked.
+    """
     found: dict[str, dict[str, Any]] = {}
     for scope, _, step in steps:
+        sums = [node.axes or "" for node in reductions(step.tree)]
         one = found.setdefault(
             step.step,
             {
                 "name": step.step,
                 "formula": step.formula,
                 "of": scope,
-                "sums": [] if step.step in running else [node.axes or "" for node in reductions(step.tree)],
+                "sums": sums if step.step not in running and over.issuperset(sums) else [],
                 "templates": {},
                 "lines": [],
             },
         )
         template, numbers = of_numbers(step.filled)
         place = one["templates"].setdefault(template, len(one["templates"]))
-        one["lines"].append(" ".join([*([f"!{place}"] if place else []), *numbers, value(step.value, precision)]))
+        one["lines"].append(
+            " ".join([*([f"!{place}"] if place else []), *numbers, value(step.value, precision).replace(" ", "")])
+        )
     return [one | {"templates": [*one["templates"]], "lines": ";".join(one["lines"])} for one in found.values()]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from html import escape
 from itertools import product
@@ -34,6 +35,15 @@ def index(place: tuple[int, ...]) -> str:
     '(1, 0)'
     """
     return f"({', '.join(map(str, place))})"
+
+
+def unbroken(text: str) -> str:
+    """Words as HTML in which 4.59e-05 and n-1 stay on one line: browsers break them after the hyphen.
+
+    >>> unbroken("eps < 1e-05")
+    'eps &lt; <span class=whole>1e-05</span>'
+    """
+    return re.sub(r"[\w.]+-\d+", r"<span class=whole>\g<0></span>", escape(text))
 
 
 def value(number: Any, precision: int) -> str:
@@ -172,8 +182,8 @@ def table(section: Section, hatched: str = "") -> str:
             word for word, holds in (("words", section.is_words(column)), ("wrong", name and name == hatched)) if holds
         ]
         classes.append(f' class="{" ".join(words)}"' if words else "")
-    heads = _cells("th", section.columns, classes)
-    rows = "".join(f"<tr>{_cells('td', row, classes)}</tr>" for row in section.rows)
+    heads = _cells("th", [escape(name).replace("_", "_<wbr>") for name in section.columns], classes)
+    rows = "".join(f"<tr>{_cells('td', [*map(unbroken, row)], classes)}</tr>" for row in section.rows)
     return (
         f'<div class="scroll"><table class="list"><caption>{escape(section.title)}</caption>'
         f"<thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
@@ -181,4 +191,4 @@ def table(section: Section, hatched: str = "") -> str:
 
 
 def _cells(tag: str, row: list[str], classes: list[str]) -> str:
-    return "".join(f"<{tag}{one}>{escape(text)}</{tag}>" for text, one in zip(row, classes, strict=True))
+    return "".join(f"<{tag}{one}>{text}</{tag}>" for text, one in zip(row, classes, strict=True))

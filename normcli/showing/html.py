@@ -21,6 +21,7 @@ from normcli.showing import check, grids, sections
 from normcli.showing.cube import drawing
 from normcli.showing.embedded import Pool, embedded, is_whole, shown_elements
 from normcli.showing.figure import Figure
+from normcli.showing.grids import unbroken
 from normcli.showing.report import Detail, Report, Section
 from normcli.showing.slipped import slips_with_numbers
 from normcli.teaching import trace
@@ -126,7 +127,7 @@ def _article(report: Report, detail: Detail, pool: Pool) -> str:
     else:
         parts += [*_calculation(report, detail, pool)]
     failed = (report.document or {}).get("error")
-    parts += [f'<p class="said">{escape(line)}</p>' for line in ([failed] if failed else report.words)]
+    parts += [f'<p class="said">{unbroken(line)}</p>' for line in ([failed] if failed else report.words)]
     return "\n".join(['<article class="normcli">', *parts, "</article>"])
 
 
@@ -148,9 +149,9 @@ def _judged(report: Report, detail: Detail) -> Iterator[str]:
     found = report.check
     if found is None:
         return
-    words = "".join(f"<p>{escape(line)}</p>" for line in check.explanation(found))
+    words = "".join(f"<p>{unbroken(line)}</p>" for line in check.explanation(found))
     manner = "right" if found.ok else "wrong"
-    yield f'<section class="verdict {manner}"><h2>{escape(check.verdict(found))}</h2>{words}{_slips(report, detail)}'
+    yield f'<section class="verdict {manner}"><h2>{unbroken(check.verdict(found))}</h2>{words}{_slips(report, detail)}'
     seen = report.result is not None and any(grids.wrong_cells(found, report.result.plan.shape))
     opened = "" if seen else " open"  # what no grid shows
     hatched = "" if detail.cells else "yours"  # of all cells some are right
@@ -175,8 +176,8 @@ def _slips(report: Report, detail: Detail) -> str:
     shown = []
     for pair in slips_with_numbers(report, detail.precision):
         columns = (
-            f'<div class="{manner}"><dt>{name}</dt><dd><code>{escape(line.formula)}</code>'
-            + (f"<code>= {escape(line.filled)}</code><code>= {escape(line.value)}</code>" if line.filled else "")
+            f'<div class="{manner}"><dt>{name}</dt><dd><code>{unbroken(line.formula)}</code>'
+            + (f"<code>= {unbroken(line.filled)}</code><code>= {unbroken(line.value)}</code>" if line.filled else "")
             + "</dd></div>"
             for manner, name, line in (("slip", "your line", pair.slipped), ("exact", "the right line", pair.right))
         )
@@ -241,8 +242,8 @@ def _trace(first: tuple[int, ...], steps: list[tuple[Step, str]], backward: str 
     """The trace of the first element, where no script shows that of another."""
     rows = "".join(
         f"<li{' class=backward' if step.step == backward else ''}><b>{escape(step.step)}</b> "
-        f"<code class=formula>{escape(step.formula)}</code> "
-        f"<code class=filled>{escape(step.substituted)}</code> <output>{escape(value)}</output></li>"
+        f"<code class=formula>{unbroken(step.formula)}</code> "
+        f"<code class=filled>{unbroken(step.substituted)}</code> <output>{escape(value)}</output></li>"
         for step, value in steps
     )
     return (

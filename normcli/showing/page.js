@@ -154,6 +154,10 @@
     return made;
   }
 
+  // Text in which 4.59e-05 and n-1 stay on one line: browsers break them after the hyphen.
+  const unbroken = (text) => text.split(/([\w.]+-\d+)/).filter(Boolean).map((piece) =>
+    /^[\w.]+-\d/.test(piece) ? element("span", { className: "whole" }, piece) : piece);
+
   function start(article, address) {
     const source = article.querySelector(".data");
     if (!source) return;
@@ -186,7 +190,7 @@
       for (const step of steps) {
         const numbers = step.lines[order[step.of].get(own.key(i, places[step.of]))].split(" ");
         const template = step.templates[numbers[0].startsWith("!") ? Number(numbers.shift().slice(1)) : 0];
-        const value = numbers.pop();
+        const value = numbers.pop().replaceAll(",", ", "); // one for each rank
         yield { ...step, parts: pieces(template, numbers), value };
       }
     }
@@ -210,18 +214,18 @@
         let span = null, last = "";
         for (const [text, sum, term] of step.parts) {
           const name = sum === null || step.sums[sum] === undefined ? "" : `${sum} ${term}`;
-          if (name === "") filled.append(text);
-          else if (name === last) span.append(text);
+          if (name === "") filled.append(...unbroken(text));
+          else if (name === last) span.append(...unbroken(text));
           else {
             const axes = view.over[step.sums[sum]];
-            span = element("span", { className: "term" }, text);
+            span = element("span", { className: "term" }, ...unbroken(text));
             span.dataset.i = view.member(i, axes, term < 0 ? view.size(axes) + term : term);
             filled.append(span);
           }
           last = name;
         }
         rows.push(element("li", { className: step.name === data.backward ? "backward" : "" },
-          element("b", {}, step.name), " ", element("code", { className: "formula" }, step.formula), " ",
+          element("b", {}, step.name), " ", element("code", { className: "formula" }, ...unbroken(step.formula)), " ",
           filled, " ", element("output", {}, step.value)));
       }
       trace.querySelector("h2").textContent = `trace of element ${words(i)}`;
@@ -397,7 +401,7 @@
     const select = (values) => element("select", {}, ...values.map((value) => element("option", { value }, value)));
     const amount = (value) => element("input", { type: "number", step: "any", value, required: true });
     const first = data.programs[0];
-    const cell = amount(0), kind = select(kinds), eps = amount(data.given.eps), momentum = amount(data.given.m);
+    const cell = amount(0), kind = select(kinds), eps = amount(written(data.given.eps)), momentum = amount(data.given.m);
     const mode = select(["train", "eval"]), divisor = select(["n", "n - 1"]);
     const back = element("button", { type: "button", disabled: true }, "back to the exact numbers");
     const label = field("", cell);
@@ -427,7 +431,7 @@
       kind.value = first.words;
       mode.value = first.mode || "train";
       divisor.value = first.ddof ? "n - 1" : "n";
-      eps.value = data.given.eps;
+      eps.value = written(data.given.eps);
       momentum.value = data.given.m;
       follow();
       offer();
@@ -442,7 +446,7 @@
       const i = page.chosen() ?? data.first;
       label.firstElementChild.textContent = `x ${page.words(i)}`;
       const value = changed.has(i) ? changed.get(i) : x[i];
-      cell.value = Number.isFinite(value) ? value : "";
+      cell.value = Number.isFinite(value) ? written(value) : "";
     }
     function recalculate() {
       offer();
