@@ -29,17 +29,26 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
 def rounded(values: NDArray[Any], dtype: str) -> NDArray[Any]:
     """The values rounded once to ``dtype``, to nearest, ties to even.
 
-    ml_dtypes would go through float32 and so round twice; here the surplus bits are rounded away
-    in float64, and what is left converts exactly.
+    ml_dtypes goes through float32, and so rounds twice: where that lies halfway between two numbers, the surplus bits
+    are rounded away in float64, and what is left converts exactly.
 
     >>> float(rounded(np.array([1 + 2**-8 + 2**-40]), "bfloat16")[0])
     1.0078125
     """
     if dtype != "bfloat16":
         return values.astype(dtype)
+    single = np.asarray(values, np.float32)
+    found = single.astype(numpy_dtype(dtype))
+    halfway = single.view(np.uint32) << 16 == 2**31
+    if halfway.any():
+        found[halfway] = _rounded_at_once(np.asarray(values)[halfway])
+    return found
+
+
+def _rounded_at_once(values: NDArray[Any]) -> NDArray[Any]:
     quantum = np.ldexp(1.0, np.maximum(np.frexp(values)[1] - 8, -133))  # 8 bits; the least is 2**-133
     near = np.where(np.isfinite(values), np.rint(values / quantum) * quantum, values)
-    return near.astype(np.float32).astype(numpy_dtype(dtype))
+    return near.astype(np.float32).astype(numpy_dtype("bfloat16"))
 
 
 def ulp(values: Floats, dtype: str) -> Floats:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import normcli
-from normcli.arithmetic import large, loops, reference, slabs, whole
+from normcli.arithmetic import large, loops, reference, slabs, uncompiled, whole
 from normcli.arithmetic.reference import by_lines
 from normcli.arithmetic.result import Result
 from normcli.calculate import initial_state
@@ -64,8 +64,8 @@ def cut(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(whole, "_prepared", {})
     if request.param == "tiny":
         monkeypatch.setattr(loops, "TILE", 257)
-        monkeypatch.setattr(reference, "_SINGLE_BLOCK", 257)
-        monkeypatch.setattr(reference, "_SPAN", 5)
+        monkeypatch.setattr(uncompiled, "BLOCK", 257)
+        monkeypatch.setattr(uncompiled, "_SPAN", 5)
 
 
 def both(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-__all__ = ["fold", "free", "large", "large_backward", "loops", "ranks", "reference", "result", "threads"]
+__all__ = ["fold", "free", "large", "large_backward", "loops", "ranks", "reference", "result", "threads", "uncompiled"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Large tensors through the compiled loops, in the order in which the elements lie in memory."""
+"""Large tensors through the compiled loops, or NumPy in their place, in the order of the elements in memory."""
 
 from __future__ import annotations
 
@@ -37,8 +37,9 @@ def normalize(
     grad_output: Elements | None = None,
     grad_input: Elements | None = None,
 ) -> Result | None:
-    """The Result; None where the loops are not there or not for these lines, or numbers left float64's range."""
-    if loops.compiled() is None:
+    """The Result; None where the loops, or NumPy in their place, are not for this, or numbers left float64's range."""
+    is_compiled = loops.compiled() is not None
+    if not is_compiled and (plan.dtype == "float64" or plan.cast or grad_output is not None):
         return None
     if plan.weight_offset or plan.cast:
         added = _with_offset(plan, state)
@@ -51,7 +52,7 @@ def normalize(
         else:
             result = None if grad_output is not None else _with_cast(x, plan, added, out, threads)
         return None if result is None else replace(result, plan=plan, before=state, after=state)
-    if isinstance(x, np.ndarray) and plan.source == "batch" and grad_output is None:
+    if is_compiled and isinstance(x, np.ndarray) and plan.source == "batch" and grad_output is None:
         return _at_once(x, plan, state, out, threads)
     if loops.centers(plan.lines) is None:
         return None
@@ -161,7 +162,6 @@ def _normalized(
     grad_input: Elements | None,
 ) -> Result | None:
     library, layout = loops.compiled(), plan.layout
-    assert library is not None
     axes = axes_of(layout, x.strides)
     values = in_order(x, layout, axes)
     results = None if output is None else in_order(output, layout, axes)
@@ -176,8 +176,11 @@ def _normalized(
         for name in ("mean", "var", "rstd"):
             with np.errstate(all="ignore"):
                 given[name], given[f"{name}_low"] = group[name].hi, np.broadcast_to(group[name].lo, axes.stats)
-    work = loops.Work(library, plan, state, axes, values, results, given)
-    if isinstance(x, Stored):
+    if library is None:
+        work: Any = room.uncompiled.Work(plan, state, axes, values, results, given)
+    else:
+        work = loops.Work(library, plan, state, axes, values, results, given)
+    if library is not None and isinstance(x, Stored):
         slabs.work_through(work, threads, later=0 if grad_output is None else room.large_backward.PASSES[plan.source])
     else:
         work.through(threads or cores())

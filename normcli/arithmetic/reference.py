@@ -78,7 +78,7 @@ _earlier = itertools.count()
 
 def _is_worth_the_loops(size: int) -> bool:
     """Whether to load the loops, which give the same numbers: a process that has had a tensor will have more."""
-    return size > _FEW or next(_earlier) > 0
+    return (size > _FEW or next(_earlier) > 0) and room.loops.compiled() is not None
 
 
 def by_lines(

@@ -167,7 +167,7 @@ def _explain_momentum(settled: Plan, given: Mapping[str, Any]) -> None:
         )
 
 
-_MANY = 2**19  # elements from which on narrower dtypes than float64 take a twentieth of a second without the loops
+_MANY = 2**19  # elements from which on narrower dtypes than float64 show that the loops are missing
 _SLOW = (
     "{} tensors of this size are slow without the compiled loops (normcli --version says why there are none); "
     "to install normcli anew where there is a C compiler brings them"
