@@ -6,7 +6,7 @@
 enum {
     BLOCK = 2048, /* elements that are turned at a time: both copies stay in a first-level cache */
     LONGEST = 24, /* of a row that is turned; of doubles, whose sums in a row are pairs and so many more to put together */
-    LONGEST_OF_DOUBLES = 64,
+    LONGEST_OF_DOUBLES = 31,
 };
 
 /* Four rows of four at a time, by the shuffles that interleave two vectors and those that join their halves. */
