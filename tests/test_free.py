@@ -411,7 +411,8 @@ VERSUS: dict[str, tuple[list[str], list[tuple[Any, ...]]]] = {
     "nothing": (["lrn", "[[1,2,4]]", "--size", "3", "--versus", "onnx"], []),
     "another kind": (
         ["formula", "x / (sum(abs(x)) + eps)", "[[1,2,4]]", "--axes", "1", "--let", "eps=0", "--versus", "minmax"],
-        [("sum", "sum(abs(x))", "min(x)")],
+        [("formula", "sum = sum(abs(x)); output = x / (sum + eps)",
+          "low = min(x); high = max(x); span = high - low; output = (x - low) / (span + equal(span, 0))")],
     ),
 }  # fmt: skip
 

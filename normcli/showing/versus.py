@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from normcli.planning.conventions import OWN
 from normcli.showing.report import Section
 
 if TYPE_CHECKING:
@@ -99,4 +100,5 @@ def _option_text(option: Option, comparison: Comparison) -> str:
     meaning = dict(comparison.causes).get(option.name)  # only what has an effect is a cause
     moves = f"moves the {' and the '.join(effects)}."
     effect = " ".join(filter(None, (moves, meaning))) if effects else "no effect here."
-    return f"{option.name} is {option.here} here, {option.there} in {comparison.convention}: {effect}"
+    there = comparison.name if comparison.convention == OWN.name else comparison.convention
+    return f"{option.name} is {option.here} here, {option.there} in {there}: {effect}"

@@ -42,8 +42,14 @@ def _near(numbers: Mapping[str, float]) -> str:
     return " and ".join(f"{numbers[name]:g} {name}" for name in _WINDOW if name in numbers)
 
 
+def _in_a_line(plan: FreePlan) -> str:
+    return "; ".join(f"{line.name} = {spelled(line.value)}" for line in plan.program)
+
+
 def differing(main: FreePlan, other: FreePlan) -> Iterator[tuple[str, Any, Any, FreePlan]]:
     """Each number in which they differ, and then the first line, with what changing that alone makes of the plan.
+
+    Lines of other names do not go with one another: then all of them are one difference.
 
     >>> here, there = (plan("lp", (1, 2), "float64", {"convention": name}) for name in ("torch", "flax"))
     >>> [found[:3] for found in differing(here, there)]
@@ -56,6 +62,9 @@ def differing(main: FreePlan, other: FreePlan) -> Iterator[tuple[str, Any, Any, 
     if (near := _near(here)) != (window := _near(there)):
         numbers = tuple((here | {name: there[name] for name in _WINDOW}).items())
         yield "window", near, window, replace(main, numbers=numbers)
+    if "lines" in main.kind.options and [line.name for line in main.program] != [line.name for line in other.program]:
+        yield "formula", _in_a_line(main), _in_a_line(other), other
+        return
     for one, two in zip(main.program, other.program, strict=False):
         if one != two:
             numbers = tuple((there | here).items())
